@@ -1,0 +1,25 @@
+"""Result codes: what became of one solve, a value per lane under `jax.vmap`."""
+
+import diffrax
+import jax
+
+from ddln._types import Array, Bool
+
+
+class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
+    """Why a computation ended. Extends `diffrax.RESULTS`; `RESULTS[code]` is the message."""
+
+    nonfinite_initialization = (
+        "The initialization has NaN or infinite entries, so the flow was not started. "
+        "Check the leaves of the parameterization."
+    )
+    nonfinite_initial_loss = (
+        "The loss or its gradient is not finite at the initialization, so the flow was not "
+        "started. Reduce the scale of the initialization, or use float64."
+    )
+
+
+def is_okay(result: RESULTS) -> Bool[Array, "..."]:
+    """Whether a result is a success: it ran to its end or was stopped by an event."""
+    with jax.ensure_compile_time_eval():
+        return (result == RESULTS.successful) | (result == RESULTS.event_occurred)

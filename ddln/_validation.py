@@ -1,0 +1,78 @@
+"""Checks of arguments, made before any work starts.
+
+Shapes and dtypes are always checked; values only when they are known, that is outside of JAX
+transformations. Under `jax.jit` and `jax.vmap` bad values become result codes instead.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddln._types import Array
+
+
+def is_known(value: Any) -> bool:
+    """Whether the values of an array can be looked at (it is not being traced)."""
+    return not isinstance(value, jax.core.Tracer)
+
+
+def float_array(name: str, value: Any, axes: str) -> Array:
+    """Converts an argument to a floating-point array with the named axes.
+
+    Args:
+        name: the argument's name, for messages.
+        value: anything array-like; integers and booleans become the default float dtype.
+        axes: the names of the axes, separated by spaces; a leading `...` admits any number more.
+
+    Raises:
+        ValueError: if the number of axes differs, an axis is empty, the dtype is neither real nor
+            integer, or a known value is not finite.
+    """
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Argument `{name}` must be a numeric array, but {error}.") from error
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise ValueError(f"Argument `{name}` must be real, but it has dtype {array.dtype}.")
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        array = array.astype(jnp.result_type(float))
+    names = axes.split()
+    fits = array.ndim >= len(names) - 1 if names[0] == "..." else array.ndim == len(names)
+    if not fits:
+        raise ValueError(
+            f"Argument `{name}` must have the axes [{', '.join(names)}], "
+            f"but it has shape {array.shape}."
+        )
+    if array.size == 0:
+        raise ValueError(f"Argument `{name}` must not be empty, but it has shape {array.shape}.")
+    require_finite(name, array)
+    return array
+
+
+def require_finite(name: str, array: Array) -> None:
+    """Raises if a known array has a NaN or infinite entry, and says where the first one is."""
+    if not is_known(array):
+        return
+    finite = np.isfinite(np.asarray(array))
+    if not finite.all():
+        first = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise ValueError(
+            f"Argument `{name}` must be finite, but entry {list(first)} is {array[first]}. "
+            "Remove or impute such entries first."
+        )
+
+
+def require_positive(name: str, value: Any) -> None:
+    """Raises if a known number is not finite and positive."""
+    if is_known(value) and not (np.isfinite(value) and value > 0):
+        raise ValueError(f"Argument `{name}` must be finite and positive, but it is {value}.")
+
+
+def require_option(name: str, value: str, options: Sequence[str]) -> None:
+    """Raises unless a value is one of the options."""
+    if value not in options:
+        listed = ", ".join(repr(option) for option in options)
+        raise ValueError(f"Argument `{name}` must be one of {listed}, but it is {value!r}.")

@@ -1,0 +1,7 @@
+"""L(theta): losses of the effective parameter."""
+
+from ddln.losses._base import AbstractLoss as AbstractLoss
+from ddln.losses._base import AbstractPredictionLoss as AbstractPredictionLoss
+from ddln.losses._generalized_linear import GeneralizedLinear as GeneralizedLinear
+from ddln.losses._least_squares import LeastSquares as LeastSquares
+from ddln.losses._logistic import Logistic as Logistic

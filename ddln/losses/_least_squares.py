@@ -1,0 +1,61 @@
+"""The squared loss."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import lineax as lx
+
+from ddln._types import Array, Float, Scalar, Theta
+from ddln.losses._base import AbstractPredictionLoss, regression_data
+
+
+class LeastSquares(AbstractPredictionLoss):
+    """L(theta) = scale * |X theta - y|^2.
+
+    Args:
+        X: the inputs, shape [n, *theta.shape]; measurement matrices for a matrix theta.
+        y: the targets, shape [n].
+        scale: the factor; 0.5 gives the gradient X^T (X theta - y), 1 the loss of the figures of
+            Labarrière et al. 2024, 0.5 / n a mean.
+
+    Raises:
+        ValueError: if the numbers of samples differ, an axis is empty, or known values are not finite.
+    """
+
+    X: Array
+    y: Float[Array, " n"]
+    scale: float = eqx.field(static=True)
+
+    def __init__(self, X, y, scale: float = 0.5):
+        self.X, self.y, self.scale = regression_data(X, y, scale)
+
+    def pointwise(self, prediction, target):
+        return jnp.square(prediction - target)
+
+    def pointwise_gradient(self, prediction, target):
+        return 2 * (prediction - target)
+
+    def pointwise_curvature(self, prediction, target):
+        return jnp.full_like(prediction, 2)
+
+    @property
+    def minimizer(self) -> Theta:
+        """The minimizer of smallest l2 norm, X^+ y. Singular values below rounding count as zero."""
+        operator = lx.MatrixLinearOperator(self.design)
+        flat = lx.linear_solve(operator, self.y, lx.SVD(), throw=False).value
+        return flat.reshape(self.X.shape[1:])
+
+    @property
+    def minimum(self) -> Scalar:
+        """L* = min L: zero, up to rounding, exactly where X theta = y is solvable."""
+        return self(self.minimizer)
+
+    @property
+    def pl_constant(self) -> Scalar:
+        """mu = 2 * scale * (smallest nonzero eigenvalue of X^T X).
+
+        The largest mu with 2 mu (L - L*) <= |grad L|^2 everywhere (Polyak-Lojasiewicz), as in
+        Theorem 2 of Labarrière et al. 2024. Eigenvalues below rounding count as zero; X = 0 gives inf.
+        """
+        singular = jnp.linalg.svd(self.design, compute_uv=False)
+        cutoff = max(self.design.shape) * jnp.finfo(singular.dtype).eps * singular[0]
+        return 2 * self.scale * jnp.square(jnp.min(jnp.where(singular > cutoff, singular, jnp.inf)))

@@ -1,0 +1,94 @@
+"""The canonical form of a deep diagonal network: its d essential unknowns."""
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from ddln._types import Array, Float, Int
+from ddln.parameterizations._base import AbstractReducedCoordinates
+
+
+class CanonicalForm(AbstractReducedCoordinates):
+    """Coordinates in which the gradient flow of a deep diagonal network has d unknowns.
+
+    At each coordinate let v be the layer that is smallest in absolute value at the start, v_0 its
+    start, and Delta_j = (u^j_0)^2 - v_0^2 >= 0 the gaps of the other L - 1 layers. Gradient flow
+    conserves the gaps (Labarrière et al. 2024, Proposition 1), so that for all times
+
+        |u^j| = sqrt(v^2 + Delta_j),   p(v) = c s prod_j sqrt(v^2 + Delta_j),   theta = v p(v),
+        v' = -p(v) grad L(theta),
+
+    with s the product of the signs of the other layers and c the factor. Where a gap is zero (a tie:
+    Assumption A does not hold), sqrt(v^2 + 0) is replaced by sign(v_0) v, its smooth continuation:
+    the tied layers stay equal up to sign. A coordinate with two layers at zero has p = 0: it never moves.
+
+    Attributes:
+        start: v_0, signed, shape [d].
+        gaps: the gaps, ascending along the first axis, shape [L-1, d].
+        signs: the signs of the other layers, in the order of `gaps` (0 for a layer at zero).
+        permutation: row r of the layers sorted by absolute value is layer `permutation[r, i]` at
+            coordinate i; row 0 is v. Shape [L, d].
+        factor: the constant c.
+    """
+
+    start: Float[Array, " d"]
+    gaps: Float[Array, "L-1 d"]
+    signs: Float[Array, "L-1 d"]
+    permutation: Int[Array, "L d"]
+    factor: float = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, layers: Float[Array, "L d"], factor: float) -> "CanonicalForm":
+        """The canonical form of layers; equal absolute values are kept in the order of the layers."""
+        permutation = jnp.argsort(jnp.abs(layers), axis=0, stable=True)
+        ordered = jnp.take_along_axis(layers, permutation, axis=0)
+        sizes = jnp.abs(ordered)
+        # The factored difference of squares keeps small gaps to relative rounding.
+        gaps = (sizes[1:] - sizes[:1]) * (sizes[1:] + sizes[:1])
+        return cls(ordered[0], gaps, jnp.sign(ordered[1:]), permutation, factor)
+
+    @property
+    def depth(self) -> int:
+        return self.gaps.shape[0] + 1
+
+    def _others(self, v: Float[Array, " d"]) -> Float[Array, "L-1 d"]:
+        """The signed layers other than v, in the order of `gaps`."""
+        tied = self.gaps == 0
+        squares = jnp.where(tied, 1, jnp.square(v)[None, :] + self.gaps)
+        continuation = (jnp.sign(self.start) * v)[None, :]
+        return self.signs * jnp.where(tied, continuation, jnp.sqrt(squares))
+
+    def effective(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return v * self.speed(v)
+
+    def effective_slope(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return self.speed(v) + v * self.speed_slope(v)
+
+    def speed(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return self.factor * jnp.prod(self._others(v), axis=0)
+
+    def speed_slope(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        others = self._others(v)
+        tied = self.gaps == 0
+        # u du = v dv along the flow, for every layer.
+        slopes = jnp.where(
+            tied,
+            self.signs * jnp.sign(self.start)[None, :],
+            v[None, :] / jnp.where(tied, 1, others),
+        )
+        return self.factor * jnp.sum(slopes * products_of_others(others), axis=0)
+
+    def layers(self, v: Float[Array, " d"]) -> Float[Array, "L d"]:
+        """The layers of the network whose smallest layer is v, in their original order."""
+        ordered = jnp.concatenate([v[None, :], self._others(v)])
+        return jnp.take_along_axis(ordered, jnp.argsort(self.permutation, axis=0), axis=0)
+
+    def weights(self, v: Float[Array, " d"]) -> tuple[Array, ...]:
+        return (self.layers(v),)
+
+
+def products_of_others(rows: Float[Array, "k d"]) -> Float[Array, "k d"]:
+    """For each row the product of all other rows: no division, so zeros are exact."""
+    ones = jnp.ones_like(rows[:1])
+    before = jnp.cumprod(jnp.concatenate([ones, rows[:-1]]), axis=0)
+    after = jnp.cumprod(jnp.concatenate([ones, rows[:0:-1]]), axis=0)[::-1]
+    return before * after

@@ -1,0 +1,132 @@
+"""The deep diagonal linear network."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddln._types import Array, Float, PRNGKeyArray
+from ddln._validation import float_array, is_known
+from ddln.parameterizations._base import AbstractParameterization
+from ddln.parameterizations._canonical import CanonicalForm, products_of_others
+
+
+class DeepDiagonal(AbstractParameterization):
+    """theta = c u^1 * ... * u^L, elementwise: the deep diagonal linear network.
+
+    The metric is diagonal, M_i = c^2 sum_j prod_{k != j} (u^k_i)^2. Source: Labarrière et al. 2024,
+    equations 1 and 10 (there c = 1).
+
+    Example:
+        >>> network = DeepDiagonal([[1.0, 2.0], [3.0, -1.0]])
+        >>> network.effective()
+        Array([ 3., -2.], dtype=float64)
+
+    Args:
+        layers: u^1, ..., u^L as rows, shape [L, d], L >= 2.
+        factor: the constant c, not trained.
+
+    Raises:
+        ValueError: if `layers` is not [L, d] with L >= 2 and d >= 1, is not real, or has known values
+            that are not finite; if `factor` is zero or not finite.
+    """
+
+    layers: Float[Array, "L d"]
+    factor: float = eqx.field(static=True)
+    separable: ClassVar[bool] = True
+
+    def __init__(self, layers, factor: float = 1.0):
+        self.layers = float_array("layers", layers, "L d")
+        self.factor = float(factor)
+        if self.depth < 2:
+            raise ValueError(
+                f"Argument `layers` must have at least 2 layers, but it has {self.depth}. "
+                "A network with one layer is `ddln.Identity(theta)`."
+            )
+        if self.factor == 0 or not np.isfinite(self.factor):
+            raise ValueError(
+                f"Argument `factor` must be finite and not zero, but it is {self.factor}."
+            )
+
+    @classmethod
+    def random(
+        cls, key: PRNGKeyArray, depth: int, dim: int, scale: float | Float[Array, ""] = 1.0
+    ) -> "DeepDiagonal":
+        """Independent normal layers with standard deviation `scale`; Assumption A holds almost surely.
+
+        Args:
+            key: a JAX random key.
+            depth: the number of layers L >= 2.
+            dim: the number of coordinates d.
+            scale: the size of the initialization; may be traced.
+        """
+        return cls(scale * jax.random.normal(key, (depth, dim)))
+
+    @classmethod
+    def zero_last(
+        cls, ubar: Float[Array, " d"], depth: int, scale: float | Float[Array, ""] = 1.0
+    ) -> "DeepDiagonal":
+        """The start u^L = 0 and u^j = scale * ubar for the other layers.
+
+        Source: Yun, Krishnan and Mobahi 2021; Corollary 1 of Labarrière et al. 2024 (alpha = scale).
+
+        Args:
+            ubar: the common shape of the layers, no entry zero, shape [d].
+            depth: the number of layers L >= 2.
+            scale: the size of the initialization; may be traced.
+        """
+        rows = jnp.broadcast_to(scale * float_array("ubar", ubar, "d"), (depth, len(ubar)))
+        return cls(rows.at[-1].set(0.0))
+
+    @classmethod
+    def balanced(cls, theta: Float[Array, " d"], depth: int) -> "DeepDiagonal":
+        """Layers of equal absolute value |theta|^(1/L); the first one carries the sign.
+
+        Every coordinate is a tie: Assumption A is violated and theta keeps its sign along the flow.
+
+        Args:
+            theta: the effective parameter, shape [d].
+            depth: the number of layers L >= 2.
+        """
+        theta = float_array("theta", theta, "d")
+        size = jnp.abs(theta) ** (1 / depth)
+        rows = jnp.broadcast_to(size, (depth, theta.shape[0]))
+        return cls(rows.at[0].multiply(jnp.sign(theta)))
+
+    @property
+    def depth(self) -> int:
+        """L, the number of layers."""
+        return self.layers.shape[0]
+
+    @property
+    def homogeneity(self) -> int:
+        return self.depth
+
+    def effective(self) -> Float[Array, " d"]:
+        return self.factor * jnp.prod(self.layers, axis=0)
+
+    def canonical(self) -> CanonicalForm:
+        """The canonical form: smallest layers, gaps, signs and the permutation that sorts the layers."""
+        return CanonicalForm.of(self.layers, self.factor)
+
+    def reduced(self) -> CanonicalForm:
+        return self.canonical()
+
+    def jacobian(self) -> Float[Array, "D P"]:
+        # d theta_i / d u^j_k = c delta_ik prod_{l != j} u^l_i, layers varying slowest.
+        slopes = self.factor * products_of_others(self.layers)
+        return jax.vmap(jnp.diag)(slopes).transpose(1, 0, 2).reshape(slopes.shape[1], -1)
+
+    def metric_diagonal(self) -> Float[Array, " d"]:
+        return jnp.sum(jnp.square(self.factor * products_of_others(self.layers)), axis=0)
+
+    def frozen(self) -> np.ndarray:
+        """Indices of the coordinates that never move: two layers or more are exactly zero there.
+
+        Needs known values: call it outside of `jax.jit` and `jax.vmap`.
+        """
+        if not is_known(self.layers):
+            raise ValueError("`frozen` needs known layers. Call it outside of `jax.jit`.")
+        return np.flatnonzero(np.sum(np.asarray(self.layers) == 0, axis=0) >= 2)
