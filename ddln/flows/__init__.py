@@ -1,0 +1,6 @@
+"""Continuous-time training dynamics."""
+
+from ddln.flows._events import GradientNormBelow as GradientNormBelow
+from ddln.flows._events import LossBelow as LossBelow
+from ddln.flows._gradient_flow import gradient_flow as gradient_flow
+from ddln.flows._trajectory import Trajectory as Trajectory

@@ -1,0 +1,356 @@
+"""Gradient flow of any parameterization and loss."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+
+from ddln._results import RESULTS, is_okay
+from ddln._types import Array, Bool, Float, Loss
+from ddln._validation import is_known, require_finite, require_option, require_positive
+from ddln.flows._save_times import SaveTimes, saved_rows
+from ddln.flows._state import AbstractStateSpace, FullSpace, ReducedSpace, loss_gradient
+from ddln.flows._trajectory import Trajectory
+from ddln.losses import AbstractPredictionLoss
+from ddln.parameterizations import AbstractParameterization, DeepDiagonal
+from ddln.solvers import Rodas5P, SeparableDualField
+
+# A dense Jacobian is factorized once per step; beyond this many unknowns an explicit solver is chosen.
+DENSE_JACOBIAN_LIMIT = 200
+
+
+def gradient_flow(
+    parameterization: AbstractParameterization,
+    loss: Loss,
+    t1: float | Float[Array, ""],
+    *,
+    ts: Any = None,
+    coordinates: str = "auto",
+    solver: diffrax.AbstractSolver | None = None,
+    rtol: float = 1e-6,
+    atol: float = 1e-9,
+    max_steps: int = 16384,
+    adjoint: diffrax.AbstractAdjoint | None = None,
+    event: Callable | None = None,
+    dense: bool = False,
+    throw: bool = True,
+) -> Trajectory:
+    """Integrates the gradient flow w' = -grad_w L(h(w)) from time 0 to t1.
+
+    The dual xi' = -grad L(theta) is integrated along with it. Differentiable in the weights, in the
+    loss's arrays, in `t1` and in `ts`; to be used under `jax.jit` and `jax.vmap`.
+
+    Example:
+        >>> network = ddln.DeepDiagonal.random(jax.random.key(0), depth=3, dim=50, scale=0.1)
+        >>> trajectory = ddln.gradient_flow(network, ddln.LeastSquares(X, y), t1=100.0)
+        >>> trajectory.theta[-1]
+
+    Args:
+        parameterization: the start; its inexact leaves are the weights w.
+        loss: L(theta), a `ddln` loss or any function of theta to a scalar.
+        t1: the end of the integration, positive and finite. For t1 = inf see `ddln.limit`.
+        ts: the times to save at, increasing, within [0, t1], shape [T]; None saves the end only.
+        coordinates: "reduced" integrates the reduced coordinates of a separable parameterization (d
+            unknowns; conservation laws hold to rounding), "full" the weights; "auto" takes "reduced"
+            wherever the parameterization has it.
+        solver: any diffrax solver. None takes Rodas5P, with the structured Jacobian where the
+            coordinates are reduced and the loss is a `ddln.AbstractPredictionLoss`, else with a dense
+            one up to 200 unknowns, and beyond them Tsit5. `Trajectory.method` names the choice.
+        rtol: the relative tolerance.
+        atol: the absolute tolerance, for unknowns of size one: it is multiplied by
+            min(1, largest |w| at the start), so that a tiny initialization is resolved too.
+        max_steps: the most steps, accepted or not, before giving up.
+        adjoint: how to differentiate: None is reverse mode with checkpoints
+            (`diffrax.RecursiveCheckpointAdjoint`); pass `diffrax.ForwardMode()` for `jax.jvp`,
+            `jax.jacfwd` and Hessians.
+        event: stop early where `event(t, parameterization, loss)` reaches zero from above, or after
+            the first step at whose end it is True: `ddln.LossBelow`, `ddln.GradientNormBelow` or any
+            function. A condition met at the start stops the flow there.
+        dense: whether to keep dense output for `Trajectory.evaluate`; takes memory for `max_steps`.
+        throw: True raises if the solve fails, also under `jax.jit`; False leaves the reason in
+            `Trajectory.result`, and no host callback in the program.
+
+    Returns:
+        The trajectory; `result` is `RESULTS.successful`, `event_occurred`, `max_steps_reached`,
+        `nonfinite_initialization`, `nonfinite_initial_loss` or another code of diffrax.
+
+    Raises:
+        ValueError: for arguments that do not fit, before the integration.
+        RuntimeError: if `throw=True` and the solve fails.
+
+    Warns:
+        UserWarning: if coordinates of a deep diagonal network never move (two layers are zero there).
+    """
+    t1, ts = _check_times(t1, ts)
+    theta = _check_model(parameterization, loss)
+    require_positive("rtol", rtol)
+    require_positive("atol", atol)
+    if max_steps < 1:
+        raise ValueError(f"Argument `max_steps` must be at least 1, but it is {max_steps}.")
+    if throw:
+        _check_start(parameterization)
+    space = state_space(parameterization, coordinates)
+    structured = isinstance(space, ReducedSpace) and isinstance(loss, AbstractPredictionLoss)
+    if solver is None:
+        unknowns = sum(leaf.size for leaf in jax.tree.leaves(space.start())) + theta.size
+        stiff = structured or unknowns <= DENSE_JACOBIAN_LIMIT
+        solver = Rodas5P() if stiff else diffrax.Tsit5()
+    method = f"{type(space).__name__.removesuffix('Space').lower()}, {type(solver).__name__}"
+
+    dtype = theta.dtype
+    trajectory = _integrate(
+        space,
+        loss,
+        jnp.asarray(t1, dtype),
+        None if ts is None else jnp.asarray(ts, dtype),
+        jnp.asarray(rtol, dtype),
+        jnp.asarray(atol, dtype),
+        solver,
+        diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
+        event,
+        structured=structured,
+        dense=dense,
+        max_steps=max_steps,
+        method=method,
+    )
+    if throw:
+        trajectory = trajectory.result.error_if(trajectory, ~is_okay(trajectory.result))
+    return trajectory
+
+
+def state_space(parameterization: AbstractParameterization, coordinates: str) -> AbstractStateSpace:
+    """The state space that `coordinates` names.
+
+    Raises:
+        ValueError: if reduced coordinates are asked for and there are none.
+    """
+    require_option("coordinates", coordinates, ("auto", "reduced", "full"))
+    reduced = None if coordinates == "full" else parameterization.reduced()
+    if reduced is not None:
+        return ReducedSpace(parameterization, reduced)
+    if coordinates == "reduced":
+        raise ValueError(
+            f"Argument `coordinates` must be 'full' or 'auto' for {type(parameterization).__name__}, "
+            "which has no reduced coordinates, but it is 'reduced'."
+        )
+    return FullSpace(parameterization)
+
+
+@eqx.filter_jit
+def _integrate(
+    space: AbstractStateSpace,
+    loss: Loss,
+    t1: Float[Array, ""],
+    ts: Float[Array, " T"] | None,
+    rtol: Float[Array, ""],
+    atol: Float[Array, ""],
+    solver: diffrax.AbstractSolver,
+    adjoint: diffrax.AbstractAdjoint,
+    event: Callable | None,
+    *,
+    structured: bool,
+    dense: bool,
+    max_steps: int,
+    method: str,
+) -> Trajectory:
+    start = space.start()
+    initial = space.rebuild(start)
+    theta0 = initial.effective()
+    startable, refusal = _startable(start, theta0, loss)
+    # A lane that cannot start runs on zeros, for no time: it cannot disturb its neighbours.
+    state = jax.tree.map(lambda leaf: jnp.where(startable, leaf, 0), (start, jnp.zeros_like(theta0)))
+    end = jnp.where(startable, t1, 0)
+    largest = _largest(start)
+    atol = atol * jnp.where(largest > 0, jnp.minimum(largest, 1), 1)
+
+    stop = None
+    if event is not None:
+        met = event(jnp.zeros_like(t1), initial, loss) <= 0 if _is_real(event, initial, loss) else False
+        end = jnp.where(met, 0, end)
+        condition = _Condition(event, space, loss)
+        root_finder = optx.Bisection(rtol=1e-10, atol=1e-10, expand_if_necessary=False)
+        stop = diffrax.Event(condition, root_finder, direction=False)
+    if structured:
+        field = SeparableDualField(space.coordinates, loss)  # pyright: ignore
+    else:
+        field = _Field(space, loss)
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(field),
+        solver if ts is None else SaveTimes(solver, ts),
+        jnp.zeros_like(t1),
+        end,
+        None,
+        state,
+        saveat=diffrax.SaveAt(t1=True, dense=dense, solver_state=ts is not None),
+        stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
+        adjoint=adjoint,
+        event=stop,
+        max_steps=max_steps,
+        throw=False,
+    )
+    result = RESULTS.where(startable, RESULTS.promote(solution.result), refusal)
+    if event is not None:
+        result = RESULTS.where(startable & met, RESULTS.event_occurred, result)
+    last = solution.ts[-1]
+    if ts is None:
+        times, states, reached = solution.ts, solution.ys, startable[None]
+    else:
+        times, states = ts, saved_rows(solution)
+        reached = startable & (ts <= last)
+    return _trajectory(
+        space, loss, times, states, reached, result, solution, rtol, atol, method, start
+    )
+
+
+def _trajectory(
+    space, loss, times, states, reached, result, solution, rtol, atol, method, start
+) -> Trajectory:
+    """Rebuilds the weights from the saved states and blanks the rows that were not reached."""
+    rows, duals = states
+    # Rows to be blanked are rebuilt from the start, so that no NaN enters a derivative.
+    rows = jax.tree.map(
+        lambda leaf, first: jnp.where(_align(reached, leaf), leaf, first[None]), rows, start
+    )
+    parameterization = eqx.filter_vmap(space.rebuild)(rows)
+    theta = jax.vmap(lambda row: space.rebuild(row).effective())(rows)
+    values = jax.vmap(loss)(theta)
+
+    def blank(leaf):
+        return jnp.where(_align(reached, leaf), leaf, jnp.nan)
+
+    weights, rest = eqx.partition(parameterization, eqx.is_inexact_array)
+    return Trajectory(
+        initial=space.rebuild(start),
+        ts=jnp.where(reached, times, jnp.inf),
+        parameterization=eqx.combine(jax.tree.map(blank, weights), rest),
+        theta=blank(theta),
+        loss=blank(values),
+        dual=blank(duals),
+        result=result,
+        stats={key: jnp.asarray(solution.stats[key]) for key in _STATS},
+        rtol=rtol,
+        atol=atol,
+        method=method,
+        space=space,
+        interpolation=solution.interpolation,
+    )
+
+
+_STATS = ("num_steps", "num_accepted_steps", "num_rejected_steps")
+
+
+class _Field(eqx.Module):
+    """The vector field of the state (unknowns, dual)."""
+
+    space: AbstractStateSpace
+    loss: Loss
+
+    def __call__(self, t, y, args):
+        return self.space.velocity(y[0], self.loss)
+
+
+class _Condition(eqx.Module):
+    """An event as diffrax calls it."""
+
+    event: Callable
+    space: AbstractStateSpace
+    loss: Loss
+
+    def __call__(self, t, y, args, **kwargs):
+        return self.event(t, self.space.rebuild(y[0]), self.loss)
+
+
+def _is_real(event: Callable, initial: AbstractParameterization, loss: Loss) -> bool:
+    value = eqx.filter_eval_shape(event, jnp.zeros(()), initial, loss)
+    if value.shape != ():
+        raise ValueError(
+            f"Argument `event` must return a scalar, but it returns shape {value.shape}."
+        )
+    return jnp.issubdtype(value.dtype, jnp.floating)
+
+
+def _align(mask: Bool[Array, " T"], leaf: Array) -> Array:
+    return mask.reshape(mask.shape + (1,) * (leaf.ndim - 1))
+
+
+def _largest(weights: Any) -> Float[Array, ""]:
+    return jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(weights)]).max()
+
+
+def _startable(start, theta: Array, loss: Loss) -> tuple[Bool[Array, ""], RESULTS]:
+    """Whether a flow can start, and the code if it cannot."""
+    finite_weights = jnp.isfinite(_largest(start))
+    value, slope = loss(theta), loss_gradient(loss, theta)
+    finite_loss = jnp.isfinite(value) & jnp.all(jnp.isfinite(slope))
+    refusal = RESULTS.where(
+        finite_weights, RESULTS.nonfinite_initial_loss, RESULTS.nonfinite_initialization
+    )
+    return finite_weights & finite_loss, refusal
+
+
+def _check_times(t1, ts):
+    require_positive("t1", t1)
+    if ts is None:
+        return t1, None
+    if jnp.ndim(ts) != 1 or jnp.size(ts) == 0:
+        raise ValueError(
+            f"Argument `ts` must be a list of times, not empty, but it has shape {jnp.shape(ts)}."
+        )
+    if is_known(ts) and is_known(t1):
+        times = np.asarray(ts)
+        require_finite("ts", times)
+        if np.any(np.diff(times) < 0):
+            raise ValueError("Argument `ts` must be increasing, but it is not. Sort it first.")
+        if times[0] < 0 or times[-1] > t1:
+            raise ValueError(
+                f"Argument `ts` must lie in [0, t1] = [0, {t1}], "
+                f"but it spans [{times[0]}, {times[-1]}]."
+            )
+    return t1, ts
+
+
+def _check_model(parameterization: AbstractParameterization, loss: Loss) -> jax.ShapeDtypeStruct:
+    """Shapes and dtypes of theta and of the loss; returns those of theta."""
+    if not isinstance(parameterization, AbstractParameterization):
+        raise ValueError(
+            "Argument `parameterization` must be a `ddln.AbstractParameterization`, "
+            f"but it is a {type(parameterization).__name__}. For plain flow wrap theta in "
+            "`ddln.Identity(theta)`."
+        )
+    theta = eqx.filter_eval_shape(lambda p: p.effective(), parameterization)
+    if isinstance(loss, AbstractPredictionLoss):
+        if loss.X.shape[1:] != theta.shape:
+            raise ValueError(
+                "Arguments `parameterization` and `loss` must have the same theta: the effective "
+                f"parameter has shape {theta.shape}, but the rows of `loss.X` have shape "
+                f"{loss.X.shape[1:]}."
+            )
+        if loss.X.dtype != theta.dtype:
+            raise ValueError(
+                "Arguments `parameterization` and `loss` must have the same dtype, but they have "
+                f"{theta.dtype} and {loss.X.dtype}. Convert one of them."
+            )
+    value = eqx.filter_eval_shape(loss, theta)
+    if getattr(value, "shape", None) != ():
+        raise ValueError(f"Argument `loss` must return a scalar, but it returns {value}.")
+    return theta
+
+
+def _check_start(parameterization: AbstractParameterization) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(parameterization):
+        if eqx.is_inexact_array(leaf):
+            require_finite(f"parameterization{jax.tree_util.keystr(path)}", leaf)
+    if isinstance(parameterization, DeepDiagonal) and is_known(parameterization.layers):
+        frozen = parameterization.frozen()
+        if frozen.size:
+            warnings.warn(
+                f"Coordinates {frozen.tolist()} have two or more layers at zero: "
+                "they never move under gradient flow.",
+                stacklevel=3,
+            )

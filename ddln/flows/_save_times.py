@@ -1,0 +1,82 @@
+"""Saving at given times, inside the solver."""
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ddln._types import Array, Float, PyTree
+
+
+class SaveTimes(diffrax.AbstractWrappedSolver):
+    """Wraps a solver so that its state carries the solution at given times.
+
+    It does what `diffrax.SaveAt(ts=...)` does, with two differences that large sweeps need: it adds no
+    check of its own to the program, so that the program has no host callback and can be exported, and
+    the saved rows travel with the solver state, so that a solve can be stopped and resumed.
+
+    Attributes:
+        solver: the wrapped solver.
+        ts: the times, increasing, shape [T].
+    """
+
+    solver: diffrax.AbstractSolver
+    ts: Float[Array, " T"]
+
+    @property
+    def term_structure(self):
+        return self.solver.term_structure
+
+    @property
+    def interpolation_cls(self):
+        return self.solver.interpolation_cls
+
+    @property
+    def term_compatible_contr_kwargs(self):
+        return self.solver.term_compatible_contr_kwargs
+
+    @property
+    def root_finder(self):
+        # diffrax passes the tolerances of the step size controller on to an implicit solver's.
+        return self.solver.root_finder  # pyright: ignore[reportAttributeAccessIssue]
+
+    def order(self, terms):
+        return self.solver.order(terms)
+
+    def error_order(self, terms):
+        return self.solver.error_order(terms)
+
+    def strong_order(self, terms):
+        return self.solver.strong_order(terms)
+
+    def func(self, terms, t0, y0, args):
+        return self.solver.func(terms, t0, y0, args)
+
+    def init(self, terms, t0, t1, y0, args):
+        rows = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (*self.ts.shape, *leaf.shape)), y0
+        )
+        return self.solver.init(terms, t0, t1, y0, args), rows
+
+    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+        inner_state, rows = solver_state
+        y1, error, dense_info, inner_state, result = self.solver.step(
+            terms, t0, t1, y0, args, inner_state, made_jump
+        )
+        # A finished lane takes steps of length zero, whose interpolation is 0 / 0.
+        end = jnp.where(t1 > t0, t1, t0 + 1)
+        interpolation = self.solver.interpolation_cls(t0=t0, t1=end, **dense_info)
+        values = jax.vmap(interpolation.evaluate)(jnp.clip(self.ts, t0, end))
+        due = (self.ts > t0) & (self.ts <= t1)
+        return y1, error, dense_info, (inner_state, _select(due, values, rows)), result
+
+
+def _select(due: Array, new: PyTree[Array], old: PyTree[Array]) -> PyTree[Array]:
+    return jax.tree.map(
+        lambda a, b: jnp.where(due.reshape(due.shape + (1,) * (a.ndim - 1)), a, b), new, old
+    )
+
+
+def saved_rows(solution: diffrax.Solution) -> PyTree[Array]:
+    """The rows that a `SaveTimes` solver left in its final state."""
+    return solution.solver_state[1]

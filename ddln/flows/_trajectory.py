@@ -1,0 +1,66 @@
+"""What a flow returns."""
+
+import diffrax
+import equinox as eqx
+import jax
+
+from ddln._results import RESULTS
+from ddln._types import Array, Float
+from ddln.flows._state import AbstractStateSpace
+from ddln.parameterizations import AbstractParameterization
+
+
+class Trajectory(eqx.Module):
+    """A flow, saved at T times.
+
+    Rows that were not reached (after an event, or when the solve failed) are NaN, and their time is
+    inf; with `ts=None` the one row is the last state that was reached, at its time.
+
+    Attributes:
+        initial: the parameterization at time 0.
+        ts: the saved times, shape [T].
+        parameterization: the parameterization at those times; each weight has a leading axis T, so
+            use it with `jax.vmap`.
+        theta: the effective parameter, shape [T, *theta].
+        loss: L(theta), shape [T].
+        dual: xi(t) = -integral_0^t grad L(theta(s)) ds, integrated along with the flow and so
+            independent of any potential, shape [T, *theta].
+        result: a `ddln.RESULTS` code.
+        stats: numbers of steps: `num_steps`, `num_accepted_steps`, `num_rejected_steps`.
+        method: the coordinates and the solver that were used.
+        rtol: the relative tolerance of the solve.
+        atol: the absolute tolerance of the solve, after scaling with the initialization.
+    """
+
+    initial: AbstractParameterization
+    ts: Float[Array, " T"]
+    parameterization: AbstractParameterization
+    theta: Float[Array, "T *theta"]
+    loss: Float[Array, " T"]
+    dual: Float[Array, "T *theta"]
+    result: RESULTS
+    stats: dict[str, Array]
+    rtol: Float[Array, ""]
+    atol: Float[Array, ""]
+    method: str = eqx.field(static=True)
+    space: AbstractStateSpace
+    interpolation: diffrax.DenseInterpolation | None = None
+
+    @property
+    def final(self) -> AbstractParameterization:
+        """The parameterization at the last saved time."""
+        weights, rest = eqx.partition(self.parameterization, eqx.is_inexact_array)
+        return eqx.combine(jax.tree.map(lambda leaf: leaf[-1], weights), rest)
+
+    def evaluate(self, t: float | Float[Array, ""]) -> AbstractParameterization:
+        """The parameterization at any time between 0 and the end, from the solver's dense output.
+
+        Raises:
+            ValueError: if the flow was not integrated with `dense=True`.
+        """
+        if self.interpolation is None:
+            raise ValueError(
+                "`Trajectory.evaluate` needs dense output. Pass `dense=True` to the flow."
+            )
+        state, _ = self.interpolation.evaluate(t)
+        return self.space.rebuild(state)
