@@ -1,0 +1,12 @@
+"""What diffrax and lineax lack: Rosenbrock methods, and the Jacobian of separable flows."""
+
+from ddln.solvers._diagonal_plus_low_rank import DiagonalPlusLowRank as DiagonalPlusLowRank
+from ddln.solvers._diagonal_plus_low_rank import Woodbury as Woodbury
+from ddln.solvers._rodas5p import Rodas5P as Rodas5P
+from ddln.solvers._rosenbrock import AbstractRosenbrock as AbstractRosenbrock
+from ddln.solvers._rosenbrock import RosenbrockInterpolation as RosenbrockInterpolation
+from ddln.solvers._separable import SeparableDualField as SeparableDualField
+from ddln.solvers._separable import SeparableField as SeparableField
+from ddln.solvers._structure import AbstractStructuredField as AbstractStructuredField
+from ddln.solvers._structure import AbstractStructuredOperator as AbstractStructuredOperator
+from ddln.solvers._tableau import RosenbrockTableau as RosenbrockTableau

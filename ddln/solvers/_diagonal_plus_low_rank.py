@@ -1,0 +1,173 @@
+"""The Jacobian of a separable flow, and the solve that its structure allows."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import PyTree
+
+from ddln._types import Array, Bool, Float, Scalar
+from ddln.solvers._structure import AbstractStructuredOperator, register_plain
+
+Blocks = PyTree[Float[Array, " d"]]
+
+
+@register_plain
+class DiagonalPlusLowRank(AbstractStructuredOperator):
+    """A = diag(diagonal) + diag(left) X^T diag(weight) X diag(right).
+
+    `diagonal`, `left` and `right` are pytrees of vectors [d] with the structure of the state. The
+    design X acts on the sum of the blocks, and its transpose on every block alike:
+
+        (A x)_b = diagonal_b x_b + left_b X^T (weight * X sum_c right_c x_c).
+
+    I - scale * A has the same form. Its solver needs weight >= 0 and left * right of one sign.
+
+    Attributes:
+        diagonal, left, right: pytrees of arrays [d].
+        design: X, shape [n, d].
+        weight: shape [n].
+    """
+
+    diagonal: Blocks
+    left: Blocks
+    right: Blocks
+    design: Float[Array, "n d"]
+    weight: Float[Array, " n"]
+
+    def mv(self, vector):
+        inner = self.weight * _dot(self.design, _sum_product(self.right, vector))
+        outer = _dot(self.design.T, inner)
+        return jax.tree.map(
+            lambda a, left, x: a * x + left * outer, self.diagonal, self.left, vector
+        )
+
+    def as_matrix(self):
+        left = jnp.concatenate(jax.tree.leaves(self.left))
+        right = jnp.concatenate(jax.tree.leaves(self.right))
+        copies = len(jax.tree.leaves(self.left))
+        hessian = jnp.tile(_gram(self.design, self.weight), (copies, copies))
+        diagonal = jnp.concatenate(jax.tree.leaves(self.diagonal))
+        return jnp.diag(diagonal) + left[:, None] * hessian * right[None, :]
+
+    def transpose(self):
+        return DiagonalPlusLowRank(self.diagonal, self.right, self.left, self.design, self.weight)
+
+    def in_structure(self):
+        return jax.eval_shape(lambda: self.diagonal)
+
+    def out_structure(self):
+        return self.in_structure()
+
+    def identity_minus(self, scale: Scalar) -> "DiagonalPlusLowRank":
+        diagonal = jax.tree.map(lambda a: 1 - scale * a, self.diagonal)
+        left = jax.tree.map(lambda a: -scale * a, self.left)
+        return DiagonalPlusLowRank(diagonal, left, self.right, self.design, self.weight)
+
+    def solver(self) -> "Woodbury":
+        return Woodbury()
+
+
+class WoodburyState(NamedTuple):
+    """What `Woodbury` keeps of an operator: with e = diagonal, (A^-1 r) = (r - left B^T z) / e."""
+
+    inverse: Blocks
+    left: Blocks
+    right: Blocks
+    design: Float[Array, "n d"] | None
+    core: Float[Array, "m m"]
+    okay: Bool[Array, ""]
+
+
+class Woodbury(lx.AbstractLinearSolver):
+    """Solves with a `DiagonalPlusLowRank` operator through a system of min(n, d) unknowns.
+
+    With e = diagonal, delta = sum over blocks of left * right / e and Z = diag(sqrt(weight)) X, the
+    Woodbury identity gives
+
+        A^-1 r = (r - left X^T z) / e,   z = sqrt(weight) * S^-1 Z sum(right r / e),
+
+    S = I + Z diag(delta) Z^T, symmetric, and positive definite if delta >= 0: Cholesky. With fewer
+    coordinates than samples, H = Z^T Z, D = diag(sqrt(|delta|)) and s the sign of delta,
+
+        X^T z = (H - s Y^T Y) sum(right r / e),   Y = C^-1 D H,   C C^T = I + s D H D,
+
+    which divides by no entry of left or right. Where Cholesky fails, a diagonal entry has changed
+    its sign: for I - scale * J a step longer than the time constant of an unstable mode, that would
+    be taken for a stable one. The solve then reports `RESULTS.singular`.
+    """
+
+    def init(self, operator: DiagonalPlusLowRank, options) -> WoodburyState:
+        del options
+        inverse = jax.tree.map(lambda e: 1 / e, operator.diagonal)
+        scaled = jax.tree.map(jnp.multiply, operator.right, inverse)
+        delta = _sum_product(operator.left, scaled)
+        n, d = operator.design.shape
+        if n <= d:
+            root = jnp.sqrt(operator.weight)
+            z = root[:, None] * operator.design
+            system = jnp.eye(n, dtype=z.dtype) + _dot(z * delta[None, :], z.T)
+            core = _inverse(system)
+            core = root[:, None] * core * root[None, :]
+            design = operator.design
+        else:
+            hessian = _gram(operator.design, operator.weight)
+            sign = jnp.where(jnp.any(delta < 0), -1, 1).astype(delta.dtype)
+            size = jnp.sqrt(sign * delta)
+            scaled = size[:, None] * hessian
+            system = jnp.eye(d, dtype=delta.dtype) + sign * scaled * size[None, :]
+            factor = jax.lax.linalg.cholesky(system, symmetrize_input=False)
+            y = jax.lax.linalg.triangular_solve(factor, scaled, left_side=True, lower=True)
+            core = hessian - sign * _dot(y.T, y)
+            design = None
+        okay = jnp.all(jnp.isfinite(core))
+        for leaf in jax.tree.leaves(inverse):
+            okay = okay & jnp.all(jnp.isfinite(leaf))
+        core = jnp.where(okay, core, 0)
+        inverse = jax.tree.map(lambda leaf: jnp.where(okay, leaf, 1), inverse)
+        return WoodburyState(inverse, operator.left, operator.right, design, core, okay)
+
+    def compute(self, state: WoodburyState, vector, options):
+        del options
+        divided = jax.tree.map(jnp.multiply, state.inverse, vector)
+        inner = _sum_product(state.right, divided)
+        if state.design is None:
+            outer = _dot(state.core, inner)
+        else:
+            outer = _dot(state.design.T, _dot(state.core, _dot(state.design, inner)))
+        solution = jax.tree.map(
+            lambda x, inverse, left: x - inverse * left * outer, divided, state.inverse, state.left
+        )
+        result = lx.RESULTS.where(state.okay, lx.RESULTS.successful, lx.RESULTS.singular)
+        return solution, result, {}
+
+    def transpose(self, state: WoodburyState, options):
+        return state._replace(left=state.right, right=state.left), options
+
+    def conj(self, state: WoodburyState, options):
+        return state, options
+
+    def assume_full_rank(self):
+        return True
+
+
+def _inverse(system: Float[Array, "m m"]) -> Float[Array, "m m"]:
+    factor = jax.lax.linalg.cholesky(system, symmetrize_input=False)
+    eye = jnp.eye(system.shape[0], dtype=system.dtype)
+    root = jax.lax.linalg.triangular_solve(factor, eye, left_side=True, lower=True)
+    return _dot(root.T, root)
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _gram(design: Float[Array, "n d"], weight: Float[Array, " n"]) -> Float[Array, "d d"]:
+    """X^T diag(weight) X."""
+    return _dot(design.T * weight[None, :], design)
+
+
+def _sum_product(a: Blocks, b: Blocks) -> Float[Array, " d"]:
+    """The sum over blocks of a * b."""
+    return sum(jax.tree.leaves(jax.tree.map(jnp.multiply, a, b)))

@@ -1,0 +1,154 @@
+"""Rosenbrock methods as diffrax solvers."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import PyTree, Real
+
+from ddln._types import Array, Bool
+from ddln.solvers._structure import AbstractStructuredField, AbstractStructuredOperator
+from ddln.solvers._tableau import RosenbrockTableau
+
+
+class RosenbrockInterpolation(diffrax.AbstractLocalInterpolation):
+    """Dense output of a Rosenbrock step: `RosenbrockTableau` has the formula."""
+
+    t0: Real[Any, ""]
+    t1: Real[Any, ""]
+    y0: PyTree[Array]
+    y1: PyTree[Array]
+    coefficients: PyTree[Array]
+
+    def evaluate(self, t0, t1=None, left=True):
+        del left
+        if t1 is not None:
+            return jax.tree.map(jnp.subtract, self.evaluate(t1), self.evaluate(t0))
+        empty = self.t0 == self.t1
+        x = jnp.where(empty, 0, t0 - self.t0) / jnp.where(empty, 1, self.t1 - self.t0)
+
+        def at(y0, y1, coefficients):
+            s = x.astype(y0.dtype)
+            bend = jnp.polyval(coefficients[::-1], s)
+            return (1 - s) * y0 + s * (y1 + (1 - s) * bend)
+
+        return jax.tree.map(at, self.y0, self.y1, self.coefficients)
+
+
+class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
+    """A Rosenbrock method: linearly implicit, so one factorization a step and no iteration.
+
+    Subclasses give the `tableau`. The Jacobian is that of an `AbstractStructuredField`, for any
+    other vector field a dense one by forward-mode differentiation. A step whose linear system
+    cannot be solved has an infinite error estimate (an adaptive controller shrinks it) and the
+    result code `RESULTS.singular` (the outcome if the controller keeps it).
+    """
+
+    tableau: eqx.AbstractClassVar[RosenbrockTableau]
+
+    term_structure: ClassVar = diffrax.ODETerm
+    interpolation_cls: ClassVar = RosenbrockInterpolation
+
+    def order(self, terms):
+        return self.tableau.order
+
+    def init(self, terms, t0, t1, y0, args):
+        return None
+
+    def func(self, terms, t0, y0, args):
+        return terms.vf(t0, y0, args)
+
+    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+        del solver_state, made_jump
+        tableau = self.tableau
+        # The signed step of the original time; t0 and t1 always increase.
+        control = terms.contr(t0, t1)
+        field, time = _vector_field(terms, t0)
+        jacobian = _jacobian(field, time, y0, args)
+        solve = _shifted_solve(jacobian, y0, tableau.gamma * control)
+
+        def velocity(t):
+            return terms.vf_prod(t, y0, args, control)
+
+        if isinstance(field, AbstractStructuredField) and field.autonomous:
+            drift = None
+        else:
+            t0 = jnp.asarray(t0, jnp.result_type(control))
+            _, drift = jax.jvp(velocity, (t0,), (t1 - t0,))
+
+        ks = []
+        okay = jnp.array(True)
+        for i, node in enumerate(tableau.nodes):
+            argument = _combine(tableau.stages[i], ks, y0)
+            slope = terms.vf_prod(t0 + node * (t1 - t0), argument, args, control)
+            slope = _combine(tableau.couplings[i], ks, slope)
+            if drift is not None:
+                slope = _combine((tableau.time[i],), [drift], slope)
+            k, okay = solve(jax.tree.map(lambda leaf: tableau.gamma * leaf, slope))
+            ks.append(k)
+
+        y1 = _combine(tableau.weights, ks, y0)
+        zero = jax.tree.map(jnp.zeros_like, y0)
+        error = _combine(tableau.error, ks, zero)
+        # Only the estimate is spoilt: its cotangent is zero, so the reverse pass stays finite.
+        error = jax.tree.map(lambda leaf: jnp.where(okay, leaf, jnp.inf), error)
+        dense = [_combine(row, ks, zero) for row in tableau.dense]
+        coefficients = jax.tree.map(lambda *rows: jnp.stack(rows), *dense)
+        result = diffrax.RESULTS.where(okay, diffrax.RESULTS.successful, diffrax.RESULTS.singular)
+        return y1, error, dict(y0=y0, y1=y1, coefficients=coefficients), None, result
+
+
+def _vector_field(term: Any, t: Any) -> tuple[Callable, Any]:
+    """The vector field of a term and the time it is to be called with."""
+    if isinstance(term, diffrax.ODETerm):
+        return term.vector_field, t
+    # `diffrax.diffeqsolve` wraps terms such that time increases.
+    return _vector_field(term.term, t * term.direction)
+
+
+def _jacobian(field: Callable, t: Any, y: PyTree, args: Any) -> lx.AbstractLinearOperator:
+    if isinstance(field, AbstractStructuredField):
+        return field.jacobian(t, y, args)
+    matrix = jax.jacfwd(lambda y: diffrax.ODETerm(field).vf(t, y, args))(y)
+    return lx.PyTreeLinearOperator(matrix, jax.eval_shape(lambda: y))
+
+
+def _shifted_solve(
+    jacobian: lx.AbstractLinearOperator, y: PyTree, scale: Array
+) -> Callable[[PyTree], tuple[PyTree, Bool[Array, ""]]]:
+    """The map from r to the solution k of (I - scale * J) k = r, factorized once."""
+    scale = scale.astype(jnp.result_type(*jax.tree.leaves(y)))
+    if isinstance(jacobian, AbstractStructuredOperator):
+        operator = jacobian.identity_minus(scale)
+        solver = operator.solver()
+    else:
+        operator = lx.IdentityLinearOperator(jacobian.in_structure()) - jacobian * scale
+        solver = lx.AutoLinearSolver(well_posed=True)
+    values, rest = eqx.partition(operator, eqx.is_array)
+    state = solver.init(eqx.combine(jax.lax.stop_gradient(values), rest), {})
+
+    def compute(state, options, vector):
+        solution, result, _ = solver.compute(state, vector, options)
+        return solution, result == lx.RESULTS.successful
+
+    # The implicit derivative of `lineax.linear_solve` raises from a host callback where a solve
+    # fails; a failed step is only to be rejected.
+    return lambda vector: jax.lax.custom_linear_solve(
+        operator.mv,
+        vector,
+        lambda _, vector: compute(state, {}, vector),
+        lambda _, vector: compute(*solver.transpose(state, {}), vector),
+        has_aux=True,
+    )
+
+
+def _combine(coefficients: tuple[float, ...], terms: list[PyTree], start: PyTree) -> PyTree:
+    """start + sum_i coefficients[i] * terms[i], without the terms whose coefficient is zero."""
+    for coefficient, term in zip(coefficients, terms, strict=True):
+        if coefficient != 0:
+            start = jax.tree.map(lambda s, x, c=coefficient: s + c * x, start, term)
+    return start

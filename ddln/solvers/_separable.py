@@ -1,0 +1,76 @@
+"""Vector fields of separable flows in reduced coordinates."""
+
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Real
+
+from ddln._types import Array, Float
+from ddln.losses import AbstractPredictionLoss
+from ddln.parameterizations import AbstractReducedCoordinates
+from ddln.solvers._diagonal_plus_low_rank import DiagonalPlusLowRank
+from ddln.solvers._structure import AbstractStructuredField
+
+Vector = Float[Array, " d"]
+
+
+class SeparableField(AbstractStructuredField):
+    """v' = -p(v) grad L(theta(v)), coordinate by coordinate.
+
+    The Jacobian is diag(-p' g) - diag(p) X^T diag(c) X diag(dtheta/dv), with g = grad L and
+    X^T diag(c) X the Hessian of the loss, which must be convex.
+
+    Args:
+        coordinates: theta(v) and p(v) with their slopes, elementwise.
+        loss: a loss of linear predictions.
+    """
+
+    coordinates: AbstractReducedCoordinates
+    loss: AbstractPredictionLoss
+    autonomous: ClassVar[bool] = True
+
+    def __call__(self, t: Real[Any, ""], y: Vector, args: Any) -> Vector:
+        return -self.coordinates.speed(y) * self.loss.gradient(self.coordinates.effective(y))
+
+    def jacobian(self, t: Real[Any, ""], y: Vector, args: Any) -> DiagonalPlusLowRank:
+        coordinates, loss = self.coordinates, self.loss
+        theta = coordinates.effective(y)
+        return DiagonalPlusLowRank(
+            diagonal=-coordinates.speed_slope(y) * loss.gradient(theta),
+            left=-coordinates.speed(y),
+            right=coordinates.effective_slope(y),
+            design=loss.design,
+            weight=loss.curvature(theta),
+        )
+
+
+class SeparableDualField(AbstractStructuredField):
+    """The flow of `SeparableField` with its dual: y = (v, xi), xi' = -grad L(theta(v)).
+
+    The dual costs no further product with the design.
+
+    Args:
+        coordinates: theta(v) and p(v) with their slopes, elementwise.
+        loss: a loss of linear predictions, convex.
+    """
+
+    coordinates: AbstractReducedCoordinates
+    loss: AbstractPredictionLoss
+    autonomous: ClassVar[bool] = True
+
+    def __call__(self, t: Real[Any, ""], y: tuple[Vector, Vector], args: Any):
+        v, _ = y
+        gradient = self.loss.gradient(self.coordinates.effective(v))
+        return -self.coordinates.speed(v) * gradient, -gradient
+
+    def jacobian(self, t: Real[Any, ""], y: tuple[Vector, Vector], args: Any):
+        v, dual = y
+        inner = SeparableField(self.coordinates, self.loss).jacobian(t, v, args)
+        zero = jnp.zeros_like(dual)
+        return DiagonalPlusLowRank(
+            diagonal=(inner.diagonal, zero),
+            left=(inner.left, -jnp.ones_like(dual)),
+            right=(inner.right, zero),
+            design=inner.design,
+            weight=inner.weight,
+        )

@@ -1,0 +1,75 @@
+"""The protocol by which a vector field tells an implicit solver what its Jacobian looks like."""
+
+import abc
+from typing import Any, Self
+
+import equinox as eqx
+import lineax as lx
+from jaxtyping import PyTree, Real
+
+from ddln._types import Scalar
+
+
+class AbstractStructuredField(eqx.Module):
+    """A vector field f(t, y, args) that knows its Jacobian df/dy.
+
+    Wrap it in `diffrax.ODETerm` like any other vector field. `ddln.solvers.Rodas5P` uses the
+    Jacobian; solvers without one use the field alone.
+
+    Attributes:
+        autonomous: whether f does not depend on t; df/dt is then not computed.
+    """
+
+    autonomous: eqx.AbstractVar[bool]
+
+    @abc.abstractmethod
+    def __call__(self, t: Real[Any, ""], y: PyTree, args: Any) -> PyTree:
+        """f(t, y, args), with the structure of y."""
+
+    @abc.abstractmethod
+    def jacobian(self, t: Real[Any, ""], y: PyTree, args: Any) -> lx.AbstractLinearOperator:
+        """df/dy at (t, y): any lineax operator from the structure of y to itself.
+
+        An `AbstractStructuredOperator` is solved by its own linear solver, any other operator by
+        `lineax.AutoLinearSolver`.
+        """
+
+
+class AbstractStructuredOperator(lx.AbstractLinearOperator):
+    """A square operator A whose structure survives in I - scale * A, with a solver that uses it."""
+
+    @abc.abstractmethod
+    def identity_minus(self, scale: Scalar) -> Self:
+        """I - scale * A."""
+
+    @abc.abstractmethod
+    def solver(self) -> lx.AbstractLinearSolver:
+        """A solver for operators of this structure.
+
+        Its state must be finite: for an operator it cannot solve, `compute` reports a result other
+        than successful and finite values, so that the derivative of a rejected step is finite.
+        """
+
+
+def register_plain(cls: type[lx.AbstractLinearOperator]) -> type[lx.AbstractLinearOperator]:
+    """Tells lineax that a real operator has none of the properties that its own solvers use."""
+    properties = (
+        lx.is_symmetric,
+        lx.is_diagonal,
+        lx.is_tridiagonal,
+        lx.is_lower_triangular,
+        lx.is_upper_triangular,
+        lx.is_positive_semidefinite,
+        lx.is_negative_semidefinite,
+        lx.has_unit_diagonal,
+    )
+    for check in properties:
+        check.register(cls, lambda operator: False)
+    lx.linearise.register(cls, lambda operator: operator)
+    lx.conj.register(cls, lambda operator: operator)
+    lx.materialise.register(cls, _materialise)
+    return cls
+
+
+def _materialise(operator: lx.AbstractLinearOperator) -> lx.AbstractLinearOperator:
+    return operator
