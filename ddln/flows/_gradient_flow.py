@@ -160,13 +160,13 @@ def _integrate(
     method: str,
 ) -> Trajectory:
     start = space.start()
-    initial = space.rebuild(start)
+    initial = space.initial
     theta0 = initial.effective()
-    startable, refusal = _startable(start, theta0, loss)
+    largest = _largest(initial)
+    startable, refusal = _startable(largest, theta0, loss)
     # A lane that cannot start runs on zeros, for no time: it cannot disturb its neighbours.
     state = jax.tree.map(lambda leaf: jnp.where(startable, leaf, 0), (start, jnp.zeros_like(theta0)))
     end = jnp.where(startable, t1, 0)
-    largest = _largest(start)
     atol = atol * jnp.where(largest > 0, jnp.minimum(largest, 1), 1)
 
     stop = None
@@ -174,7 +174,8 @@ def _integrate(
         met = event(jnp.zeros_like(t1), initial, loss) <= 0 if _is_real(event, initial, loss) else False
         end = jnp.where(met, 0, end)
         condition = _Condition(event, space, loss)
-        root_finder = optx.Bisection(rtol=1e-10, atol=1e-10, expand_if_necessary=False)
+        # `flip`: an event is positive before it is met. (Detecting that would add a host callback.)
+        root_finder = optx.Bisection(rtol=1e-10, atol=1e-10, flip=True)
         stop = diffrax.Event(condition, root_finder, direction=False)
     if structured:
         field = SeparableDualField(space.coordinates, loss)  # pyright: ignore
@@ -226,7 +227,7 @@ def _trajectory(
 
     weights, rest = eqx.partition(parameterization, eqx.is_inexact_array)
     return Trajectory(
-        initial=space.rebuild(start),
+        initial=space.initial,
         ts=jnp.where(reached, times, jnp.inf),
         parameterization=eqx.combine(jax.tree.map(blank, weights), rest),
         theta=blank(theta),
@@ -279,13 +280,14 @@ def _align(mask: Bool[Array, " T"], leaf: Array) -> Array:
     return mask.reshape(mask.shape + (1,) * (leaf.ndim - 1))
 
 
-def _largest(weights: Any) -> Float[Array, ""]:
-    return jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(weights)]).max()
+def _largest(parameterization: AbstractParameterization) -> Float[Array, ""]:
+    weights = jax.tree.leaves(eqx.filter(parameterization, eqx.is_inexact_array))
+    return jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in weights]).max()
 
 
-def _startable(start, theta: Array, loss: Loss) -> tuple[Bool[Array, ""], RESULTS]:
+def _startable(largest: Array, theta: Array, loss: Loss) -> tuple[Bool[Array, ""], RESULTS]:
     """Whether a flow can start, and the code if it cannot."""
-    finite_weights = jnp.isfinite(_largest(start))
+    finite_weights = jnp.isfinite(largest)
     value, slope = loss(theta), loss_gradient(loss, theta)
     finite_loss = jnp.isfinite(value) & jnp.all(jnp.isfinite(slope))
     refusal = RESULTS.where(

@@ -13,6 +13,8 @@ from ddln.parameterizations import AbstractParameterization, AbstractReducedCoor
 class AbstractStateSpace(eqx.Module):
     """Unknowns from which a parameterization can be rebuilt."""
 
+    initial: eqx.AbstractVar[AbstractParameterization]
+
     @abc.abstractmethod
     def start(self) -> PyTree[Array]:
         """The state at time 0."""
