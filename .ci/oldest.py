@@ -1,4 +1,4 @@
-"""Prints pip constraints that hold every run-time dependency at the lower bound pyproject.toml states.
+"""Prints pip constraints: every run-time dependency at the lower bound that pyproject.toml states.
 
 Usage: python .ci/oldest.py > constraints.txt && pip install --constraint constraints.txt ".[test]"
 """

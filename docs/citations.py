@@ -1,7 +1,7 @@
-"""MkDocs hook: `[@key]` and `[@key, eq. 4]`, in pages and in docstrings, become links to the bibliography.
+"""MkDocs hook: `[@key]` and `[@key, eq. 4]`, in pages and docstrings, become links to the bibliography.
 
-The bibliography page is written from `references.bib`, which owns every reference. An unknown key, or an entry that
-does not have the expected form, stops the build.
+The bibliography page is written from `references.bib`, which owns every reference. An unknown key,
+or an entry that does not have the expected form, stops the build.
 """
 
 import html
@@ -27,7 +27,7 @@ FIELDS = {
 
 
 def read_bibliography(path: Path) -> dict[str, dict[str, str]]:
-    """The entries of a BibTeX file by key: `@type{key,`, lines `name = {value},`, and a closing `}`."""
+    """Entries by key. One is `@type{key,`, lines `  name = {value},`, `}`; a blank line parts two."""
     entries = {}
     for block in path.read_text(encoding="utf-8").strip().split("\n\n"):
         head, *body, last = block.splitlines()
