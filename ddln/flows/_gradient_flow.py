@@ -1,6 +1,5 @@
 """Gradient flow of any parameterization and loss."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -8,17 +7,17 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optimistix as optx
 
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Loss
-from ddln._validation import is_known, require_finite, require_option, require_positive
+from ddln._validation import require_option
+from ddln.flows._arguments import check_model, check_start, check_times, check_tolerances
 from ddln.flows._save_times import SaveTimes, saved_rows
 from ddln.flows._state import AbstractStateSpace, FullSpace, ReducedSpace, loss_gradient
 from ddln.flows._trajectory import Trajectory
 from ddln.losses import AbstractPredictionLoss
-from ddln.parameterizations import AbstractParameterization, DeepDiagonal
+from ddln.parameterizations import AbstractParameterization
 from ddln.solvers import Rodas5P, SeparableDualField
 
 # A dense Jacobian is factorized once per step; beyond this many unknowns an explicit solver is chosen.
@@ -87,14 +86,11 @@ def gradient_flow(
     Warns:
         UserWarning: if coordinates of a deep diagonal network never move (two layers are zero there).
     """
-    t1, ts = _check_times(t1, ts)
-    theta = _check_model(parameterization, loss)
-    require_positive("rtol", rtol)
-    require_positive("atol", atol)
-    if max_steps < 1:
-        raise ValueError(f"Argument `max_steps` must be at least 1, but it is {max_steps}.")
+    check_times(t1, ts)
+    check_tolerances(rtol, atol, max_steps)
+    theta = check_model(parameterization, loss)
     if throw:
-        _check_start(parameterization)
+        check_start(parameterization)
     space = state_space(parameterization, coordinates)
     structured = isinstance(space, ReducedSpace) and isinstance(loss, AbstractPredictionLoss)
     if solver is None:
@@ -165,13 +161,19 @@ def _integrate(
     largest = _largest(initial)
     startable, refusal = _startable(largest, theta0, loss)
     # A lane that cannot start runs on zeros, for no time: it cannot disturb its neighbours.
-    state = jax.tree.map(lambda leaf: jnp.where(startable, leaf, 0), (start, jnp.zeros_like(theta0)))
+    state = jax.tree.map(
+        lambda leaf: jnp.where(startable, leaf, 0), (start, jnp.zeros_like(theta0))
+    )
     end = jnp.where(startable, t1, 0)
     atol = atol * jnp.where(largest > 0, jnp.minimum(largest, 1), 1)
 
     stop = None
     if event is not None:
-        met = event(jnp.zeros_like(t1), initial, loss) <= 0 if _is_real(event, initial, loss) else False
+        met = (
+            event(jnp.zeros_like(t1), initial, loss) <= 0
+            if _is_real(event, initial, loss)
+            else False
+        )
         end = jnp.where(met, 0, end)
         condition = _Condition(event, space, loss)
         # `flip`: an event is positive before it is met. (Detecting that would add a host callback.)
@@ -294,65 +296,3 @@ def _startable(largest: Array, theta: Array, loss: Loss) -> tuple[Bool[Array, ""
         finite_weights, RESULTS.nonfinite_initial_loss, RESULTS.nonfinite_initialization
     )
     return finite_weights & finite_loss, refusal
-
-
-def _check_times(t1, ts):
-    require_positive("t1", t1)
-    if ts is None:
-        return t1, None
-    if jnp.ndim(ts) != 1 or jnp.size(ts) == 0:
-        raise ValueError(
-            f"Argument `ts` must be a list of times, not empty, but it has shape {jnp.shape(ts)}."
-        )
-    if is_known(ts) and is_known(t1):
-        times = np.asarray(ts)
-        require_finite("ts", times)
-        if np.any(np.diff(times) < 0):
-            raise ValueError("Argument `ts` must be increasing, but it is not. Sort it first.")
-        if times[0] < 0 or times[-1] > t1:
-            raise ValueError(
-                f"Argument `ts` must lie in [0, t1] = [0, {t1}], "
-                f"but it spans [{times[0]}, {times[-1]}]."
-            )
-    return t1, ts
-
-
-def _check_model(parameterization: AbstractParameterization, loss: Loss) -> jax.ShapeDtypeStruct:
-    """Shapes and dtypes of theta and of the loss; returns those of theta."""
-    if not isinstance(parameterization, AbstractParameterization):
-        raise ValueError(
-            "Argument `parameterization` must be a `ddln.AbstractParameterization`, "
-            f"but it is a {type(parameterization).__name__}. For plain flow wrap theta in "
-            "`ddln.Identity(theta)`."
-        )
-    theta = eqx.filter_eval_shape(lambda p: p.effective(), parameterization)
-    if isinstance(loss, AbstractPredictionLoss):
-        if loss.X.shape[1:] != theta.shape:
-            raise ValueError(
-                "Arguments `parameterization` and `loss` must have the same theta: the effective "
-                f"parameter has shape {theta.shape}, but the rows of `loss.X` have shape "
-                f"{loss.X.shape[1:]}."
-            )
-        if loss.X.dtype != theta.dtype:
-            raise ValueError(
-                "Arguments `parameterization` and `loss` must have the same dtype, but they have "
-                f"{theta.dtype} and {loss.X.dtype}. Convert one of them."
-            )
-    value = eqx.filter_eval_shape(loss, theta)
-    if getattr(value, "shape", None) != ():
-        raise ValueError(f"Argument `loss` must return a scalar, but it returns {value}.")
-    return theta
-
-
-def _check_start(parameterization: AbstractParameterization) -> None:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(parameterization):
-        if eqx.is_inexact_array(leaf):
-            require_finite(f"parameterization{jax.tree_util.keystr(path)}", leaf)
-    if isinstance(parameterization, DeepDiagonal) and is_known(parameterization.layers):
-        frozen = parameterization.frozen()
-        if frozen.size:
-            warnings.warn(
-                f"Coordinates {frozen.tolist()} have two or more layers at zero: "
-                "they never move under gradient flow.",
-                stacklevel=3,
-            )

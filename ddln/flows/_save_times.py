@@ -1,7 +1,6 @@
 """Saving at given times, inside the solver."""
 
 import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -53,9 +52,7 @@ class SaveTimes(diffrax.AbstractWrappedSolver):
         return self.solver.func(terms, t0, y0, args)
 
     def init(self, terms, t0, t1, y0, args):
-        rows = jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (*self.ts.shape, *leaf.shape)), y0
-        )
+        rows = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*self.ts.shape, *leaf.shape)), y0)
         return self.solver.init(terms, t0, t1, y0, args), rows
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
