@@ -1,4 +1,4 @@
-"""MkDocs hook: `[@key]` and `[@key, eq. 4]`, in pages and docstrings, become links to the bibliography.
+"""MkDocs hook: `[@key]` and `[@key, eq. 4]`, in pages and docstrings, link to the bibliography.
 
 The bibliography page is written from `references.bib`, which owns every reference. An unknown key,
 or an entry that does not have the expected form, stops the build.
@@ -27,7 +27,7 @@ FIELDS = {
 
 
 def read_bibliography(path: Path) -> dict[str, dict[str, str]]:
-    """Entries by key. One is `@type{key,`, lines `  name = {value},`, `}`; a blank line parts two."""
+    """Entries by key. One is `@type{key,`, `  name = {value},` lines and `}`; blank lines part them."""
     entries = {}
     for block in path.read_text(encoding="utf-8").strip().split("\n\n"):
         head, *body, last = block.splitlines()
