@@ -4,7 +4,6 @@ The bibliography page is written from `references.bib`, which owns every referen
 or an entry that does not have the expected form, stops the build.
 """
 
-import html
 import re
 from pathlib import Path
 
@@ -27,7 +26,7 @@ FIELDS = {
 
 
 def read_bibliography(path: Path) -> dict[str, dict[str, str]]:
-    """Entries by key. One is `@type{key,`, `  name = {value},` lines and `}`; blank lines part them."""
+    """Entries by key: `@type{key,`, lines `  name = {value},`, `}`, and a blank line after it."""
     entries = {}
     for block in path.read_text(encoding="utf-8").strip().split("\n\n"):
         head, *body, last = block.splitlines()
@@ -62,8 +61,7 @@ def reference(key: str, entry: dict[str, str]) -> str:
         where += f"({entry['number']})"
     if "pages" in entry:
         where += f", {entry['pages'].replace('--', '–')}"
-    title = html.escape(entry["title"])
-    return f'- <a id="{key}"></a>`{key}` {who} ({entry["year"]}). *{title}.* {where}.'
+    return f"- `{key}`{{ #{key} }} {who} ({entry['year']}). *{entry['title']}.* {where}."
 
 
 def on_config(config):
