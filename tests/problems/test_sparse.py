@@ -160,9 +160,14 @@ def test_errors(generate, arguments, message):
         generate(KEYS[0], **{"n": 2, "d": 3, "sparsity": 1} | arguments)
 
 
+@pytest.fixture
+def without_float64():
+    jax.config.update("jax_enable_x64", False)
+    yield
+    jax.config.update("jax_enable_x64", True)
+
+
+@pytest.mark.usefixtures("without_float64")
 def test_float64_must_be_switched_on():
-    with (
-        jax.enable_x64(False),
-        pytest.raises(ValueError, match=r"switched on, but it is float64.*jax_enable_x64"),
-    ):
+    with pytest.raises(ValueError, match=r"switched on, but it is float64.*jax_enable_x64"):
         sparse_regression(jax.random.PRNGKey(0), 2, 3, sparsity=1, dtype="float64")
