@@ -1,0 +1,93 @@
+"""What is drawn: NumPy arrays, checked."""
+
+from typing import Any
+
+import numpy as np
+
+from ddln.flows import Trajectory
+
+# Positive values that span more than this factor are shown on a log scale.
+DECADES = 100
+
+
+def numbers(name: str, value: Any, axes: str) -> np.ndarray:
+    """Converts an argument to a float array with the named axes; NaN is allowed.
+
+    Raises:
+        ValueError: if it is not numeric, the number of axes differs, or an axis is empty.
+    """
+    try:
+        array = np.asarray(value, float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Argument `{name}` must be a numeric array, but {error}.") from error
+    names = axes.split()
+    if array.ndim != len(names):
+        raise ValueError(
+            f"Argument `{name}` must have the axes [{', '.join(names)}], "
+            f"but it has shape {array.shape}."
+        )
+    if array.size == 0:
+        raise ValueError(f"Argument `{name}` must not be empty, but it has shape {array.shape}.")
+    return array
+
+
+def grid(scales: Any, depths: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Checks the axes of a sweep: scales positive and increasing, depths whole numbers.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    scales = numbers("scales", scales, "scale")
+    if scales.size < 2 or not (
+        scales[0] > 0 and np.all(np.diff(scales) > 0) and np.isfinite(scales[-1])
+    ):
+        raise ValueError(
+            "Argument `scales` must be two or more numbers, positive, finite and increasing, "
+            f"but it is {scales}. Sort the values along with it."
+        )
+    depths = numbers("depths", depths, "depth")
+    if not np.all(depths == np.round(depths)):
+        raise ValueError(f"Argument `depths` must be whole numbers, but it is {depths}.")
+    return scales, depths.astype(int)
+
+
+def sweep_values(name: str, value: Any, axes: str, depths: np.ndarray, scales: np.ndarray):
+    """Converts the values of a sweep; infinite values, like NaN, count as missing.
+
+    Raises:
+        ValueError: if they do not have the axes [depth, scale, ...].
+    """
+    values = numbers(name, value, axes)
+    if values.shape[:2] != (depths.size, scales.size):
+        raise ValueError(
+            f"Argument `{name}` must have the axes [{', '.join(axes.split())}] with "
+            f"{depths.size} depths and {scales.size} scales, but it has shape {values.shape}."
+        )
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def spans_decades(values: np.ndarray) -> bool:
+    """Whether the values that are not NaN are positive and span more than a factor of `DECADES`."""
+    known = values[~np.isnan(values)]
+    return bool(known.size and known.min() > 0 and known.max() > DECADES * known.min())
+
+
+def reached(trajectory: Trajectory) -> np.ndarray:
+    """The indices of the saved rows that the flow reached.
+
+    Raises:
+        ValueError: if the trajectory is a batch of several, or fewer than two rows were reached.
+    """
+    times = np.asarray(trajectory.ts)
+    if times.ndim != 1:
+        raise ValueError(
+            f"Argument `trajectory` must be one trajectory, but its `ts` has shape {times.shape}. "
+            "Take one of the batch: `jax.tree.map(lambda leaf: leaf[0], trajectory)`."
+        )
+    rows = np.flatnonzero(np.isfinite(times))
+    if rows.size < 2:
+        raise ValueError(
+            "Argument `trajectory` must have two or more saved times that were reached, "
+            f"but it has {rows.size}. Pass `ts` to the flow."
+        )
+    return rows

@@ -1,0 +1,68 @@
+"""A summary of a sweep against the scale of initialization."""
+
+import warnings
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+
+from ddln.plots._axes import axes_or_new, legend_above
+from ddln.plots._data import grid, spans_decades, sweep_values
+from ddln.plots._style import looks, markers, style
+
+# Of the legend.
+COLUMNS = 4
+
+
+def scale_curves(
+    scales: ArrayLike, values: ArrayLike, depths: ArrayLike, *, label: str, ax: Axes | None = None
+) -> Axes:
+    """Draws a number that sums up each run against the initialization's scale, one curve per depth.
+
+    A curve is the median over the seeds, its band the middle half of them (quartiles). Runs that
+    failed, NaN or infinite, are left out. The y axis is logarithmic if all values are positive and
+    span more than a factor of 100.
+
+    Example (the held-out error of a sweep over 3 depths, 20 scales and 10 seeds):
+        >>> errors.shape
+        (3, 20, 10)
+        >>> ddln.plots.scale_curves(scales, errors, [2, 3, 4], label="held-out error")
+
+    Args:
+        scales: the scales of initialization, positive and increasing, two or more, shape [scale].
+        values: the numbers, shape [depth, scale, seed].
+        depths: the depths L, shape [depth].
+        label: what the numbers are, at the y axis.
+        ax: the axes to draw on; None makes a new figure.
+
+    Returns:
+        The axes. The lines are the medians in the order of the depths, the collections the bands.
+
+    Raises:
+        ValueError: if the scales are not positive and increasing, the depths are not whole, or the
+            shape of the values is another.
+    """
+    scales, depths = grid(scales, depths)
+    values = sweep_values("values", values, "depth scale seed", depths, scales)
+    with warnings.catch_warnings():
+        # Where all seeds failed, the curve has a hole.
+        warnings.filterwarnings("ignore", "All-NaN slice")
+        low, median, high = np.nanquantile(values, [0.25, 0.5, 0.75], axis=-1)
+
+    with style():
+        ax = axes_or_new(ax)
+        lines = []
+        appearances = zip(looks(depths.size), markers(depths.size), strict=True)
+        for row, (look, marker) in enumerate(appearances):
+            color = look["color"]
+            name = f"$L = {depths[row]}$"
+            lines += ax.plot(scales, median[row], label=name, marker=marker, **look)
+            ax.fill_between(scales, low[row], high[row], color=color, alpha=0.2, linewidth=0)
+        ax.set_xscale("log")
+        if spans_decades(values):
+            ax.set_yscale("log")
+        ax.margins(x=0.02)
+        ax.set_xlabel("scale of initialization")
+        ax.set_ylabel(label)
+        legend_above(ax, lines, min(len(lines), COLUMNS))
+    return ax

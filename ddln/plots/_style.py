@@ -1,0 +1,58 @@
+"""The look of the figures, applied without touching the global settings of matplotlib."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from itertools import cycle, islice
+from pathlib import Path
+from typing import cast
+
+import matplotlib as mpl
+import matplotlib.style
+from matplotlib.axes import Axes
+
+FILE = Path(__file__).with_name("ddln.mplstyle")
+GREY = "0.6"
+
+
+def style() -> AbstractContextManager[None]:
+    """A context in which matplotlib draws as this package does.
+
+    Sizes fit one column of a paper (3.3 inches, 8 points); colours are those of Okabe and Ito 2008,
+    each with dashes of its own. Every function of `ddln.plots` draws in this style; use it to
+    create axes to pass to them, for further curves, and around `savefig`. Outside of the context
+    nothing changes.
+
+    Example:
+        >>> with ddln.plots.style():
+        ...     figure, axes = plt.subplots(1, 2, figsize=(6.75, 2.3))
+        ...     ddln.plots.layers(trajectory, ax=axes[0])
+        ...     figure.savefig("layers.pdf")
+    """
+    return matplotlib.style.context(FILE)
+
+
+def markers(count: int) -> list[str]:
+    """A marker for each of so many curves."""
+    return list(islice(cycle("os^DvPX"), count))
+
+
+def looks(count: int) -> list[dict]:
+    """The colours and dashes of so many curves, whatever the cycle of the axes they go on."""
+    return list(islice(cycle(mpl.rcParams["axes.prop_cycle"]), count))
+
+
+def keep_ticks(ax: Axes) -> None:
+    """Gives the ticks of axes the present style.
+
+    Matplotlib makes ticks when it draws, in the style of that moment, unless their looks are set.
+    """
+    rc = cast(Mapping[str, float], mpl.rcParams)
+    for axis in ("x", "y"):
+        for which in ("major", "minor"):
+            ax.tick_params(
+                axis=axis,
+                which=which,
+                labelsize=rc[f"{axis}tick.labelsize"],
+                width=rc[f"{axis}tick.{which}.width"],
+                length=rc[f"{axis}tick.{which}.size"],
+            )

@@ -1,0 +1,26 @@
+import numpy as np
+from scipy.optimize import isotonic_regression
+
+from ddln.plots._axes import spread
+
+
+def test_spread_is_the_least_squares_solution():
+    rng = np.random.default_rng(0)
+    for count in (1, 2, 7, 20):
+        wanted = np.sort(rng.uniform(100, 200, count))
+        steps = 9.0 * np.arange(count)
+        placed = spread(wanted, 9.0, 1000.0)
+        np.testing.assert_allclose(placed, isotonic_regression(wanted - steps).x + steps)
+        assert np.all(np.diff(placed) >= 9.0 * (1 - 1e-12))
+
+
+def test_spread_stays_within_the_height_where_there_is_room():
+    placed = spread(np.array([0.0, 1.0, 2.0, 99.0, 100.0]), 10.0, 100.0)
+    np.testing.assert_allclose(placed, [0, 10, 20, 90, 100])
+    np.testing.assert_allclose(spread(np.zeros(4), 10.0, 15.0), [0, 10, 20, 30])
+
+
+def test_spread_leaves_what_is_apart():
+    wanted = np.array([3.0, 20.0, 50.0])
+    np.testing.assert_array_equal(spread(wanted, 9.0, 60.0), wanted)
+    assert spread(np.array([]), 9.0, 60.0).size == 0

@@ -1,0 +1,46 @@
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from ddln import plots
+
+OKABE_ITO = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
+
+
+def test_applies_within_the_context_only():
+    outside = mpl.rcParams["font.size"]
+    with plots.style():
+        assert mpl.rcParams["font.size"] == 8
+        assert mpl.rcParams["figure.figsize"][0] == 3.3
+    assert mpl.rcParams["font.size"] == outside != 8
+
+
+def test_curves_differ_in_colour_and_in_dashes():
+    with plots.style():
+        cycle = list(mpl.rcParams["axes.prop_cycle"])
+    colors = [to_hex(look["color"]) for look in cycle]
+    assert len(set(colors)) == len(colors)
+    assert set(colors) <= set(OKABE_ITO)
+    assert len({str(look["linestyle"]) for look in cycle}) == len(cycle)
+
+
+def test_palette_is_the_same_on_axes_of_another_style():
+    with plt.style.context("ggplot"):
+        _, ax = plt.subplots()
+        plots.scale_curves([0.1, 1.0], np.ones((2, 2, 1)), [2, 3], label="error", ax=ax)
+        assert [to_hex(line.get_color()) for line in ax.get_lines()] == ["#0072b2", "#d55e00"]
+
+
+@pytest.mark.parametrize("which", ["major", "minor"])
+def test_ticks_made_after_the_context_have_its_looks(which):
+    ax = plots.phase([0.1, 1.0], [2, 3], [[1.0, 2.0], [3.0, 900.0]], label="distance")
+    ax.figure.canvas.draw()
+    for axes in ax.figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            for tick in axis.get_ticklines(minor=which == "minor"):
+                assert tick.get_markersize() == {"major": 3, "minor": 1.5}[which]
+    with plots.style():
+        size = mpl.rcParams["xtick.labelsize"]
+    assert {label.get_fontsize() for label in ax.get_xticklabels()} == {size}
