@@ -8,18 +8,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
-from jaxtyping import PyTree, Real
+from jaxtyping import ArrayLike, PyTree
 
 from ddln._types import Array, Bool
-from ddln.solvers._structure import AbstractStructuredField, AbstractStructuredOperator
+from ddln.solvers._structure import AbstractStructuredField, AbstractStructuredOperator, Time
 from ddln.solvers._tableau import RosenbrockTableau
 
 
 class RosenbrockInterpolation(diffrax.AbstractLocalInterpolation):
     """Dense output of a Rosenbrock step: `RosenbrockTableau` has the formula."""
 
-    t0: Real[Any, ""]
-    t1: Real[Any, ""]
+    t0: Time
+    t1: Time
     y0: PyTree[Array]
     y1: PyTree[Array]
     coefficients: PyTree[Array]
@@ -66,10 +66,11 @@ class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
         del solver_state, made_jump
         tableau = self.tableau
         # The signed step of the original time; t0 and t1 always increase.
-        control = terms.contr(t0, t1)
+        control = jnp.asarray(terms.contr(t0, t1))
         field, time = _vector_field(terms, t0)
         jacobian = _jacobian(field, time, y0, args)
-        solve = _shifted_solve(jacobian, y0, tableau.gamma * control)
+        scale = control.astype(jnp.result_type(*jax.tree.leaves(y0))) * tableau.gamma
+        solve, okay = _shifted_solve(jacobian, scale)
 
         def velocity(t):
             return terms.vf_prod(t, y0, args, control)
@@ -81,19 +82,20 @@ class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
             _, drift = jax.jvp(velocity, (t0,), (t1 - t0,))
 
         ks = []
-        okay = jnp.array(True)
         for i, node in enumerate(tableau.nodes):
             argument = _combine(tableau.stages[i], ks, y0)
             slope = terms.vf_prod(t0 + node * (t1 - t0), argument, args, control)
             slope = _combine(tableau.couplings[i], ks, slope)
             if drift is not None:
                 slope = _combine((tableau.time[i],), [drift], slope)
-            k, okay = solve(jax.tree.map(lambda leaf: tableau.gamma * leaf, slope))
-            ks.append(k)
+            ks.append(solve(jax.tree.map(lambda leaf: tableau.gamma * leaf, slope)))
 
         y1 = _combine(tableau.weights, ks, y0)
         zero = jax.tree.map(jnp.zeros_like, y0)
         error = _combine(tableau.error, ks, zero)
+        # Every stage enters the last one, so an overflow anywhere shows here.
+        for leaf in jax.tree.leaves(ks[-1]):
+            okay = okay & jnp.all(jnp.isfinite(leaf))
         # Only the estimate is spoilt: its cotangent is zero, so the reverse pass stays finite.
         error = jax.tree.map(lambda leaf: jnp.where(okay, leaf, jnp.inf), error)
         dense = [_combine(row, ks, zero) for row in tableau.dense]
@@ -113,37 +115,43 @@ def _vector_field(term: Any, t: Any) -> tuple[Callable, Any]:
 def _jacobian(field: Callable, t: Any, y: PyTree, args: Any) -> lx.AbstractLinearOperator:
     if isinstance(field, AbstractStructuredField):
         return field.jacobian(t, y, args)
+    # The term's own `vf` casts to the dtypes of the state.
     matrix = jax.jacfwd(lambda y: diffrax.ODETerm(field).vf(t, y, args))(y)
     return lx.PyTreeLinearOperator(matrix, jax.eval_shape(lambda: y))
 
 
 def _shifted_solve(
-    jacobian: lx.AbstractLinearOperator, y: PyTree, scale: Array
-) -> Callable[[PyTree], tuple[PyTree, Bool[Array, ""]]]:
-    """The map from r to the solution k of (I - scale * J) k = r, factorized once."""
-    scale = scale.astype(jnp.result_type(*jax.tree.leaves(y)))
+    jacobian: lx.AbstractLinearOperator, scale: Array
+) -> tuple[Callable[[PyTree], PyTree], Bool[ArrayLike, ""]]:
+    """The map from r to the solution k of (I - scale * J) k = r, and whether it is usable."""
     if isinstance(jacobian, AbstractStructuredOperator):
         operator = jacobian.identity_minus(scale)
         solver = operator.solver()
     else:
-        operator = lx.IdentityLinearOperator(jacobian.in_structure()) - jacobian * scale
+        # Not `lx.IdentityLinearOperator`, whose diagonal has the default dtype.
+        identity = lx.DiagonalLinearOperator(_full(jacobian, 1))
+        operator = identity - jacobian * scale
         solver = lx.AutoLinearSolver(well_posed=True)
     values, rest = eqx.partition(operator, eqx.is_array)
     state = solver.init(eqx.combine(jax.lax.stop_gradient(values), rest), {})
+    transposed = solver.transpose(state, {})
 
-    def compute(state, options, vector):
-        solution, result, _ = solver.compute(state, vector, options)
-        return solution, result == lx.RESULTS.successful
+    def solve(vector):
+        # The implicit derivative of `lineax.linear_solve` raises from a host callback where a solve
+        # fails, but a failed step is only to be rejected.
+        return jax.lax.custom_linear_solve(
+            operator.mv,
+            vector,
+            lambda _, vector: solver.compute(state, vector, {})[0],
+            lambda _, vector: solver.compute(transposed[0], vector, transposed[1])[0],
+        )
 
-    # The implicit derivative of `lineax.linear_solve` raises from a host callback where a solve
-    # fails; a failed step is only to be rejected.
-    return lambda vector: jax.lax.custom_linear_solve(
-        operator.mv,
-        vector,
-        lambda _, vector: compute(state, {}, vector),
-        lambda _, vector: compute(*solver.transpose(state, {}), vector),
-        has_aux=True,
-    )
+    _, result, _ = solver.compute(state, _full(operator, 0), {})
+    return solve, result == lx.RESULTS.successful
+
+
+def _full(operator: lx.AbstractLinearOperator, value: int) -> PyTree:
+    return jax.tree.map(lambda x: jnp.full(x.shape, value, x.dtype), operator.in_structure())
 
 
 def _combine(coefficients: tuple[float, ...], terms: list[PyTree], start: PyTree) -> PyTree:

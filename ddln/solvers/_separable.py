@@ -3,13 +3,12 @@
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jaxtyping import Real
 
 from ddln._types import Array, Float
 from ddln.losses import AbstractPredictionLoss
 from ddln.parameterizations import AbstractReducedCoordinates
 from ddln.solvers._diagonal_plus_low_rank import DiagonalPlusLowRank
-from ddln.solvers._structure import AbstractStructuredField
+from ddln.solvers._structure import AbstractStructuredField, Time
 
 Vector = Float[Array, " d"]
 
@@ -29,10 +28,10 @@ class SeparableField(AbstractStructuredField):
     loss: AbstractPredictionLoss
     autonomous: ClassVar[bool] = True
 
-    def __call__(self, t: Real[Any, ""], y: Vector, args: Any) -> Vector:
+    def __call__(self, t: Time, y: Vector, args: Any) -> Vector:
         return -self.coordinates.speed(y) * self.loss.gradient(self.coordinates.effective(y))
 
-    def jacobian(self, t: Real[Any, ""], y: Vector, args: Any) -> DiagonalPlusLowRank:
+    def jacobian(self, t: Time, y: Vector, args: Any) -> DiagonalPlusLowRank:
         coordinates, loss = self.coordinates, self.loss
         theta = coordinates.effective(y)
         return DiagonalPlusLowRank(
@@ -58,12 +57,12 @@ class SeparableDualField(AbstractStructuredField):
     loss: AbstractPredictionLoss
     autonomous: ClassVar[bool] = True
 
-    def __call__(self, t: Real[Any, ""], y: tuple[Vector, Vector], args: Any):
+    def __call__(self, t: Time, y: tuple[Vector, Vector], args: Any):
         v, _ = y
         gradient = self.loss.gradient(self.coordinates.effective(v))
         return -self.coordinates.speed(v) * gradient, -gradient
 
-    def jacobian(self, t: Real[Any, ""], y: tuple[Vector, Vector], args: Any):
+    def jacobian(self, t: Time, y: tuple[Vector, Vector], args: Any):
         v, dual = y
         inner = SeparableField(self.coordinates, self.loss).jacobian(t, v, args)
         zero = jnp.zeros_like(dual)

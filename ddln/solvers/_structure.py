@@ -1,13 +1,16 @@
 """The protocol by which a vector field tells an implicit solver what its Jacobian looks like."""
 
 import abc
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 import lineax as lx
-from jaxtyping import PyTree, Real
+from jaxtyping import ArrayLike, PyTree, Real
 
 from ddln._types import Scalar
+
+# A time, as diffrax passes it: a traced scalar or a Python number.
+Time = Real[ArrayLike, ""]
 
 
 class AbstractStructuredField(eqx.Module):
@@ -23,11 +26,11 @@ class AbstractStructuredField(eqx.Module):
     autonomous: eqx.AbstractVar[bool]
 
     @abc.abstractmethod
-    def __call__(self, t: Real[Any, ""], y: PyTree, args: Any) -> PyTree:
+    def __call__(self, t: Time, y: PyTree, args: Any) -> PyTree:
         """f(t, y, args), with the structure of y."""
 
     @abc.abstractmethod
-    def jacobian(self, t: Real[Any, ""], y: PyTree, args: Any) -> lx.AbstractLinearOperator:
+    def jacobian(self, t: Time, y: PyTree, args: Any) -> lx.AbstractLinearOperator:
         """df/dy at (t, y): any lineax operator from the structure of y to itself.
 
         An `AbstractStructuredOperator` is solved by its own linear solver, any other operator by
@@ -39,7 +42,7 @@ class AbstractStructuredOperator(lx.AbstractLinearOperator):
     """A square operator A whose structure survives in I - scale * A, with a solver that uses it."""
 
     @abc.abstractmethod
-    def identity_minus(self, scale: Scalar) -> Self:
+    def identity_minus(self, scale: Scalar) -> "AbstractStructuredOperator":
         """I - scale * A."""
 
     @abc.abstractmethod
