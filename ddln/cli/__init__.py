@@ -1,0 +1,3 @@
+"""The command line, `ddln`."""
+
+from ddln.cli._main import main as main

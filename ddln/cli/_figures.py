@@ -1,0 +1,80 @@
+"""The figures of a run."""
+
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from ddln import plots
+from ddln.cli._data import Split
+from ddln.cli._flows import Outcome, example_flows, loss_of, settings
+from ddln.cli._options import SweepOptions
+from ddln.cli._tables import best_errors
+from ddln.flows import Trajectory
+from ddln.limits import minimum_l1, minimum_l2
+from ddln.theory import pl_rate, tangent_kernel_rate
+
+DPI = 300
+
+
+def draw(
+    outcomes: list[Outcome], split: Split, options: SweepOptions, out: Path
+) -> list[str]:
+    """Draws all figures as PNG and PDF; returns the names of the PNG files."""
+    matplotlib.use("Agg")
+    scales = settings(options).scales
+    depths = [outcome.depth for outcome in outcomes]
+    # Three flows of the middle depth, of which the smallest scale shows the paths.
+    chosen = [0, len(scales) // 2, len(scales) - 1]
+    flows = example_flows(split, depths[len(depths) // 2], np.asarray(chosen), options)
+    smallest = jax.tree.map(lambda leaf: leaf[0], flows)
+    figures = {
+        "layers": plots.layers(smallest, _crossing(smallest)).figure,
+        "coefficients": plots.coefficient_paths(smallest, names=split.feature_names).figure,
+        "loss": _loss(flows, split, options, scales[chosen]),
+        "phase": _phase(outcomes, split, scales, depths),
+    }
+    if len(split.held_out_y):
+        errors = np.stack([best_errors(one, split) for one in outcomes])
+        errors = errors.reshape(len(depths), -1, len(scales)).transpose(0, 2, 1)
+        figures["held_out"] = plots.scale_curves(
+            scales, errors, depths, label="best held-out error"
+        ).figure
+    for name, figure in figures.items():
+        for ending in ("png", "pdf"):
+            figure.savefig(out / f"{name}.{ending}", dpi=DPI)
+    return [f"{name}.png" for name in figures]
+
+
+def _crossing(flow: Trajectory) -> int:
+    """The coordinate that ends largest among those where a layer changes sign, or of all."""
+    layers = np.asarray(flow.parameterization.layers)
+    crossed = np.any(np.sign(layers[0]) != np.sign(layers[-1]), axis=0)
+    size = np.abs(np.asarray(flow.theta[-1]))
+    return int(np.argmax(np.where(crossed, size, -1.0 if crossed.any() else size)))
+
+
+def _loss(flows: Trajectory, split: Split, options: SweepOptions, scales: np.ndarray) -> Figure:
+    loss = loss_of(split, options)
+    bounds = {
+        "Theorem 2": eqx.filter_vmap(lambda flow: pl_rate(flow, loss).rhs)(flows),
+        "along the path": eqx.filter_vmap(lambda flow: tangent_kernel_rate(flow, loss).rhs)(flows),
+    }
+    labels = [f"scale {scale:.2g}" for scale in scales]
+    ax = plots.loss_curves(flows, loss.minimum, bounds=bounds, labels=labels)
+    ax.set_xscale("symlog", linthresh=float(flows.ts[0, 1]))
+    return ax.figure
+
+
+def _phase(
+    outcomes: list[Outcome], split: Split, scales: np.ndarray, depths: list[int]
+) -> Figure:
+    """Relative distances of the ends, of the first initialization, to the l1 and l2 solutions."""
+    distances = []
+    for reference in (minimum_l1(split.X, split.y), minimum_l2(split.X, split.y)):
+        ends = np.stack([outcome.theta[: len(scales), -1] for outcome in outcomes])
+        distances.append(np.linalg.norm(ends - reference, axis=-1) / np.linalg.norm(reference))
+    return plots.phase_pair(scales, depths, *distances)[0].figure

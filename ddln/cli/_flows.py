@@ -1,0 +1,160 @@
+"""The flows of one depth, and what is kept of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray
+
+from ddln.cli._data import Split
+from ddln.cli._options import SweepOptions
+from ddln.flows import Trajectory, gradient_flow
+from ddln.losses import LeastSquares
+from ddln.parameterizations import DeepDiagonal
+from ddln.sweeps import Initializations, SweepResult, sweep
+from ddln.theory import Check, checks
+
+# What a check can say, by code.
+STATUSES = ("holds", "inconclusive", "hypothesis not met", "violated")
+
+
+class Settings(NamedTuple):
+    scales: np.ndarray
+    ts: np.ndarray
+
+
+def settings(options: SweepOptions) -> Settings:
+    """The scales, and the times to save at."""
+    scales = np.geomspace(*options.scales, options.scale_count)
+    # Gradients are of order one: nothing happens before a thousandth of a time unit at scale one.
+    first = min(1e-3, options.t1 / 1e3)
+    ts = np.concatenate([[0.0], np.geomspace(first, options.t1, options.saves - 1)])
+    ts[-1] = options.t1
+    return Settings(scales, ts)
+
+
+def loss_of(split: Split, options: SweepOptions) -> LeastSquares:
+    return LeastSquares(jnp.asarray(split.X, options.precision), jnp.asarray(split.y, options.precision))
+
+
+class Starts(eqx.Module):
+    """The initialization of a flow by its index: every random start at every scale."""
+
+    key: Any
+    scales: Any
+    depth: int = eqx.field(static=True)
+    dim: int = eqx.field(static=True)
+
+    def __call__(self, index) -> DeepDiagonal:
+        which, scale = jnp.divmod(index, len(self.scales))
+        key = jax.random.fold_in(jax.random.fold_in(self.key, self.depth), which)
+        layers = jax.random.normal(key, (self.depth, self.dim), self.scales.dtype)
+        return DeepDiagonal(self.scales[scale] * layers)
+
+
+def starts(split: Split, depth: int, options: SweepOptions) -> Starts:
+    scales = jnp.asarray(settings(options).scales, options.precision)
+    return Starts(jax.random.key(options.seed), scales, depth, split.X.shape[1])
+
+
+class Observe(eqx.Module):
+    """Keeps theta, and what each check says."""
+
+    loss: LeastSquares
+
+    def __call__(self, flow: Trajectory):
+        return {"theta": flow.theta, "checks": _codes(flow, self.loss)}
+
+
+def _codes(flow: Trajectory, loss: LeastSquares):
+    def code(check):
+        verdict = jnp.where(check.holds, 0, 1)
+        return jnp.where(~check.applies, 2, jnp.where(check.violated, 3, verdict))
+
+    return {name: code(check) for name, check in checks(flow, loss).items()}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The flows of one depth: lanes in the order (initialization, scale).
+
+    Attributes:
+        depth: the number of layers.
+        result: the flows.
+        checks: the checks without values, for their names, statements and sources.
+    """
+
+    depth: int
+    result: SweepResult
+    checks: dict[str, Check]
+
+    @property
+    def theta(self) -> np.ndarray:
+        return self.result.values["theta"]
+
+    @property
+    def statuses(self) -> dict[str, np.ndarray]:
+        return self.result.values["checks"]
+
+    def dataset(self, options: SweepOptions) -> xarray.Dataset:
+        """The results with labels: depth, initialization, scale, time saved, coordinate."""
+        scales, ts = settings(options)
+        coords = {"initialization": np.arange(options.initializations), "scale": scales}
+        attrs = {"codes of checks": ", ".join(f"{i}: {name}" for i, name in enumerate(STATUSES))}
+        data = self.result.to_xarray(("initialization", "scale"), coords, attrs)
+        dims = ("initialization", "scale")
+        shape = (options.initializations, options.scale_count)
+        data["theta"] = (*dims, "save", "coordinate"), self.theta.reshape(*shape, len(ts), -1)
+        for name, code in self.statuses.items():
+            data[f"check_{name}"] = dims, code.reshape(shape).astype(np.int8)
+        return data.expand_dims(depth=[self.depth])
+
+
+def one_depth(
+    split: Split, depth: int, options: SweepOptions, report: Callable[[int, int, int], None]
+) -> Outcome:
+    """Integrates all flows of one depth."""
+    loss = loss_of(split, options)
+    lanes = Initializations(
+        starts(split, depth, options), options.initializations * options.scale_count
+    )
+    result = sweep(
+        lanes,
+        loss,
+        options.t1,
+        ts=settings(options).ts.astype(options.precision),
+        rtol=options.rtol,
+        atol=options.atol,
+        max_steps=options.max_steps,
+        observe=Observe(loss),
+        chunk_size=options.chunk_size,
+        progress=report,
+    )
+    return Outcome(depth, result, eqx.filter_eval_shape(_checks_of_first, lanes, loss, options))
+
+
+def example_flows(split: Split, depth: int, lanes: np.ndarray, options: SweepOptions) -> Trajectory:
+    """Whole trajectories of a few lanes, for figures."""
+    stack = eqx.filter_vmap(starts(split, depth, options))(jnp.asarray(lanes))
+    return eqx.filter_vmap(lambda start: _flow(start, loss_of(split, options), options))(stack)
+
+
+def _flow(start: DeepDiagonal, loss: LeastSquares, options: SweepOptions) -> Trajectory:
+    return gradient_flow(
+        start,
+        loss,
+        options.t1,
+        ts=jnp.asarray(settings(options).ts, options.precision),
+        rtol=options.rtol,
+        atol=options.atol,
+        max_steps=options.max_steps,
+        throw=False,
+    )
+
+
+def _checks_of_first(lanes, loss, options):
+    return checks(_flow(lanes.function(jnp.zeros((), int)), loss, options), loss)

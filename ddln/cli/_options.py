@@ -1,0 +1,68 @@
+"""The options of the commands; their help texts are the docstrings here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+# Of the embedded data, by default: fewer samples than its 64 features, so that solutions are many and
+# the initialization decides between them.
+EMBEDDED_TRAIN = 48
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """Train deep diagonal linear networks by gradient flow from many initializations.
+
+    Without options: the diabetes data (Efron et al. 2004, 64 quadratic features, 48 patients to train on
+    and the others held out), depths 2, 3 and 4, and 64 scales of a random initialization. It shows what
+    each depth reached, which theorems were checked on the way with which outcome, and writes
+
+      results.zarr   theta, loss and time of every flow (xarray.open_zarr)
+      summary.json   options, versions, the tables
+      *.png, *.pdf   figures
+
+    Examples:
+      ddln sweep
+      ddln sweep --data prices.csv --target price --depths 2 6 --initializations 10
+      ddln sweep --scales 1e-3 1 --t1 1e6 --out small-scales
+    """
+
+    data: Path | None = None
+    """A CSV, Parquet, NPY or NPZ file; the embedded diabetes data if not given."""
+    target: str | None = None
+    """The column of the file to predict; its last one if not given."""
+    train: int | None = None
+    """Train on this many samples, chosen at random, and hold out the others. By default 48 of the
+    embedded data and all of a file."""
+    depths: tuple[int, ...] = (2, 3, 4)
+    """Numbers of layers, each at least 2."""
+    scales: tuple[float, float] = (0.01, 1.0)
+    """The smallest and the largest scale of the initialization."""
+    scale_count: int = 64
+    """How many scales, evenly spaced on a log axis."""
+    initializations: int = 1
+    """How many random initializations, each taken at every scale."""
+    t1: float = 1e4
+    """The end of the training time. (Columns of X have norm 1 and y has norm 1.)"""
+    saves: int = 64
+    """How many times to save at: 0, and evenly spaced on a log axis up to t1."""
+    rtol: float = 1e-6
+    """Relative tolerance of the integration."""
+    atol: float = 1e-9
+    """Absolute tolerance of the integration, relative to the initialization where that is below 1."""
+    max_steps: int = 16384
+    """The most steps of one flow."""
+    seed: int = 0
+    """Of the split and of the initializations."""
+    precision: Literal["float64", "float32"] = "float64"
+    """Of all numbers."""
+    chunk_size: int | None = None
+    """Flows computed at once; chosen if not given."""
+    out: Path | None = None
+    """The folder for the results; a new one below ddln-results if not given."""
+    overwrite: bool = False
+    """Replace earlier results in the folder given with --out."""
+    figures: bool = True
+    """Whether to draw the figures."""
+    compilation_cache: Path | None = None
+    """A folder where JAX keeps compiled programs for the next run."""

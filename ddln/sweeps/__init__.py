@@ -1,0 +1,5 @@
+"""Flows from many initializations."""
+
+from ddln.sweeps._initializations import Initializations as Initializations
+from ddln.sweeps._result import SweepResult as SweepResult
+from ddln.sweeps._sweep import sweep as sweep

@@ -1,0 +1,24 @@
+"""A line that tells how far a sweep is."""
+
+import sys
+import time
+
+
+class ProgressLine:
+    """Writes the state of a sweep to one line of standard error, if that is a terminal."""
+
+    def __init__(self):
+        self._start = time.monotonic()
+        self._active = sys.stderr.isatty()
+
+    def __call__(self, done: int, total: int, failed: int) -> None:
+        if not self._active:
+            return
+        elapsed = time.monotonic() - self._start
+        rate = done / elapsed if elapsed > 0 else 0.0
+        left = (total - done) / rate if rate > 0 else 0.0
+        end = "\n" if done == total else ""
+        sys.stderr.write(
+            f"\r{done}/{total} flows, {failed} failed, {rate:.0f}/s, {left:.0f} s left \033[K{end}"
+        )
+        sys.stderr.flush()
