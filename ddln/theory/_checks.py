@@ -1,0 +1,56 @@
+"""All checks that apply to a trajectory."""
+
+from ddln._types import Loss
+from ddln.flows import Trajectory
+from ddln.losses import LeastSquares
+from ddln.parameterizations import DeepDiagonal
+from ddln.theory._assumption_a import assumption_a
+from ddln.theory._check import Check
+from ddln.theory._conservation import conservation
+from ddln.theory._metric_lower_bound import metric_lower_bound
+from ddln.theory._monotone_loss import monotone_loss
+from ddln.theory._pl_rate import pl_rate
+from ddln.theory._pl_rate_along_path import pl_rate_along_path
+from ddln.theory._pl_rate_zero_last import pl_rate_zero_last
+from ddln.theory._sign_preservation import sign_preservation
+from ddln.theory._squared_layer_rate import squared_layer_rate
+from ddln.theory._tangent_kernel_rate import tangent_kernel_rate
+
+
+def checks(trajectory: Trajectory, loss: Loss) -> dict[str, Check]:
+    """Every check that can be asked of a gradient flow with this parameterization and loss.
+
+    Which ones depends on types alone, so it works under `jax.jit` and `jax.vmap`; hypotheses on
+    values become the status "hypothesis not met". Rates need a loss that knows its minimum and PL
+    constant; for others call them with `mu` and `minimum`. `pl_rate_along_path` is left out where
+    it needs eigenvalues of a dense metric, `tangent_kernel_rate` being as sharp at least.
+
+    Example:
+        >>> for check in checks(trajectory, loss).values():
+        ...     print(check)
+
+    Args:
+        trajectory: a gradient flow.
+        loss: the loss it was integrated with.
+
+    Returns:
+        the checks by name.
+    """
+    deep = isinstance(trajectory.initial, DeepDiagonal)
+    squares = isinstance(loss, LeastSquares)
+    found = [monotone_loss(trajectory, loss)]
+    if deep:
+        found += [
+            assumption_a(trajectory.initial),
+            conservation(trajectory, loss),
+            squared_layer_rate(trajectory, loss),
+            sign_preservation(trajectory, loss),
+            metric_lower_bound(trajectory, loss),
+        ]
+    if squares:
+        found.append(tangent_kernel_rate(trajectory, loss))
+    if squares and trajectory.initial.separable:
+        found.append(pl_rate_along_path(trajectory, loss))
+    if deep and squares:
+        found += [pl_rate(trajectory, loss), pl_rate_zero_last(trajectory, loss)]
+    return {check.name: check for check in found}

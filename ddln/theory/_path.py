@@ -1,0 +1,47 @@
+"""A trajectory as the checks read it."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ddln._types import Array, Bool, Float
+from ddln.flows import Trajectory
+from ddln.parameterizations import AbstractParameterization
+
+
+class Path(eqx.Module):
+    """The saved rows of a trajectory without its NaN.
+
+    Rows that were not reached hold the start instead, with the time and the loss of the last row
+    that was, so that they disturb no sum and no derivative; `reached` tells them apart, and no
+    check compares them.
+    """
+
+    ts: Float[Array, " T"]
+    reached: Bool[Array, " T"]
+    parameterization: AbstractParameterization
+    theta: Float[Array, "T *theta"]
+    loss: Float[Array, " T"]
+    dual: Float[Array, "T *theta"]
+
+
+def path(trajectory: Trajectory) -> Path:
+    """The rows of a trajectory, those that were not reached replaced."""
+    reached = jnp.isfinite(trajectory.ts)
+
+    def fill(leaf: Array, first: Array) -> Array:
+        mask = reached.reshape(reached.shape + (1,) * (leaf.ndim - 1))
+        return jnp.where(mask, leaf, first[None])
+
+    rows, rest = eqx.partition(trajectory.parameterization, eqx.is_inexact_array)
+    start = eqx.filter(trajectory.initial, eqx.is_inexact_array)
+    theta0 = trajectory.initial.effective()
+    last = jnp.where(jnp.any(reached), trajectory.loss[jnp.sum(reached) - 1], 0)
+    return Path(
+        ts=jax.lax.cummax(jnp.where(reached, trajectory.ts, 0)),
+        reached=reached,
+        parameterization=eqx.combine(jax.tree.map(fill, rows, start), rest),
+        theta=fill(trajectory.theta, theta0),
+        loss=jnp.where(reached, trajectory.loss, last),
+        dual=fill(trajectory.dual, jnp.zeros_like(theta0)),
+    )

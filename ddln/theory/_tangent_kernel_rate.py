@@ -1,0 +1,66 @@
+"""The linear rate of least squares with the metric seen by the samples."""
+
+import jax.numpy as jnp
+
+from ddln._types import Scalar
+from ddln.flows import Trajectory
+from ddln.losses import LeastSquares
+from ddln.parameterizations import AbstractParameterization
+from ddln.theory._check import Check
+from ddln.theory._integrals import integral
+from ddln.theory._linear_rate import exponential_bound, loss_gap
+
+
+def tangent_kernel_rate(trajectory: Trajectory, loss: LeastSquares, constant: float = 4.0) -> Check:
+    """L(theta(t)) - L* <= exp(-4 scale int_0^t kappa(s) ds) (L(theta_0) - L*).
+
+    kappa is the smallest eigenvalue of the tangent kernel X M X^T on the range of X; for n <= d and
+    X of full row rank that is lambda_min(X M X^T). Derivation: with X = U S V^T (its singular
+    values that are not zero) and z = U^T (X theta - y), L - L* = scale |z|^2 and g = 2 scale V S z,
+    so d/dt (L - L*) = -4 scale^2 z^T K z <= -4 scale kappa (L - L*), K = S V^T M V S. As
+    kappa >= lambda_min(M) mu / (2 scale), it is at least as sharp as `pl_rate_along_path`.
+
+    Args:
+        trajectory: a gradient flow of any parameterization.
+        loss: the least squares loss it was integrated with.
+        constant: the factor of the exponent; other values than 4 are for refutation.
+
+    Returns:
+        a check with axes (time,), shape [T]; inconclusive where the saved times determine the
+        integral too badly: save more often, or pass `dense=True` to the flow.
+
+    Raises:
+        ValueError: if the loss is not `ddln.LeastSquares`.
+
+    Source: the derivation above.
+    """
+    if not isinstance(loss, LeastSquares):
+        raise ValueError(
+            f"Argument `loss` must be a `ddln.LeastSquares`, but it is a {type(loss).__name__}."
+        )
+    gap = loss_gap(trajectory, loss, None)
+    _, singular, right = jnp.linalg.svd(loss.design, full_matrices=False)
+    cutoff = max(loss.design.shape) * jnp.finfo(singular.dtype).eps * singular[0]
+    dropped = singular <= cutoff
+    root = jnp.where(dropped, 0, singular)[:, None] * right
+
+    def kappa(parameterization: AbstractParameterization) -> Scalar:
+        if parameterization.separable:
+            kernel = (root * parameterization.metric_diagonal().reshape(1, -1)) @ root.T
+        else:
+            kernel = root @ parameterization.metric() @ root.T
+        # Directions outside the range of X are moved out of the way.
+        kernel += jnp.diag(jnp.where(dropped, jnp.trace(kernel), 0))
+        return jnp.maximum(jnp.linalg.eigvalsh(kernel)[0], 0)
+
+    lower, upper = integral(trajectory, gap.rows, kappa)
+    return exponential_bound(
+        "tangent_kernel_rate",
+        "the derivation in its documentation",
+        f"L(theta(t)) - L* <= exp(-{constant:g} scale int_0^t kappa(s) ds) (L(theta_0) - L*), "
+        "kappa the smallest eigenvalue of X M X^T on the range of X",
+        gap,
+        constant * loss.scale * lower,
+        constant * loss.scale * upper,
+        {"X is not zero": singular[0] > 0},
+    )
