@@ -1,0 +1,11 @@
+"""Q and its conjugate: the potentials of mirror flows."""
+
+from ddln.potentials._base import AbstractPotential as AbstractPotential
+from ddln.potentials._deep_diagonal import DeepDiagonalPotential as DeepDiagonalPotential
+from ddln.potentials._dual_coordinate import dual as dual
+from ddln.potentials._dual_coordinate import dual_tail as dual_tail
+from ddln.potentials._dual_coordinate import primal as primal
+from ddln.potentials._dual_coordinate import primal_from_tail as primal_from_tail
+from ddln.potentials._potential import potential as potential
+from ddln.potentials._quadratic import QuadraticPotential as QuadraticPotential
+from ddln.potentials._smallest_layer import smallest_layer as smallest_layer

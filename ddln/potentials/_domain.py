@@ -1,0 +1,47 @@
+"""Membership in a domain: an error for known values, nan for traced ones."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from ddln._types import Array, Bool, Theta
+from ddln._validation import is_known
+
+
+def require_shape(name: str, value: Array, like: Array) -> None:
+    """Raises unless an argument has the shape of the effective parameter."""
+    if value.shape != like.shape:
+        raise ValueError(
+            f"Argument `{name}` must have the shape {like.shape} of the effective parameter, "
+            f"but it has shape {value.shape}."
+        )
+
+
+def require_inside(
+    name: str, value: Theta, inside: Bool[Array, "*theta"], bounds: tuple[Theta, Theta], why: str
+) -> None:
+    """Raises if a known argument leaves its domain; names the coordinate, the domain and why.
+
+    Args:
+        name: the argument's name.
+        value: the argument.
+        inside: which of its coordinates are admitted.
+        bounds: the ends of the domain, for the message.
+        why: what the domain comes from, for the message.
+    """
+    if not is_known(inside):
+        return
+    outside = np.argwhere(~np.asarray(inside))
+    if outside.size == 0:
+        return
+    first = tuple(int(i) for i in outside[0])
+    lower, upper = (np.broadcast_to(np.asarray(bound), value.shape)[first] for bound in bounds)
+    where = f"between {lower} and {upper}" if lower < upper else f"equal to {lower}"
+    raise ValueError(
+        f"Argument `{name}` must be {where} at coordinate {list(first)}, "
+        f"but it is {np.asarray(value)[first]}: {why}"
+    )
+
+
+def only_inside(inside: Bool[Array, "*theta"], value: Theta) -> Theta:
+    """The value where it is inside of the domain and nan elsewhere."""
+    return jnp.where(inside, value, jnp.nan)

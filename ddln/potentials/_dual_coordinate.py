@@ -1,0 +1,271 @@
+"""The dual coordinate of one coordinate of a deep diagonal network, and its inverses.
+
+Everything here is elementwise over lanes of any shape. With the gaps 0 <= Delta_1 <= ... <= Delta_m
+along the first axis (m = L - 1 layers besides the smallest one) let
+
+    rho(r) = prod_j sqrt(r^2 + Delta_j),      theta = v rho(v),      xi = int_{v_0}^{v} dr / rho(r).
+
+A network with signs s and factor c has theta and xi in units of c s: theta / (c s) and c s xi. For
+m >= 2 the integral converges at infinity, so xi has a bounded range.
+
+Where Delta_1 = 0 (a tie), 1/rho is not integrable at 0: v keeps its sign, and v_0 = 0 is excluded.
+
+Accuracy: relative, near rounding, in xi, in v, in theta, and in the distance of xi to the ends of
+its range, whatever the ratio of the gaps. Squares of v and of sqrt(Delta), and rho itself, must be
+normal numbers: roots between 1e-150 and 1e150 in float64 and between 1e-18 and 1e18 in float32, and
+no more layers than keep theta, xi in range.
+
+Derivatives are exact to any order in both modes. A derivative of 1/rho in a gap is
+-1/2 / (rho (r^2 + Delta_k)), which is the integrand with the gap Delta_k repeated twice more: the
+integrals are closed under differentiation.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ddln._types import Array, Bool, Float
+from ddln.potentials._quadrature import folded_integral
+from ddln.potentials._smallest_layer import density, is_zero
+
+
+def _crosses(start: Array, end: Array, gaps: Array) -> Bool[Array, "*shape"]:
+    """Whether a path meets v = 0 at a tie, where the dual coordinate is infinite."""
+    return (jnp.min(gaps, axis=0) == 0) & (jnp.sign(start) != jnp.sign(end))
+
+
+def _arcsinh_integral(start: Array, end: Array, gap: Array) -> Array:
+    """int_start^end dr / sqrt(r^2 + gap): arcsinh of a difference in which nothing cancels."""
+    root_start, root_end = jnp.sqrt(start**2 + gap), jnp.sqrt(end**2 + gap)
+    same = (jnp.sign(start) == jnp.sign(end)) & (start != 0)
+    together = end * root_start + start * root_end
+    difference = (end - start) * (end + start) / jnp.where(same, together, 1)
+    opposite = (end * root_start - start * root_end) / jnp.where(same, 1, gap)
+    return jnp.arcsinh(jnp.where(same, difference, opposite))
+
+
+def _repeated(gaps: Float[Array, "m *shape"]) -> Float[Array, "m+2 m *shape"]:
+    """For each k, along the second axis, the gaps with Delta_k repeated twice more."""
+    all_gaps = jnp.broadcast_to(gaps[:, None], (gaps.shape[0], *gaps.shape))
+    return jnp.concatenate([all_gaps, gaps[None], gaps[None]])
+
+
+@jax.custom_jvp
+def dual(
+    start: Float[Array, "*shape"], end: Float[Array, "*shape"], gaps: Float[Array, "m *shape"]
+) -> Float[Array, "*shape"]:
+    """int_start^end dr / rho(r): arcsinh for m = 1, by quadrature otherwise.
+
+    Infinite, of the sign of end - start, for a path through v = 0 at a tie.
+    """
+    crosses = _crosses(start, end, gaps)
+    infinite = jnp.where(crosses, jnp.sign(end - start) * jnp.inf, 0)
+    start, end = jnp.where(crosses, 1, start), jnp.where(crosses, 1, end)
+    if gaps.shape[0] == 1:
+        return infinite + _arcsinh_integral(start, end, gaps[0])
+    near, far = (f(jnp.abs(start), jnp.abs(end)) for f in (jnp.minimum, jnp.maximum))
+    lowest = jnp.where(jnp.sign(start) == jnp.sign(end), near, 0)
+    return infinite + jnp.sign(end - start) * folded_integral(lowest, near, far, gaps)
+
+
+def _dual_jvp(primals, tangents):
+    start, end, gaps = primals
+    start_dot, end_dot, gaps_dot = tangents
+    out = dual(start, end, gaps)
+    out_dot = jnp.zeros_like(out)
+    if not is_zero(end_dot):
+        out_dot = out_dot + end_dot / density(end, gaps)
+    if not is_zero(start_dot):
+        out_dot = out_dot - start_dot / density(start, gaps)
+    if not is_zero(gaps_dot):
+        starts, ends = (jnp.broadcast_to(v, gaps.shape) for v in (start, end))
+        slopes = -0.5 * dual(starts, ends, _repeated(gaps))
+        out_dot = out_dot + jnp.sum(slopes * gaps_dot, axis=0)
+    return out, out_dot
+
+
+dual.defjvp(_dual_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def dual_tail(
+    start: Float[Array, "*shape"], gaps: Float[Array, "m *shape"]
+) -> Float[Array, "*shape"]:
+    """int_start^infinity dr / rho(r), the distance of xi to the upper end of its range.
+
+    Infinite for m = 1, and for start <= 0 at a tie.
+    """
+    if gaps.shape[0] == 1:
+        return jnp.full_like(start, jnp.inf)
+    crosses = _crosses(start, jnp.ones_like(start), gaps)
+    safe = jnp.where(crosses, 1, start)
+    size = jnp.abs(safe)
+    lowest = jnp.maximum(safe, 0)
+    tail = folded_integral(lowest, size, jnp.full_like(size, jnp.inf), gaps)
+    return jnp.where(crosses, jnp.inf, tail)
+
+
+def _dual_tail_jvp(primals, tangents):
+    start, gaps = primals
+    start_dot, gaps_dot = tangents
+    out = dual_tail(start, gaps)
+    out_dot = jnp.zeros_like(out)
+    if not is_zero(start_dot):
+        out_dot = out_dot - start_dot / density(start, gaps)
+    if not is_zero(gaps_dot) and gaps.shape[0] > 1:
+        slopes = -0.5 * dual_tail(jnp.broadcast_to(start, gaps.shape), _repeated(gaps))
+        out_dot = out_dot + jnp.sum(slopes * gaps_dot, axis=0)
+    return out, out_dot
+
+
+dual_tail.defjvp(_dual_tail_jvp, symbolic_zeros=True)
+
+
+def _stride(v: Array, remaining: Array, gaps: Array) -> Array:
+    """The step s in t, where v = sqrt(Delta_1) sinh(t), that covers at most `remaining`.
+
+    In t the integrand g(t) = prod_{j > 1} (Delta_1 sinh(t)^2 + Delta_j)^(-1/2) is log-concave on
+    the whole line: with k = (log g)'(t), the integral over a step s is at most g (exp(k s) - 1)/k.
+    The step that makes this bound equal to `remaining` never passes the end, is exact for power
+    laws, and matches the integrand to first order: repeated steps converge with order three.
+    """
+    root = jnp.sqrt(jnp.square(v) + gaps[0])
+    slope = -root * v * jnp.sum(1 / (jnp.square(v)[None] + gaps[1:]), axis=0)
+    plain = remaining * density(v, gaps[1:])
+    x = jnp.maximum(slope * plain, -1 + jnp.finfo(v.dtype).eps)
+    small = jnp.abs(x) < jnp.finfo(v.dtype).eps
+    safe = jnp.where(small, 1, x)
+    return plain * jnp.where(small, 1, jnp.log1p(safe) / safe)
+
+
+def _advanced(v: Array, step: Array, gaps: Array) -> Array:
+    """v after a step in t: sinh(t + s), in the form that does not cancel."""
+    root = jnp.sqrt(jnp.square(v) + gaps[0])
+    larger = root + jnp.abs(v)
+    smaller = gaps[0] / larger
+    signed = jnp.sign(v) * step
+    apart = 0.5 * jnp.sign(v) * (larger * jnp.exp(signed) - smaller * jnp.exp(-signed))
+    return jnp.where(
+        (jnp.abs(step) < 1) | (v == 0), v * jnp.cosh(step) + root * jnp.sinh(step), apart
+    )
+
+
+def _travel(start: Array, amount: Array, unit: Array, gaps: Array) -> Array:
+    """The v with int_start^v dr / rho(r) = amount, to rounding relative to `unit`.
+
+    What is left of the amount is updated by integrals over single steps, which add up without
+    cancellation, so that each step costs a short quadrature.
+    """
+    tolerance = float(jnp.finfo(start.dtype).eps) ** (1 / 3)
+
+    def unfinished(state):
+        _, _, active, count = state
+        return jnp.any(active) & (count < 64)
+
+    def step(state):
+        v, remaining, active, count = state
+        stride = _stride(v, remaining, gaps)
+        there = _advanced(v, stride, gaps)
+        left = remaining - dual(v, there, gaps)
+        # Otherwise one more step is exact to the cube of the tolerance.
+        far = (jnp.abs(left) > tolerance * unit) | (jnp.abs(_stride(there, left, gaps)) > tolerance)
+        return (
+            jnp.where(active, there, v),
+            jnp.where(active, left, remaining),
+            active & far,
+            count + 1,
+        )
+
+    state = (start, amount, amount != 0, jnp.asarray(0))
+    v, remaining, _, _ = jax.lax.while_loop(unfinished, step, state)
+    return _advanced(v, _stride(v, remaining, gaps), gaps)
+
+
+def _beyond(distance: Array, gaps: Array) -> Array:
+    """A v at or above the one whose tail integral is `distance`, exact where one power dominates.
+
+    The tail integral of v is at most v^(1-k) / ((k - 1) prod_{j > k} sqrt(Delta_j)), k = 2, ..., m.
+    """
+    count = gaps.shape[0]
+    roots = 0.5 * jnp.log(gaps)
+    log_distance = jnp.log(distance)
+    bounds = [
+        -(log_distance + jnp.log(float(k - 1)) + jnp.sum(roots[k:], axis=0)) / (k - 1)
+        for k in range(2, count + 1)
+    ]
+    return jnp.exp(jnp.min(jnp.stack(bounds), axis=0))
+
+
+@jax.custom_jvp
+def primal(
+    start: Float[Array, "*shape"], xi: Float[Array, "*shape"], gaps: Float[Array, "m *shape"]
+) -> Float[Array, "*shape"]:
+    """The v with int_start^v dr / rho(r) = xi; the inverse of `dual` in its second argument.
+
+    Infinite, of the sign of xi, for xi at or beyond the ends of its range. From halfway to an end,
+    the inversion is by the distance to it.
+    """
+    if gaps.shape[0] == 1:
+        return _advanced(start, xi, gaps)
+    sign, amount = jnp.where(xi < 0, -1, 1).astype(xi.dtype), jnp.abs(xi)
+    start = sign * start
+    reach = dual_tail(start, gaps)
+    distance = reach - amount
+    inside = distance > 0
+    near = (amount <= distance) | ~inside
+    far_distance = jnp.where(near, jnp.where(jnp.isinf(reach), 1, 0.5 * reach), distance)
+    far_start = _beyond(far_distance, gaps)
+    far_amount = dual_tail(far_start, gaps) - far_distance
+    v = _travel(
+        jnp.where(near, start, far_start),
+        jnp.where(inside, jnp.where(near, amount, far_amount), 0),
+        jnp.where(near, amount, far_distance),
+        gaps,
+    )
+    return sign * jnp.where(inside, v, jnp.inf)
+
+
+def _primal_jvp(primals, tangents):
+    start, xi, gaps = primals
+    start_dot, xi_dot, gaps_dot = tangents
+    v = primal(start, xi, gaps)
+    # At fixed v the dual coordinate moves with the start and the gaps; xi moves v at the speed rho.
+    moved = jnp.zeros_like(v) if is_zero(xi_dot) else xi_dot
+    if not is_zero(start_dot):
+        moved = moved + start_dot / density(start, gaps)
+    if not is_zero(gaps_dot):
+        moved = moved - jax.jvp(lambda g: dual(start, v, g), (gaps,), (gaps_dot,))[1]
+    return v, density(v, gaps) * moved
+
+
+primal.defjvp(_primal_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def primal_from_tail(
+    distance: Float[Array, "*shape"], gaps: Float[Array, "m *shape"]
+) -> Float[Array, "*shape"]:
+    """The v with int_v^infinity dr / rho(r) = distance > 0, the inverse of `dual_tail`, for m >= 2.
+
+    Minus infinity for a distance at or beyond the length of the range of xi.
+    """
+    whole = 2 * dual_tail(jnp.zeros_like(distance), gaps)
+    inside = distance < whole
+    # From the other end of the range, what is beyond its middle is at a small distance again.
+    mirrored = inside & (distance > 0.5 * whole) & jnp.isfinite(whole)
+    near = jnp.where(mirrored, whole - distance, jnp.where(inside, distance, 0.5 * whole))
+    start = _beyond(near, gaps)
+    v = _travel(start, dual_tail(start, gaps) - near, near, gaps)
+    return jnp.where(inside, jnp.where(mirrored, -v, v), -jnp.inf)
+
+
+def _primal_from_tail_jvp(primals, tangents):
+    distance, gaps = primals
+    distance_dot, gaps_dot = tangents
+    v = primal_from_tail(distance, gaps)
+    moved = jnp.zeros_like(v) if is_zero(distance_dot) else -distance_dot
+    if not is_zero(gaps_dot):
+        moved = moved + jax.jvp(lambda g: dual_tail(v, g), (gaps,), (gaps_dot,))[1]
+    return v, density(v, gaps) * moved
+
+
+primal_from_tail.defjvp(_primal_from_tail_jvp, symbolic_zeros=True)

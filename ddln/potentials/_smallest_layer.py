@@ -1,0 +1,62 @@
+"""The smallest layer of a deep diagonal network as a function of the effective parameter."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+from ddln._types import Array, Float
+
+
+def is_zero(tangent: Any) -> bool:
+    """Whether a tangent is known to vanish while tracing, so that its derivative is not needed."""
+    return isinstance(tangent, SymbolicZero)
+
+
+def density(v: Float[Array, "*shape"], gaps: Float[Array, "m *shape"]) -> Float[Array, "*shape"]:
+    """rho(v) = prod_j sqrt(v^2 + Delta_j)."""
+    return jnp.prod(jnp.sqrt(jnp.square(v)[None] + gaps), axis=0)
+
+
+def exponent(v: Float[Array, "*shape"], gaps: Float[Array, "m *shape"]) -> Float[Array, "*shape"]:
+    """The logarithmic slope d log theta / d log v = 1 + sum_j v^2 / (v^2 + Delta_j), in [1, L]."""
+    squares = jnp.square(v)[None]
+    return 1 + jnp.sum(squares / (squares + gaps), axis=0)
+
+
+@jax.custom_jvp
+def smallest_layer(
+    theta: Float[Array, "*shape"], gaps: Float[Array, "m *shape"]
+) -> Float[Array, "*shape"]:
+    """The v with v rho(v) = theta: the smallest layer at theta.
+
+    Newton's method for log(v rho(v)) as a function of log v, which is convex with slopes in [1, L]:
+    from above, where it starts, it converges monotonically.
+    """
+    count = gaps.shape[0]
+    zero = theta == 0
+    size = jnp.where(zero, 1, jnp.abs(theta))
+    # v rho(v) >= v^(k+1) prod_{j > k} sqrt(Delta_j) bounds v from above, k = 0, ..., m.
+    roots = 0.5 * jnp.log(gaps)
+    bounds = [(jnp.log(size) - jnp.sum(roots[k:], axis=0)) / (k + 1) for k in range(count + 1)]
+    v = jnp.exp(jnp.min(jnp.stack(bounds), axis=0))
+
+    def newton(_, v):
+        return v * jnp.exp(-jnp.log(v * density(v, gaps) / size) / exponent(v, gaps))
+
+    v = jax.lax.fori_loop(0, 6 if theta.dtype == jnp.float64 else 5, newton, v)
+    return jnp.where(zero, 0, jnp.sign(theta) * v)
+
+
+def _smallest_layer_jvp(primals, tangents):
+    theta, gaps = primals
+    theta_dot, gaps_dot = tangents
+    v = smallest_layer(theta, gaps)
+    moved = jnp.zeros_like(v) if is_zero(theta_dot) else theta_dot / density(v, gaps)
+    if not is_zero(gaps_dot):
+        moved = moved - v * jnp.sum(gaps_dot / (2 * (jnp.square(v)[None] + gaps)), axis=0)
+    return v, moved / exponent(v, gaps)
+
+
+smallest_layer.defjvp(_smallest_layer_jvp, symbolic_zeros=True)
