@@ -9,8 +9,6 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from ddln.plots._style import keep_ticks
-
 POINTS_PER_INCH = 72
 # From the right spine to a label, in points.
 LABEL_DISTANCE = 10
@@ -20,11 +18,7 @@ LINE_SPACING = 1.25
 
 def axes_or_new(ax: Axes | None) -> Axes:
     """The axes given, or those of a new figure in the present style."""
-    if ax is not None:
-        return ax
-    ax = plt.figure().add_subplot()
-    keep_ticks(ax)
-    return ax
+    return plt.figure().add_subplot() if ax is None else ax
 
 
 def legend_above(ax: Axes, handles: Sequence[Artist], columns: int) -> None:
@@ -43,7 +37,7 @@ def label_right(ax: Axes, heights: ArrayLike, texts: Sequence, colors: Sequence)
     fontsize = mpl.rcParams["legend.fontsize"]
     ax.autoscale_view()
     box = ax.get_window_extent()
-    scale = POINTS_PER_INCH / ax.get_figure(root=True).dpi  # pyright: ignore[reportOptionalMemberAccess]
+    scale = POINTS_PER_INCH / ax.figure.dpi
     heights = np.asarray(heights, float)
     order = np.argsort(heights, kind="stable")
     points = np.column_stack([np.zeros(len(order)), heights[order]])

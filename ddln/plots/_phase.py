@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from ddln.plots._axes import axes_or_new
 from ddln.plots._data import grid, spans_decades, sweep_values
-from ddln.plots._style import keep_ticks, style
+from ddln.plots._style import style
 
 HATCH = "//////"
 
@@ -87,7 +87,6 @@ def phase_pair(
         left, right = figure.subplots(1, 2, sharey=True)
         norm = _norm(np.stack(pair))
         for ax, values, name in zip((left, right), pair, (r"\ell_1", r"\ell_2"), strict=True):
-            keep_ticks(ax)
             _draw_cells(ax, scales, depths, values, norm)
             ax.set_title(f"to the solution of smallest ${name}$ norm", loc="left")
         left.set_ylabel("depth $L$")
@@ -130,4 +129,3 @@ def _draw_bar(norm: Normalize, label: str, axes: Axes | list[Axes]) -> None:
     first = axes[0] if isinstance(axes, list) else axes
     bar = first.figure.colorbar(ScalarMappable(norm), ax=axes, label=label, pad=0.02, aspect=18)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-    keep_ticks(bar.ax)

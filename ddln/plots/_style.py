@@ -1,14 +1,11 @@
 """The look of the figures, applied without touching the global settings of matplotlib."""
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from itertools import cycle, islice
 from pathlib import Path
-from typing import cast
 
 import matplotlib as mpl
 import matplotlib.style
-from matplotlib.axes import Axes
 
 FILE = Path(__file__).with_name("ddln.mplstyle")
 GREY = "0.6"
@@ -39,20 +36,3 @@ def markers(count: int) -> list[str]:
 def looks(count: int) -> list[dict]:
     """The colours and dashes of so many curves, whatever the cycle of the axes they go on."""
     return list(islice(cycle(mpl.rcParams["axes.prop_cycle"]), count))
-
-
-def keep_ticks(ax: Axes) -> None:
-    """Gives the ticks of axes the present style.
-
-    Matplotlib makes ticks when it draws, in the style of that moment, unless their looks are set.
-    """
-    rc = cast(Mapping[str, float], mpl.rcParams)
-    for axis in ("x", "y"):
-        for which in ("major", "minor"):
-            ax.tick_params(
-                axis=axis,
-                which=which,
-                labelsize=rc[f"{axis}tick.labelsize"],
-                width=rc[f"{axis}tick.{which}.width"],
-                length=rc[f"{axis}tick.{which}.size"],
-            )

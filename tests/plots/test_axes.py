@@ -1,7 +1,10 @@
+import matplotlib.pyplot as plt
 import numpy as np
+from handmade import text_boxes
 from scipy.optimize import isotonic_regression
 
-from ddln.plots._axes import spread
+from ddln import plots
+from ddln.plots._axes import label_right, spread
 
 
 def test_spread_is_the_least_squares_solution():
@@ -24,3 +27,17 @@ def test_spread_leaves_what_is_apart():
     wanted = np.array([3.0, 20.0, 50.0])
     np.testing.assert_array_equal(spread(wanted, 9.0, 60.0), wanted)
     assert spread(np.array([]), 9.0, 60.0).size == 0
+
+
+def test_labels_stand_beside_the_ends_of_the_curves():
+    _, ax = plt.subplots()
+    ends = [0.0, 70.0, 100.0]
+    for end in ends:
+        ax.plot([0.0, 1.0], [50.0, end])
+    with plots.style():
+        label_right(ax, ends, ["a", "b", "c"], ["black"] * 3)
+    boxes = text_boxes(ax)
+    middles = [(box.y0 + box.y1) / 2 for box in boxes]
+    heights = ax.transData.transform([(1.0, end) for end in ends])[:, 1]
+    np.testing.assert_allclose(middles, heights, atol=0.5)
+    assert all(box.x0 > ax.get_window_extent().x1 for box in boxes)

@@ -75,6 +75,8 @@ def test_sign_changes():
     found = sign_changes(times, np.array([0.0, 1.0, -3.0, -1.0, 0.0, 2.0]))
     # Leaving zero at the start is no change; the line from -1 at 3 to 2 at 5 is zero at 3 + 2/3.
     np.testing.assert_allclose(found, [1.25, 3 + 2 / 3], rtol=1e-15)
+    # Coming near zero is none either.
+    assert sign_changes(times, np.array([1.0, 1e-9, 1e-9, 0.0, 1e-9, 1.0])).size == 0
 
 
 @pytest.mark.parametrize(

@@ -64,11 +64,14 @@ def test_failed_runs_are_hatched():
     values = VALUES.copy()
     values[0, 1], values[2, 3] = np.nan, np.inf
     ax = plots.phase(SCALES, DEPTHS, values, label="distance")
-    places = [(patch.get_x(), patch.get_y(), patch.get_width()) for patch in hatched(ax)]
+    places = [
+        (patch.get_x(), patch.get_y(), patch.get_width(), patch.get_height())
+        for patch in hatched(ax)
+    ]
     borders = 10.0 ** np.arange(-2.5, 2.0)
     expected = [
-        (borders[1], -0.5, borders[2] - borders[1]),
-        (borders[3], 1.5, borders[4] - borders[3]),
+        (borders[1], -0.5, borders[2] - borders[1], 1),
+        (borders[3], 1.5, borders[4] - borders[3], 1),
     ]
     np.testing.assert_allclose(places, expected, rtol=1e-13)
     assert legend_texts(ax) == ["failed"]

@@ -34,7 +34,7 @@ def test_palette_is_the_same_on_axes_of_another_style():
 
 
 @pytest.mark.parametrize("which", ["major", "minor"])
-def test_ticks_made_after_the_context_have_its_looks(which):
+def test_ticks_drawn_after_the_context_have_its_looks(which):
     ax = plots.phase([0.1, 1.0], [2, 3], [[1.0, 2.0], [3.0, 900.0]], label="distance")
     ax.figure.canvas.draw()
     for axes in ax.figure.axes:
