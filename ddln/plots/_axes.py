@@ -18,7 +18,16 @@ LINE_SPACING = 1.25
 
 def axes_or_new(ax: Axes | None) -> Axes:
     """The axes given, or those of a new figure in the present style."""
-    return plt.figure().add_subplot() if ax is None else ax
+    if ax is not None:
+        return ax
+    ax = plt.figure().add_subplot()
+    keep_tick_spacing(ax)
+    return ax
+
+
+def keep_tick_spacing(ax: Axes) -> None:
+    """Ticks are spaced for the label size that is set, else for that of the style at drawing."""
+    ax.tick_params(labelsize=mpl.rcParams["xtick.labelsize"])
 
 
 def legend_above(ax: Axes, handles: Sequence[Artist], columns: int) -> None:

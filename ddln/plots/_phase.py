@@ -8,7 +8,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import ArrayLike
 
-from ddln.plots._axes import axes_or_new
+from ddln.plots._axes import axes_or_new, keep_tick_spacing
 from ddln.plots._data import grid, spans_decades, sweep_values
 from ddln.plots._style import style
 
@@ -87,6 +87,7 @@ def phase_pair(
         left, right = figure.subplots(1, 2, sharey=True)
         norm = _norm(np.stack(pair))
         for ax, values, name in zip((left, right), pair, (r"\ell_1", r"\ell_2"), strict=True):
+            keep_tick_spacing(ax)
             _draw_cells(ax, scales, depths, values, norm)
             ax.set_title(f"to the solution of smallest ${name}$ norm", loc="left")
         left.set_ylabel("depth $L$")

@@ -33,6 +33,15 @@ def test_palette_is_the_same_on_axes_of_another_style():
         assert [to_hex(line.get_color()) for line in ax.get_lines()] == ["#0072b2", "#d55e00"]
 
 
+def test_ticks_are_the_same_drawn_in_and_out_of_the_context():
+    values = np.array([0.0, 1.7])[None, :, None]
+    ax = plots.scale_curves([0.1, 1.0], values, [2], label="error")
+    with plots.style():
+        inside = ax.get_yticks()
+    with plt.style.context({"ytick.labelsize": 40}):
+        np.testing.assert_array_equal(ax.get_yticks(), inside)
+
+
 @pytest.mark.parametrize("which", ["major", "minor"])
 def test_ticks_drawn_after_the_context_have_its_looks(which):
     ax = plots.phase([0.1, 1.0], [2, 3], [[1.0, 2.0], [3.0, 900.0]], label="distance")
