@@ -72,19 +72,21 @@ class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
         scale = control.astype(jnp.result_type(*jax.tree.leaves(y0))) * tableau.gamma
         solve, okay = _shifted_solve(jacobian, scale)
 
-        def velocity(t):
-            return terms.vf_prod(t, y0, args, control)
+        # Traced once, for all stages.
+        @jax.jit
+        def velocity(t, y):
+            return terms.vf_prod(t, y, args, control)
 
         if isinstance(field, AbstractStructuredField) and field.autonomous:
             drift = None
         else:
             t0 = jnp.asarray(t0, jnp.result_type(control))
-            _, drift = jax.jvp(velocity, (t0,), (t1 - t0,))
+            _, drift = jax.jvp(lambda t: velocity(t, y0), (t0,), (t1 - t0,))
 
         ks = []
         for i, node in enumerate(tableau.nodes):
             argument = _combine(tableau.stages[i], ks, y0)
-            slope = terms.vf_prod(t0 + node * (t1 - t0), argument, args, control)
+            slope = velocity(t0 + node * (t1 - t0), argument)
             slope = _combine(tableau.couplings[i], ks, slope)
             if drift is not None:
                 slope = _combine((tableau.time[i],), [drift], slope)
@@ -136,6 +138,7 @@ def _shifted_solve(
     state = solver.init(eqx.combine(jax.lax.stop_gradient(values), rest), {})
     transposed = solver.transpose(state, {})
 
+    @jax.jit
     def solve(vector):
         # The implicit derivative of `lineax.linear_solve` raises from a host callback where a solve
         # fails, but a failed step is only to be rejected.

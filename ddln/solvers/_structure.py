@@ -4,6 +4,7 @@ import abc
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import ArrayLike, PyTree, Real
 
@@ -70,9 +71,6 @@ def register_plain(cls: type[lx.AbstractLinearOperator]) -> type[lx.AbstractLine
         check.register(cls, lambda operator: False)
     lx.linearise.register(cls, lambda operator: operator)
     lx.conj.register(cls, lambda operator: operator)
-    lx.materialise.register(cls, _materialise)
+    lx.materialise.register(cls, lambda operator: lx.MatrixLinearOperator(operator.as_matrix()))
+    lx.diagonal.register(cls, lambda operator: jnp.diag(operator.as_matrix()))
     return cls
-
-
-def _materialise(operator: lx.AbstractLinearOperator) -> lx.AbstractLinearOperator:
-    return operator

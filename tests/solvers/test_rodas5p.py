@@ -254,7 +254,7 @@ def test_float32_time_with_float64_state():
         Rodas5P(),
         jnp.array(0.0, jnp.float32),
         jnp.array(1.0, jnp.float32),
-        jnp.array(1.0),
+        jnp.ones(()),
         dt0=jnp.array(0.125, jnp.float32),
         saveat=diffrax.SaveAt(t1=True, dense=True),
         max_steps=16,
@@ -332,7 +332,7 @@ def test_an_unsolvable_step_is_a_result_code():
         field, Rodas5P(), 0.0, 0.19, jnp.array(1.0), stepsize_controller=TIGHT, **options
     )
     assert adaptive.stats["num_rejected_steps"] >= 1
-    np.testing.assert_allclose(adaptive.ys[-1], (1 - 5 * 0.19) ** 2, rtol=1e-4)
+    np.testing.assert_allclose(adaptive.ys[-1], (1 - 5 * 0.19) ** 2, atol=1e-6)
 
 
 def test_only_an_ode_term_will_do():
