@@ -1,7 +1,18 @@
-"""Dynamics of reparameterized models in JAX."""
+"""Dynamics of reparameterized models in JAX.
 
+Figures (`ddln.plots`) and the command line (`ddln.cli`) are not imported here, so that this import stays light.
+"""
+
+from ddln import problems as problems
+from ddln import theory as theory
 from ddln._results import RESULTS as RESULTS
 from ddln._results import is_okay as is_okay
+from ddln.flows import GradientNormBelow as GradientNormBelow
+from ddln.flows import LossBelow as LossBelow
+from ddln.flows import Trajectory as Trajectory
+from ddln.flows import gradient_flow as gradient_flow
+from ddln.limits import minimum_l1 as minimum_l1
+from ddln.limits import minimum_l2 as minimum_l2
 from ddln.losses import AbstractLoss as AbstractLoss
 from ddln.losses import AbstractPredictionLoss as AbstractPredictionLoss
 from ddln.losses import GeneralizedLinear as GeneralizedLinear
@@ -12,3 +23,7 @@ from ddln.parameterizations import AbstractReducedCoordinates as AbstractReduced
 from ddln.parameterizations import CanonicalForm as CanonicalForm
 from ddln.parameterizations import DeepDiagonal as DeepDiagonal
 from ddln.parameterizations import Identity as Identity
+from ddln.solvers import Rodas5P as Rodas5P
+from ddln.sweeps import Initializations as Initializations
+from ddln.sweeps import SweepResult as SweepResult
+from ddln.sweeps import sweep as sweep

@@ -52,7 +52,7 @@ def float_array(name: str, value: Any, axes: str) -> Array:
     return array
 
 
-def require_finite(name: str, array: Array) -> None:
+def require_finite(name: str, array: Array | np.ndarray) -> None:
     """Raises if a known array has a NaN or infinite entry, and says where the first one is."""
     if not is_known(array):
         return

@@ -5,7 +5,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ddln._types import Loss
@@ -19,9 +18,9 @@ def check_times(t1: Any, ts: Any) -> None:
     require_positive("t1", t1)
     if ts is None:
         return
-    if jnp.ndim(ts) != 1 or jnp.size(ts) == 0:
+    if np.ndim(ts) != 1 or np.size(ts) == 0:
         raise ValueError(
-            f"Argument `ts` must be a list of times, not empty, but it has shape {jnp.shape(ts)}."
+            f"Argument `ts` must be a list of times, not empty, but it has shape {np.shape(ts)}."
         )
     if is_known(ts) and is_known(t1):
         times = np.asarray(ts)

@@ -31,8 +31,8 @@ class CanonicalForm(AbstractReducedCoordinates):
     """
 
     start: Float[Array, " d"]
-    gaps: Float[Array, "L-1 d"]
-    signs: Float[Array, "L-1 d"]
+    gaps: Float[Array, "others d"]
+    signs: Float[Array, "others d"]
     permutation: Int[Array, "L d"]
     factor: float = eqx.field(static=True)
 
@@ -50,7 +50,7 @@ class CanonicalForm(AbstractReducedCoordinates):
     def depth(self) -> int:
         return self.gaps.shape[0] + 1
 
-    def _others(self, v: Float[Array, " d"]) -> Float[Array, "L-1 d"]:
+    def _others(self, v: Float[Array, " d"]) -> Float[Array, "others d"]:
         """The signed layers other than v, in the order of `gaps`."""
         tied = self.gaps == 0
         squares = jnp.where(tied, 1, jnp.square(v)[None, :] + self.gaps)

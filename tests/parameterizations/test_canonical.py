@@ -4,33 +4,33 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 import ddln
 
-LAYERS = st.integers(2, 8).flatmap(
-    lambda depth: arrays(
-        np.float64, (depth, 3), elements=st.floats(-4, 4).map(lambda x: round(x, 2))
-    )
-)
 
 
-@given(LAYERS)
-@settings(max_examples=200, deadline=None)
+@st.composite
+def layers_with_ties(draw):
+    """Layers [L, 60] on a coarse grid, so that ties, zeros and both at once are frequent."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = (draw(st.sampled_from([2, 3, 4, 8])), 60)
+    return draw(st.sampled_from([1e-6, 0.5, 1e3])) * rng.integers(-4, 5, shape).astype(float)
+
+
+@given(layers_with_ties())
+@settings(max_examples=25, deadline=None)
 def test_the_start_rebuilds_the_layers(layers):
-    # Rounded to 0.01, so that ties and zeros are frequent.
     canonical = ddln.DeepDiagonal(layers).canonical()
-    np.testing.assert_allclose(canonical.layers(canonical.start), layers, rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(canonical.layers(canonical.start), layers, rtol=1e-14)
     expected = np.prod(layers, axis=0)
-    np.testing.assert_allclose(
-        canonical.effective(canonical.start), expected, rtol=1e-13, atol=1e-300
-    )
+    np.testing.assert_allclose(canonical.effective(canonical.start), expected, rtol=1e-13)
 
 
-@given(LAYERS, arrays(np.float64, 3, elements=st.floats(-3, 3)))
-@settings(max_examples=100, deadline=None)
-def test_gaps_are_conserved_wherever_v_goes(layers, v):
+@given(layers_with_ties(), st.floats(1e-3, 1e3))
+@settings(max_examples=25, deadline=None)
+def test_gaps_are_conserved_wherever_v_goes(layers, size):
     canonical = ddln.DeepDiagonal(layers).canonical()
+    v = size * np.linspace(-1, 1, 60) * np.abs(layers).max()
     moved = np.asarray(canonical.layers(jnp.asarray(v)))
     stuck = np.sum(layers == 0, axis=0) >= 2
     squares, start = moved**2, layers**2
@@ -40,25 +40,16 @@ def test_gaps_are_conserved_wherever_v_goes(layers, v):
         assert np.all(np.abs(difference / scale)[~stuck] < 1e-14)
 
 
-@given(LAYERS)
-@settings(max_examples=50, deadline=None)
-def test_permuting_the_layers_permutes_them_back(layers):
-    order = np.random.default_rng(0).permutation(len(layers))
+@pytest.mark.parametrize("seed", range(5))
+def test_permuting_the_layers_permutes_them_back(seed):
+    rng = np.random.default_rng(seed)
+    layers, order = rng.normal(size=(5, 20)), rng.permutation(5)
     first = ddln.DeepDiagonal(layers).canonical()
     second = ddln.DeepDiagonal(layers[order]).canonical()
-    v = np.asarray(first.start) + 0.5
-    np.testing.assert_allclose(np.abs(first.gaps), np.abs(second.gaps), atol=1e-13)
-    np.testing.assert_allclose(
-        np.abs(first.layers(jnp.asarray(v)))[order],
-        np.abs(second.layers(jnp.asarray(np.sign(second.start) * np.sign(first.start) * v))),
-        rtol=1e-13,
-        atol=1e-13,
-    ) if np.all(np.abs(first.start) == np.abs(second.start)) and _untied(layers) else None
-
-
-def _untied(layers):
-    sizes = np.sort(np.abs(layers), axis=0)
-    return np.all(np.diff(sizes, axis=0) > 0) and np.all(sizes > 0)
+    v = jnp.asarray(rng.normal(size=20))
+    np.testing.assert_array_equal(first.start, second.start)
+    np.testing.assert_allclose(first.speed(v), second.speed(v), rtol=1e-14)
+    np.testing.assert_allclose(first.layers(v)[order], second.layers(v), rtol=1e-14)
 
 
 @pytest.mark.parametrize("depth", [2, 3, 5])
@@ -68,10 +59,10 @@ def test_slopes_are_derivatives(depth):
     layers[:2, 1] = 0.0  # never moves
     layers[0, 2] = 0.0  # v_0 = 0
     canonical = ddln.DeepDiagonal(layers, factor=-2.0).canonical()
-    v, step = np.asarray(canonical.start), 1e-6
+    v, step = canonical.start, 1e-6
 
     def slope(f):
-        return (f(jnp.asarray(v + step)) - f(jnp.asarray(v - step))) / (2 * step)
+        return (f(v + step) - f(v - step)) / (2 * step)
 
     np.testing.assert_allclose(canonical.speed_slope(v), slope(canonical.speed), atol=1e-7)
     np.testing.assert_allclose(canonical.effective_slope(v), slope(canonical.effective), atol=1e-7)

@@ -1,0 +1,152 @@
+"""`ddln sweep`, run as a user runs it, on small problems."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray
+
+from ddln.cli import main
+
+SMALL = [
+    "sweep", "--depths", "2", "3", "--scale-count", "4", "--t1", "100", "--saves", "10",
+    "--initializations", "2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data_file(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(30, 6))
+    y = X @ np.array([2.0, -1.0, 0, 0, 0, 0]) + 0.1 * rng.normal(size=30)
+    file = tmp_path_factory.mktemp("data") / "table.csv"
+    rows = [",".join(map(str, [*row, target])) for row, target in zip(X, y, strict=True)]
+    file.write_text("\n".join(["a,b,c,d,e,f,price", *rows]))
+    return file
+
+
+@pytest.fixture(scope="module")
+def finished(data_file, tmp_path_factory):
+    """A whole run, with figures."""
+    out = tmp_path_factory.mktemp("out") / "run"
+    main([*SMALL, "--data", str(data_file), "--train", "20", "--out", str(out)])
+    return out
+
+
+def test_results_reload_with_labels(finished):
+    data = xarray.open_zarr(finished / "results.zarr")
+    sizes = {"depth": 2, "initialization": 2, "scale": 4, "save": 10, "coordinate": 6}
+    assert dict(data.sizes) == sizes
+    np.testing.assert_array_equal(data["depth"], [2, 3])
+    np.testing.assert_allclose(data["scale"], np.geomspace(0.01, 1, 4))
+    assert bool(data["okay"].all())
+    assert np.all(np.diff(data["loss"], axis=-1) <= 1e-12)
+
+
+def test_the_flows_fit_the_data(finished):
+    data = xarray.open_zarr(finished / "results.zarr")
+    end = data["theta"].isel(save=-1).sel(depth=2, scale=1.0)
+    # Standardized coefficients of the two features that matter, with opposite signs.
+    assert np.all(end[:, 0] > 0.5)
+    assert np.all(end[:, 1] < -0.2)
+    assert np.all(np.abs(end[:, 2:]) < 0.1)
+
+
+def test_summary_counts_every_check(finished):
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["data"] == {"name": "table.csv", "samples": 20, "features": 6}
+    for check in summary["checks"]:
+        counted = sum(check[k] for k in ("holds", "inconclusive", "hypothesis not met", "violated"))
+        assert counted == 16
+        assert check["violated"] == 0
+    assert all(row["failed"] == {} for row in summary["depths"])
+    assert summary["depths"][0]["held_out_error"] < 0.1
+
+
+def test_figures_are_written(finished):
+    for name in ("layers", "coefficients", "loss", "phase", "held_out"):
+        assert (finished / f"{name}.png").stat().st_size > 10_000
+        assert (finished / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_earlier_results_are_not_destroyed(finished, capsys):
+    before = (finished / "summary.json").read_bytes()
+    with pytest.raises(SystemExit, match="is not empty. Choose another folder with --out"):
+        main([*SMALL, "--out", str(finished)])
+    assert (finished / "summary.json").read_bytes() == before
+
+
+def test_overwrite_leaves_folders_of_others_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(SystemExit, match="does not hold results of ddln"):
+        main([*SMALL, "--out", str(tmp_path), "--overwrite"])
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_overwrite_replaces_and_failures_are_told(finished, data_file, tmp_path, capsys):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "summary.json").write_text("old")
+    main(
+        [*SMALL, "--data", str(data_file), "--max-steps", "3", "--no-figures", "--out", str(out)]
+        + ["--overwrite"]
+    )
+    summary = json.loads((out / "summary.json").read_text())
+    ((why, count),) = summary["depths"][0]["failed"].items()
+    assert "maximum number of solver steps" in why
+    assert count == 8
+    assert "failed: The maximum number" in " ".join(capsys.readouterr().out.split())
+
+
+def test_interrupting_keeps_finished_depths(data_file, tmp_path, monkeypatch, capsys):
+    from ddln.cli import _sweep_command
+
+    whole = _sweep_command.one_depth
+
+    def interrupted(split, depth, options, report):
+        if depth == 3:
+            raise KeyboardInterrupt
+        return whole(split, depth, options, report)
+
+    monkeypatch.setattr(_sweep_command, "one_depth", interrupted)
+    out = tmp_path / "run"
+    with pytest.raises(SystemExit) as stop:
+        main([*SMALL, "--data", str(data_file), "--out", str(out)])
+    assert stop.value.code == 130
+    said = " ".join(capsys.readouterr().out.split())
+    assert "depth 2. Not saved: depth 3" in said
+    np.testing.assert_array_equal(xarray.open_zarr(out / "results.zarr")["depth"], [2])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--depths", "1"], "--depths must be one or more different numbers"),
+        (["--depths", "2", "2"], "--depths must be one or more different numbers"),
+        (["--scales", "1", "0.1"], "--scales must be two positive numbers, the smaller one first"),
+        (["--t1", "0"], "--t1 must be positive"),
+        (["--scale-count", "1"], "--scale-count must be at least 2"),
+        (["--initializations", "0"], "--initializations must be at least 1"),
+        (["--saves", "2"], "--saves must be at least 8"),
+        (["--train", "1"], "--train must be between 2 and 442"),
+        (["--data", "nowhere.csv"], "nowhere.csv"),
+    ],
+)
+def test_bad_options_are_told_before_any_work(options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=message):
+        main(["sweep", *options])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit):
+        main(["sweep", "--help"])
+    told = capsys.readouterr().out
+    assert "ddln sweep --data prices.csv --target price" in told
+    assert "--initializations" in told
+
+
+def test_version(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out.strip().count(".") == 2

@@ -1,0 +1,106 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ddln
+
+X = np.random.default_rng(0).normal(size=(4, 6))
+Y = np.random.default_rng(1).normal(size=4)
+LOSS = ddln.LeastSquares(X, Y)
+KEYS = jax.random.split(jax.random.key(2), 10)
+STACK = jax.vmap(lambda key: ddln.DeepDiagonal.random(key, 3, 6))(KEYS)
+TS = np.array([0.5, 2.0])
+
+
+def test_lanes_are_the_flows_one_by_one_in_order():
+    result = ddln.sweep(STACK, LOSS, 2.0, ts=TS, chunk_size=4, progress=False)
+    assert result.theta.shape == (10, 2, 6)
+    for lane in (0, 4, 9):
+        alone = ddln.gradient_flow(ddln.DeepDiagonal(STACK.layers[lane]), LOSS, 2.0, ts=TS)
+        np.testing.assert_allclose(result.theta[lane], alone.theta, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(result.loss[lane], alone.loss, rtol=1e-9)
+    assert result.method == "reduced, Rodas5P"
+    assert result.okay.all()
+
+
+def test_results_do_not_depend_on_chunking():
+    one = ddln.sweep(STACK, LOSS, 2.0, chunk_size=10, progress=False)
+    other = ddln.sweep(STACK, LOSS, 2.0, chunk_size=3, progress=False)
+    np.testing.assert_allclose(one.theta, other.theta, rtol=1e-10, atol=1e-12)
+    np.testing.assert_array_equal(one.stats["num_steps"], other.stats["num_steps"])
+
+
+def test_a_rule_makes_the_same_lanes_as_a_stack():
+    rule = ddln.Initializations(lambda i: ddln.DeepDiagonal.random(KEYS[i], 3, 6), 10)
+    one = ddln.sweep(STACK, LOSS, 2.0, chunk_size=4, progress=False)
+    other = ddln.sweep(rule, LOSS, 2.0, chunk_size=4, progress=False)
+    np.testing.assert_allclose(one.theta, other.theta, rtol=1e-9, atol=1e-12)
+
+
+def test_failed_lanes_have_reasons_and_do_not_touch_the_others():
+    layers = STACK.layers.at[3, 0, 0].set(jnp.nan).at[7].multiply(1e200)
+    broken = eqx.tree_at(lambda stack: stack.layers, STACK, layers)
+    clean = ddln.sweep(STACK, LOSS, 2.0, ts=TS, chunk_size=4, progress=False)
+    result = ddln.sweep(broken, LOSS, 2.0, ts=TS, chunk_size=4, progress=False)
+    reasons = {lane: why for why, lanes in result.failures().items() for lane in lanes.tolist()}
+    assert "NaN or infinite" in reasons[3]
+    assert "not finite at the initialization" in reasons[7]
+    others = [lane for lane in range(10) if lane not in (3, 7)]
+    np.testing.assert_array_equal(result.theta[others], clean.theta[others])
+    np.testing.assert_array_equal(np.flatnonzero(~result.okay), [3, 7])
+    with pytest.raises(RuntimeError, match=r"2 of 10 lanes failed. Lanes \[3\]: The initialization"):
+        ddln.sweep(broken, LOSS, 2.0, ts=TS, chunk_size=4, progress=False, throw=True)
+
+
+def test_observe_keeps_only_what_is_wanted():
+    result = ddln.sweep(
+        STACK,
+        LOSS,
+        2.0,
+        chunk_size=4,
+        progress=False,
+        observe=lambda flow: {"l1": jnp.sum(jnp.abs(flow.theta[-1]))},
+    )
+    full = ddln.sweep(STACK, LOSS, 2.0, chunk_size=4, progress=False)
+    assert result.theta is None
+    np.testing.assert_allclose(result.values["l1"], np.abs(full.theta[:, -1]).sum(-1), rtol=1e-9)
+
+
+def test_progress_counts_lanes():
+    layers = STACK.layers.at[0, 0, 0].set(jnp.inf)
+    broken = eqx.tree_at(lambda stack: stack.layers, STACK, layers)
+    calls = []
+    ddln.sweep(broken, LOSS, 2.0, chunk_size=4, progress=lambda *numbers: calls.append(numbers))
+    assert calls == [(4, 10, 1), (8, 10, 1), (10, 10, 1)]
+
+
+def test_chunks_share_one_compilation():
+    traces = []
+
+    def loss(theta):
+        traces.append(1)
+        return jnp.sum((X @ theta - Y) ** 2)
+
+    ddln.sweep(STACK, loss, 1.0, chunk_size=3, progress=False)
+    first = len(traces)
+    ddln.sweep(STACK, loss, 2.0, rtol=1e-5, chunk_size=3, progress=False)
+    assert len(traces) == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"t1": -1.0}, "`t1` must be finite and positive"),
+        ({"ts": [2.0, 1.0]}, "`ts` must be increasing"),
+        ({"chunk_size": 0}, "`chunk_size` must be at least 1"),
+        ({"coordinates": "polar"}, "`coordinates` must be one of"),
+        ({"initializations": ddln.Identity(jnp.array(1.0))}, "must have one leading axis"),
+        ({"loss": ddln.LeastSquares(X[:, :5], Y)}, r"the effective parameter has shape \(6,\)"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    call = {"initializations": STACK, "loss": LOSS, "t1": 1.0, "progress": False}
+    with pytest.raises(ValueError, match=message):
+        ddln.sweep(**(call | arguments))

@@ -1,0 +1,193 @@
+"""Every public numerical function through jit, vmap, jvp and vjp, in two precisions, on three platforms.
+
+A row is a function of one array to one array. Its results must be finite and of its dtype, the same under
+every transformation, its derivatives those of central differences, and its program without a host
+callback, so that it lowers for CPU, CUDA and TPU.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import diffrax
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ddln
+from ddln import theory
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(3, 4))
+Y = RNG.normal(size=3)
+LAYERS = RNG.choice([-1.0, 1.0], (3, 4)) * RNG.uniform(0.5, 1.5, (3, 4))
+THETA = RNG.normal(size=4)
+LABELS = np.array([1.0, -1.0, 1.0])
+
+
+class Row(NamedTuple):
+    function: Callable
+    argument: np.ndarray
+    # Forward mode where reverse mode is the default, and the other way round.
+    forward: Callable | None = None
+
+
+def squares(like):
+    return ddln.LeastSquares(jnp.asarray(X, like.dtype), jnp.asarray(Y, like.dtype))
+
+
+def flow(coordinates="auto", solver=None, adjoint=None):
+    def run(layers):
+        settings = {"rtol": 1e-8, "atol": 1e-10} if layers.dtype == jnp.float64 else {"rtol": 1e-4}
+        return ddln.gradient_flow(
+            ddln.DeepDiagonal(layers),
+            squares(layers),
+            1.0,
+            ts=[0.5, 1.0],
+            coordinates=coordinates,
+            solver=solver,
+            adjoint=adjoint,
+            throw=False,
+            **settings,
+        )
+
+    return run
+
+
+def flow_row(**settings):
+    run, forward = flow(**settings), flow(adjoint=diffrax.ForwardMode(), **settings)
+    return Row(lambda u: run(u).theta, LAYERS, lambda u: forward(u).theta)
+
+
+def check_row(check):
+    return Row(lambda u: check(flow()(u)).lhs, LAYERS, lambda u: check(flow(adjoint=diffrax.ForwardMode())(u)).lhs)
+
+
+def event_flow(layers, adjoint=None):
+    return ddln.gradient_flow(
+        ddln.DeepDiagonal(layers),
+        squares(layers),
+        1.0,
+        event=ddln.GradientNormBelow(1e-3),
+        adjoint=adjoint,
+        throw=False,
+        rtol=1e-4,
+    ).theta
+
+
+def parameterized(method):
+    return Row(lambda u: method(ddln.DeepDiagonal(u)), LAYERS)
+
+
+def pointwise(prediction, target):
+    return jnp.exp(prediction) - target * prediction
+
+
+TABLE = {
+    "DeepDiagonal": parameterized(lambda p: p()),
+    "DeepDiagonal.jacobian": parameterized(lambda p: p.jacobian()),
+    "DeepDiagonal.metric": parameterized(lambda p: p.metric()),
+    "DeepDiagonal.metric_diagonal": parameterized(lambda p: p.metric_diagonal()),
+    "DeepDiagonal.metric_product": parameterized(lambda p: p.metric_product(p())),
+    "DeepDiagonal.canonical": parameterized(lambda p: p.canonical().gaps),
+    "CanonicalForm.layers": parameterized(lambda p: p.canonical().layers(p())),
+    "CanonicalForm.speed_slope": parameterized(lambda p: p.canonical().speed_slope(p())),
+    "CanonicalForm.effective_slope": parameterized(lambda p: p.canonical().effective_slope(p())),
+    "DeepDiagonal.zero_last": Row(lambda u: ddln.DeepDiagonal.zero_last(u, 3, 0.5).layers, THETA),
+    "DeepDiagonal.balanced": Row(lambda u: ddln.DeepDiagonal.balanced(u, 3).layers, THETA),
+    "Identity": Row(lambda t: ddln.Identity(t).metric_product(t), THETA),
+    "LeastSquares": Row(lambda t: squares(t)(t), THETA),
+    "LeastSquares.gradient": Row(lambda t: squares(t).gradient(t), THETA),
+    "LeastSquares.minimizer": Row(lambda x: ddln.LeastSquares(x, x[:, 0] + 1).minimizer, X),
+    "LeastSquares.pl_constant": Row(lambda x: ddln.LeastSquares(x, x[:, 0]).pl_constant, X),
+    "Logistic.gradient": Row(
+        lambda t: ddln.Logistic(jnp.asarray(X, t.dtype), jnp.asarray(LABELS, t.dtype)).gradient(t), THETA
+    ),
+    "GeneralizedLinear.curvature": Row(
+        lambda t: ddln.GeneralizedLinear(
+            jnp.asarray(X, t.dtype), jnp.asarray(Y, t.dtype), pointwise
+        ).curvature(t),
+        THETA,
+    ),
+    "gradient_flow reduced": flow_row(),
+    "gradient_flow full": flow_row(coordinates="full"),
+    "gradient_flow Tsit5": flow_row(solver=diffrax.Tsit5()),
+    "gradient_flow event": Row(
+        event_flow, LAYERS, lambda u: event_flow(u, adjoint=diffrax.ForwardMode())
+    ),
+    "sigma": parameterized(theory.sigma),
+    **{
+        name: check_row(lambda trajectory, check=check: check(trajectory, squares(trajectory.theta)))
+        for name, check in {
+            "conservation": theory.conservation,
+            "pl_rate": theory.pl_rate,
+            "pl_rate_along_path": theory.pl_rate_along_path,
+        }.items()
+    },
+}
+
+NAMES = sorted(TABLE)
+
+
+def argument(row, dtype=np.float64):
+    return jnp.asarray(row.argument, dtype)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_jit_and_vmap_change_nothing(name):
+    row = TABLE[name]
+    x = argument(row)
+    plain = jax.jit(row.function)(x)
+    lanes = jax.jit(jax.vmap(row.function))(jnp.stack([x, 1.1 * x]))
+    assert np.all(np.isfinite(plain))
+    np.testing.assert_allclose(lanes[0], plain, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_jvp_and_vjp_are_derivatives(name):
+    row = TABLE[name]
+    x = argument(row)
+    direction = jnp.asarray(np.random.default_rng(1).normal(size=x.shape))
+    value, vjp = jax.vjp(row.function, x)
+    covector = jnp.asarray(np.random.default_rng(2).normal(size=value.shape))
+    _, forward = jax.jvp(row.forward or row.function, (x,), (direction,))
+    (reverse,) = vjp(covector)
+    step = 1e-5
+    run = jax.jit(row.function)
+    difference = (run(x + step * direction) - run(x - step * direction)) / (2 * step)
+    scale = float(jnp.linalg.norm(difference)) + 1.0
+    np.testing.assert_allclose(forward, difference, atol=1e-4 * scale)
+    np.testing.assert_allclose(
+        jnp.sum(reverse * direction), jnp.sum(covector * difference), atol=1e-4 * scale
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_float32_stays_float32(name):
+    row = TABLE[name]
+    value = jax.jit(row.function)(argument(row, np.float32))
+    assert value.dtype == np.float32
+    reference = jax.jit(row.function)(argument(row))
+    scale = float(jnp.max(jnp.abs(reference))) + 1.0
+    np.testing.assert_allclose(value, reference, atol=5e-3 * scale)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", NAMES)
+def test_lowers_for_cpu_cuda_and_tpu(name, dtype):
+    row = TABLE[name]
+    shape = jax.ShapeDtypeStruct((2, *row.argument.shape), dtype)
+    batched = jax.jit(jax.vmap(row.function))
+    exported = jax.export.export(batched, platforms=["cpu", "cuda", "tpu"])(shape)
+    assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
+
+
+def test_the_rows_can_fail():
+    """A host callback is what the lowering test is there to find."""
+
+    def with_callback(x):
+        return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+    with pytest.raises(ValueError, match="platform"):
+        jax.export.export(jax.jit(with_callback), platforms=["cuda"])(jnp.ones(2))
