@@ -28,6 +28,7 @@ def _near_divergence(v: Array, reference: Array, gaps: Array) -> Array:
 
 
 @jax.custom_jvp
+@jax.jit
 def divergence(
     theta: Float[Array, "*shape"],
     reference: Float[Array, "*shape"],

@@ -50,6 +50,7 @@ def _repeated(gaps: Float[Array, "m *shape"]) -> Float[Array, "m+2 m *shape"]:
 
 
 @jax.custom_jvp
+@jax.jit
 def dual(
     start: Float[Array, "*shape"], end: Float[Array, "*shape"], gaps: Float[Array, "m *shape"]
 ) -> Float[Array, "*shape"]:
@@ -87,6 +88,7 @@ dual.defjvp(_dual_jvp, symbolic_zeros=True)
 
 
 @jax.custom_jvp
+@jax.jit
 def dual_tail(
     start: Float[Array, "*shape"], gaps: Float[Array, "m *shape"]
 ) -> Float[Array, "*shape"]:
@@ -149,6 +151,7 @@ def _advanced(v: Array, step: Array, gaps: Array) -> Array:
     )
 
 
+@jax.jit
 def _travel(start: Array, amount: Array, unit: Array, gaps: Array) -> Array:
     """The v with int_start^v dr / rho(r) = amount, to rounding relative to `unit`.
 
@@ -196,6 +199,7 @@ def _beyond(distance: Array, gaps: Array) -> Array:
 
 
 @jax.custom_jvp
+@jax.jit
 def primal(
     start: Float[Array, "*shape"], xi: Float[Array, "*shape"], gaps: Float[Array, "m *shape"]
 ) -> Float[Array, "*shape"]:
@@ -241,6 +245,7 @@ primal.defjvp(_primal_jvp, symbolic_zeros=True)
 
 
 @jax.custom_jvp
+@jax.jit
 def primal_from_tail(
     distance: Float[Array, "*shape"], gaps: Float[Array, "m *shape"]
 ) -> Float[Array, "*shape"]:

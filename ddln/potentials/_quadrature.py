@@ -7,10 +7,14 @@ import numpy as np
 from ddln._types import Array, Float
 
 
-def _rule(count: int, dtype: jnp.dtype) -> tuple[list[tuple[float, float, float]], float, float]:
+# Nodes that a compiled loop takes at once: more compile slower, fewer run slower.
+_UNROLLED = 2
+
+
+def _rule(count: int, dtype: jnp.dtype) -> tuple[Float[Array, "batches nodes 3"], float, float]:
     """Gauss-Legendre nodes for a panel, and the panel lengths that they resolve.
 
-    Returns the nodes x as triples ((1 - x)/2, (1 + x)/2, weight), the largest length of a panel in
+    Returns the nodes x as rows ((1 - x)/2, (1 + x)/2, weight/2), the largest length of a panel in
     log r, and the largest product of that length with the local exponent of the integrand. They
     keep the error of a panel below 5e-14 in float64 and 1e-6 in float32: found by comparison with
     90 nodes, over all positions of up to 23 gaps.
@@ -18,11 +22,12 @@ def _rule(count: int, dtype: jnp.dtype) -> tuple[list[tuple[float, float, float]
     double = dtype == jnp.float64
     few, many = (12, 16) if double else (6, 8)
     x, weights = np.polynomial.legendre.leggauss(few if count <= 5 else many)
-    columns = (0.5 * (1 - x), 0.5 * (1 + x), weights)
-    triples = list(zip(*(column.tolist() for column in columns), strict=True))
-    return triples, (1.8 if double else 1.7), (7.0 if double else 5.0)
+    rows = 0.5 * np.stack([1 - x, 1 + x, weights], axis=-1)
+    table = jnp.asarray(rows.reshape(-1, _UNROLLED, 3), dtype)
+    return table, (1.8 if double else 1.7), (7.0 if double else 5.0)
 
 
+@jax.jit
 def folded_integral(
     start: Float[Array, "*shape"],
     fold: Float[Array, "*shape"],
@@ -76,10 +81,13 @@ def folded_integral(
                 product = product * (scale[j] * squares_n + slope[j] * squares_d)
             return 1 / jnp.sqrt(product)
 
-        mean = jnp.zeros_like(left)
-        for before, after, weight in nodes:
-            n, d = before * n0 + after * n1, before * d0 + after * d1
-            mean = mean + 0.5 * weight * d ** (count - 2) * relative(n, d)
+        def add_nodes(i, mean):
+            for before, after, weight in nodes[i]:
+                n, d = before * n0 + after * n1, before * d0 + after * d1
+                mean = mean + weight * d ** (count - 2) * relative(n, d)
+            return mean
+
+        mean = jax.lax.fori_loop(0, len(nodes), add_nodes, jnp.zeros_like(left))
         part = amplitude * width * mean
         total = total + jnp.where(left < fold, 2 * part, part)
         amplitude = amplitude * d1**count * relative(n1, d1)

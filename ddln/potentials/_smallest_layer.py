@@ -26,6 +26,7 @@ def exponent(v: Float[Array, "*shape"], gaps: Float[Array, "m *shape"]) -> Float
 
 
 @jax.custom_jvp
+@jax.jit
 def smallest_layer(
     theta: Float[Array, "*shape"], gaps: Float[Array, "m *shape"]
 ) -> Float[Array, "*shape"]:
