@@ -32,8 +32,8 @@ def integral(
         start, rest = eqx.partition(trajectory.initial, eqx.is_inexact_array)
         saved = eqx.filter(path.parameterization, eqx.is_inexact_array)
         weights = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), start, saved)
-        # One call for all nodes: two batched matrix decompositions that XLA runs at the same time on
-        # a CPU can wait for each other's threads for ever (seen with jaxlib 0.10.2, two threads).
+        # One call for all nodes: two batched matrix decompositions that XLA runs at the same time
+        # on a CPU can wait for each other for ever (seen with jaxlib 0.10.2, two threads).
         values = jax.vmap(lambda w: rate(eqx.combine(w, rest)))(weights)
     else:
         fractions = jnp.linspace(0, 1, REFINEMENT, endpoint=False, dtype=nodes.dtype)

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from ddln._types import Scalar
+from ddln._types import Loss, Scalar
 from ddln.flows import Trajectory
 from ddln.losses import LeastSquares
 from ddln.parameterizations import AbstractParameterization
@@ -11,7 +11,7 @@ from ddln.theory._integrals import integral
 from ddln.theory._linear_rate import exponential_bound, loss_gap
 
 
-def tangent_kernel_rate(trajectory: Trajectory, loss: LeastSquares, constant: float = 4.0) -> Check:
+def tangent_kernel_rate(trajectory: Trajectory, loss: Loss, constant: float = 4.0) -> Check:
     """L(theta(t)) - L* <= exp(-4 scale int_0^t kappa(s) ds) (L(theta_0) - L*).
 
     kappa is the smallest eigenvalue of the tangent kernel X M X^T on the range of X; for n <= d and
