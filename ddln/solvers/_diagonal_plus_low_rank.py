@@ -22,7 +22,8 @@ class DiagonalPlusLowRank(AbstractStructuredOperator):
 
         (A x)_b = diagonal_b x_b + left_b X^T (weight * X sum_c right_c x_c).
 
-    I - scale * A has the same form. Its solver needs weight >= 0 and left * right of one sign.
+    I - scale * A has the same form. Its solver, `Woodbury`, needs a positive diagonal, weight >= 0
+    and left * right of one sign.
 
     Attributes:
         diagonal, left, right: pytrees of arrays [d].
@@ -99,9 +100,13 @@ class Woodbury(lx.AbstractLinearSolver):
 
         X^T z = (H - s Y^T Y) sum(right r / e),   Y = C^-1 D H,   C C^T = I + s D H D,
 
-    which divides by no entry of left or right. Where Cholesky fails, a diagonal entry has changed
-    its sign: for I - scale * J a step longer than the time constant of an unstable mode, that would
-    be taken for a stable one. The solve then reports `RESULTS.singular`.
+    which divides by no entry of left or right.
+
+    If the diagonal is positive and Cholesky succeeds, A is similar to a positive definite matrix.
+    Then a step h with A = I - gamma h J oversteps no unstable mode (an implicit method takes such a
+    mode for a stable one, and leaves a saddle too late). Otherwise the result is
+    `RESULTS.singular` and the values are zero; a definite A with a negative entry on the diagonal
+    is refused as well.
     """
 
     def init(self, operator: DiagonalPlusLowRank, options) -> WoodburyState:
@@ -130,8 +135,8 @@ class Woodbury(lx.AbstractLinearSolver):
             core = hessian - sign * _dot(y.T, y)
             design = None
         okay = jnp.all(jnp.isfinite(core))
-        for leaf in jax.tree.leaves(inverse):
-            okay = okay & jnp.all(jnp.isfinite(leaf))
+        for leaf in jax.tree.leaves(operator.diagonal):
+            okay = okay & jnp.all(leaf > 0)
         # Solutions of zero: the stages of a step that will be rejected cannot overflow.
         core = jnp.where(okay, core, 0)
         inverse = jax.tree.map(lambda leaf: jnp.where(okay, leaf, 0), inverse)

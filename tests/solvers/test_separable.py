@@ -128,6 +128,15 @@ def test_an_unstable_mode_is_not_overstepped():
     v, rejected = end(SeparableField(coordinates, loss), coordinates.start, 30.0)
     assert rejected >= 1
     np.testing.assert_allclose(coordinates.effective(v), [1.0, 1.0], atol=1e-4)
+    # The rejected step itself: a code, and derivatives that a zero cotangent turns into zero.
+    field = SeparableField(coordinates, loss)
+
+    def step(start):
+        return Rodas5P().step(diffrax.ODETerm(field), 0.0, 30.0, start, None, None, False)
+
+    assert step(coordinates.start)[-1] == diffrax.RESULTS.singular
+    slopes = jax.jacrev(lambda start: step(start)[0])(coordinates.start)
+    assert np.all(np.isfinite(slopes))
 
 
 @pytest.mark.parametrize("problem", [(5, 9, "squared"), (12, 3, "logistic")], ids=str)
@@ -146,7 +155,7 @@ def test_derivatives(problem):
             Rodas5P(),
             0.0,
             t1,
-            t1,
+            jnp.minimum(2.0, t1),
             y0,
             stepsize_controller=diffrax.PIDController(1e-10, 1e-12),
             adjoint=adjoint,
@@ -168,11 +177,14 @@ def test_derivatives(problem):
     values = jax.jit(jax.vmap(lambda m: lanes(point[0] + m[0], point[1] + m[1], ends)))(moves)
     differences = jnp.stack([values[0] - values[1], values[2] - values[3]]) / (2 * step)
     np.testing.assert_allclose(by_reverse, differences, rtol=2e-5, atol=2e-6)
-    np.testing.assert_allclose(by_forward, by_reverse, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(by_forward, by_reverse, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("problem", [(5, 9, "squared"), (12, 3, "logistic")], ids=str)
+@pytest.mark.parametrize(
+    ("problem", "dtype"),
+    [((5, 9, "squared"), jnp.float64), ((12, 3, "logistic"), jnp.float32)],
+    ids=["n<d, float64", "n>d, float32"],
+)
 def test_export_of_values_and_derivatives(problem, dtype):
     """The same program lowers for every platform, and has no callback to the host."""
     loss, layers = make(*problem, dtype=dtype)
