@@ -1,4 +1,5 @@
 import diffrax
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,7 +21,6 @@ def test_okay_is_success_or_an_event():
 
 
 def test_okay_per_lane():
-    code = ddln.RESULTS.where(
-        jnp.array([True, False]), ddln.RESULTS.successful, ddln.RESULTS.max_steps_reached
-    )
+    codes = ddln.RESULTS.successful, ddln.RESULTS.max_steps_reached
+    code = jax.vmap(lambda okay: ddln.RESULTS.where(okay, *codes))(jnp.array([True, False]))
     np.testing.assert_array_equal(ddln.is_okay(code), [True, False])

@@ -27,14 +27,15 @@ def draw(
     matplotlib.use("Agg")
     scales = settings(options).scales
     depths = [outcome.depth for outcome in outcomes]
-    # Three flows of the middle depth, of which the smallest scale shows the paths.
-    chosen = [0, len(scales) // 2, len(scales) - 1]
-    flows = example_flows(split, depths[len(depths) // 2], np.asarray(chosen), options)
+    # Three flows of the middle depth, from a random start where there is one: there layers cross zero.
+    first = len(scales) * min(1, options.initializations - 1)
+    chosen = first + np.array([0, len(scales) // 2, len(scales) - 1])
+    flows = example_flows(split, depths[len(depths) // 2], chosen, options)
     smallest = jax.tree.map(lambda leaf: leaf[0], flows)
     figures = {
         "layers": plots.layers(smallest, _crossing(smallest)).figure,
         "coefficients": plots.coefficient_paths(smallest, names=split.feature_names).figure,
-        "loss": _loss(flows, split, options, scales[chosen]),
+        "loss": _loss(flows, split, options, scales[chosen - first]),
         "phase": _phase(outcomes, split, scales, depths),
     }
     if len(split.held_out_y):

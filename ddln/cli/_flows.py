@@ -42,7 +42,11 @@ def loss_of(split: Split, options: SweepOptions) -> LeastSquares:
 
 
 class Starts(eqx.Module):
-    """The initialization of a flow by its index: every random start at every scale."""
+    """The initialization of a flow by its index: every initialization at every scale.
+
+    The first one is u^L = 0 and u^j = scale (Yun et al. 2021), which is the same for everyone; the
+    others are normal with standard deviation `scale`.
+    """
 
     key: Any
     scales: Any
@@ -52,8 +56,10 @@ class Starts(eqx.Module):
     def __call__(self, index) -> DeepDiagonal:
         which, scale = jnp.divmod(index, len(self.scales))
         key = jax.random.fold_in(jax.random.fold_in(self.key, self.depth), which)
-        layers = jax.random.normal(key, (self.depth, self.dim), self.scales.dtype)
-        return DeepDiagonal(self.scales[scale] * layers)
+        dtype = self.scales.dtype
+        normal = jax.random.normal(key, (self.depth, self.dim), dtype)
+        zero_last = DeepDiagonal.zero_last(jnp.ones(self.dim, dtype), self.depth).layers
+        return DeepDiagonal(self.scales[scale] * jnp.where(which == 0, zero_last, normal))
 
 
 def starts(split: Split, depth: int, options: SweepOptions) -> Starts:

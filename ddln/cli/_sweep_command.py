@@ -123,7 +123,9 @@ def _progress(console: Console) -> Progress:
 
 def _append(outcome: Outcome, store: Path, options: SweepOptions, first: bool) -> None:
     dataset = outcome.dataset(options)
-    dataset.to_zarr(store, **({"mode": "w"} if first else {"append_dim": "depth"}))
+    how = {"mode": "w"} if first else {"append_dim": "depth"}
+    # Format 2 has consolidated metadata, so that `xarray.open_zarr` reads it without a warning.
+    dataset.to_zarr(store, zarr_format=2, **how)
 
 
 def _interrupted(outcomes: list[Outcome], options: SweepOptions, out: Path) -> str:

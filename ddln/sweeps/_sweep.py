@@ -85,7 +85,8 @@ def sweep(
     check_times(t1, ts)
     check_tolerances(rtol, atol, max_steps)
     report = progress if callable(progress) else ProgressLine() if progress else None
-    numbers = jax.tree.map(jnp.asarray, {"t1": t1, "ts": ts, "rtol": rtol, "atol": atol})
+    numbers = {"t1": t1, "ts": ts, "rtol": rtol, "atol": atol}
+    numbers = {k: None if v is None else jnp.asarray(v, float) for k, v in numbers.items()}
     chunks, failed = [], 0
     for start in range(0, lanes.size, chunk_size):
         stop = min(start + chunk_size, lanes.size)
