@@ -45,3 +45,13 @@ def require_inside(
 def only_inside(inside: Bool[Array, "*theta"], value: Theta) -> Theta:
     """The value where it is inside of the domain and nan elsewhere."""
     return jnp.where(inside, value, jnp.nan)
+
+
+def require_positive_start(name: str, value: Theta) -> None:
+    """Raises if a known entry is not positive: such a coordinate would never move."""
+    if is_known(value) and not (np.asarray(value) > 0).all():
+        first = tuple(int(i) for i in np.argwhere(~(np.asarray(value) > 0))[0])
+        raise ValueError(
+            f"Argument `{name}` must be positive, but entry {list(first)} is "
+            f"{np.asarray(value)[first]}. Leave out coordinates that start at zero."
+        )

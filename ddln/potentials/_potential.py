@@ -5,6 +5,7 @@ from functools import singledispatch
 from ddln.parameterizations import AbstractParameterization, DeepDiagonal, Identity
 from ddln.potentials._base import AbstractPotential
 from ddln.potentials._deep_diagonal import DeepDiagonalPotential
+from ddln.potentials._numerical import NumericalPotential
 from ddln.potentials._quadratic import QuadraticPotential
 
 
@@ -12,24 +13,26 @@ from ddln.potentials._quadratic import QuadraticPotential
 def potential(parameterization: AbstractParameterization) -> AbstractPotential:
     """The potential Q whose mirror flow is the gradient flow that starts at `parameterization`.
 
-    Normalised by Q(theta_0) = 0 and grad Q(theta_0) = 0. To give the potential of a
-    parameterization of your own, register a function: `@potential.register`.
+    Normalised by Q(theta_0) = 0 and grad Q(theta_0) = 0. In closed form for the separable
+    parameterizations of this package, and a `NumericalPotential` for any other; to give one of your
+    own, register a function: `@potential.register`.
 
     Args:
         parameterization: the start of the flow.
 
     Returns:
-        The potential, in closed form where one is known.
+        The potential.
 
     Raises:
-        ValueError: if the gradient flow is not known to be a mirror flow.
+        ValueError: if the gradient flow is not a mirror flow: the gradient fields of h do not
+            commute, or its Jacobian does not have full rank.
 
     Example:
         >>> network = DeepDiagonal.zero_last(jnp.ones(2), depth=3)
         >>> potential(network).value(network.effective())
         Array(0., dtype=float64)
     """
-    raise ValueError(f"No potential is known for {type(parameterization).__name__}.")
+    return NumericalPotential(parameterization)
 
 
 @potential.register

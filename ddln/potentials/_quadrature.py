@@ -6,7 +6,6 @@ import numpy as np
 
 from ddln._types import Array, Float
 
-
 # Nodes that a compiled loop takes at once: more compile slower, fewer run slower.
 _UNROLLED = 2
 

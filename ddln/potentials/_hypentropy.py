@@ -1,0 +1,101 @@
+"""The hyperbolic entropy: the potential of two layers, and of a difference of squares."""
+
+import jax.numpy as jnp
+
+from ddln._types import Theta
+from ddln._validation import float_array
+from ddln.potentials._domain import require_positive_start, require_shape
+from ddln.potentials._separable import AbstractSeparablePotential
+from ddln.potentials._short_divergence import short_divergence
+
+
+class HypentropyPotential(AbstractSeparablePotential):
+    """The potential of theta = A sinh(rate xi + k), k = arcsinh(theta_0 / A).
+
+    Q(theta) = (1/rate) sum(theta (arcsinh(theta/A) - k) - R(theta) + R(theta_0)) with
+    R(theta) = sqrt(theta^2 + A^2).
+    Two layers theta = c u v have A = |c| |u_0^2 - v_0^2| / 2, rate = 2 |c|; a difference of squares
+    theta = u^2 - v^2 has A = 2 u_0 v_0, rate = 4. Both domains are the whole space.
+
+    Source: Woodworth et al. 2020; Labarrière et al. 2024, equations 16 and 19 with the factor of
+    the bracket corrected from 1/2 to 1/4.
+
+    Args:
+        start: theta_0, of any shape.
+        width: A > 0, of the shape of `start`.
+        rate: the metric divided by sqrt(theta^2 + A^2), of the shape of `start` or a number.
+
+    Raises:
+        ValueError: if the shapes differ, or a known entry of `width` or `rate` is not positive.
+    """
+
+    origin: Theta
+    width: Theta
+    rate: Theta
+
+    def __init__(self, start, width, rate):
+        self.origin = float_array("start", start, "...")
+        self.width = float_array("width", width, "...")
+        self.rate = jnp.broadcast_to(jnp.asarray(rate, self.origin.dtype), self.origin.shape)
+        require_shape("width", self.width, self.origin)
+        require_positive_start("width", self.width)
+        require_positive_start("rate", self.rate)
+
+    @property
+    def start(self) -> Theta:
+        return self.origin
+
+    @property
+    def domain(self) -> tuple[Theta, Theta]:
+        infinite = jnp.full_like(self.origin, jnp.inf)
+        return -infinite, infinite
+
+    @property
+    def dual_domain(self) -> tuple[Theta, Theta]:
+        return self.domain
+
+    def _step(self, theta: Theta, reference: Theta) -> Theta:
+        """arcsinh(theta/A) - arcsinh(reference/A), by the subtraction theorem of sinh."""
+        x, y = theta / self.width, reference / self.width
+        root_x, root_y = jnp.hypot(x, jnp.ones_like(x)), jnp.hypot(y, jnp.ones_like(y))
+        same = jnp.sign(x) * jnp.sign(y) > 0
+        together = jnp.where(same, x * root_y + y * root_x, 1)
+        difference = (theta - reference) / self.width * (x + y) / together
+        return jnp.arcsinh(jnp.where(same, difference, x * root_y - y * root_x))
+
+    def _metric(self, reference: Theta, turn: Theta) -> Theta:
+        """M where arcsinh(theta/A) is `turn` more than at the reference."""
+        root = jnp.hypot(reference, self.width)
+        return self.rate * (root * jnp.cosh(turn) + reference * jnp.sinh(turn))
+
+    def _value(self, theta: Theta) -> Theta:
+        return self._bregman(theta, self.origin)
+
+    def _mirror_map(self, theta: Theta) -> Theta:
+        return self._step(theta, self.origin) / self.rate
+
+    def _inverse_mirror_map(self, xi: Theta) -> Theta:
+        turn = self.rate * xi
+        root = jnp.hypot(self.origin, self.width)
+        return self.origin * jnp.cosh(turn) + root * jnp.sinh(turn)
+
+    def _conjugate(self, xi: Theta) -> Theta:
+        # (1/rate) (sqrt(theta^2 + A^2) - sqrt(theta_0^2 + A^2)) as a product.
+        half = 0.5 * self.rate * xi
+        root = jnp.hypot(self.origin, self.width)
+        middle = self.origin * jnp.cosh(half) + root * jnp.sinh(half)
+        return 2 * jnp.sinh(half) * middle / self.rate
+
+    def _hessian(self, theta: Theta) -> Theta:
+        return 1 / (self.rate * jnp.hypot(theta, self.width))
+
+    def _bregman(self, theta: Theta, reference: Theta) -> Theta:
+        turn = self._step(theta, reference)
+        near = jnp.abs(turn) < 1
+        short = short_divergence(
+            lambda eta: self._metric(reference, self.rate * eta),
+            jnp.where(near, turn, 0) / self.rate,
+        )
+        roots = jnp.hypot(theta, self.width), jnp.hypot(reference, self.width)
+        drop = (theta - reference) * (theta + reference) / (roots[0] + roots[1])
+        return jnp.where(near, short, (theta * turn - drop) / self.rate)

@@ -1,0 +1,84 @@
+"""When gradient flow on the weights is a mirror flow on the effective parameter."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from ddln._types import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
+from ddln.parameterizations import AbstractParameterization
+from ddln.potentials._flow_map import flow_map, pulled_back, split
+
+
+def bracket_residual(
+    parameterization: AbstractParameterization, key: PRNGKeyArray, pairs: int = 4
+) -> Scalar:
+    """The largest Lie bracket of gradient fields of h, relative to its terms, at these weights.
+
+    For random directions a and b let h_a = <a, h>. The bracket of grad h_a and grad h_b is
+    hess h_b grad h_a - hess h_a grad h_b: the derivative of J^T b along J^T a minus the reverse.
+    A parameterization commutes if all brackets vanish.
+    """
+    weights, static = split(parameterization)
+    flat, unravel = ravel_pytree(weights)
+    shape = parameterization.effective().shape
+
+    def field(direction: Array, w: Float[Array, " P"]) -> Float[Array, " P"]:
+        _, pull = jax.vjp(lambda x: eqx.combine(unravel(x), static).effective(), w)
+        return pull(direction)[0]
+
+    def residual(key: PRNGKeyArray) -> Scalar:
+        a, b = jax.random.normal(key, (2, *shape), flat.dtype)
+        ab = jax.jvp(lambda w: field(b, w), (flat,), (field(a, flat),))[1]
+        ba = jax.jvp(lambda w: field(a, w), (flat,), (field(b, flat),))[1]
+        size = jnp.linalg.norm(ab) + jnp.linalg.norm(ba)
+        return jnp.linalg.norm(ab - ba) / jnp.where(size > 0, size, 1)
+
+    return jnp.max(jax.vmap(residual)(jax.random.split(key, pairs)))
+
+
+@eqx.filter_jit
+def _evidence(
+    parameterization: AbstractParameterization, key: PRNGKeyArray
+) -> tuple[Scalar, Int[Array, ""]]:
+    """The largest bracket residual, at the start and along the flow, and the rank of J."""
+    direction_key, *keys = jax.random.split(key, 3)
+    theta = parameterization.effective()
+    direction = jax.random.normal(direction_key, theta.shape, theta.dtype)
+    weights, static = split(parameterization)
+    # A point that the flow reaches, unless xi happens to be beyond its range.
+    speed = _norm(pulled_back(parameterization, direction))
+    xi = 0.1 * _norm(weights) / jnp.where(speed > 0, speed, 1) * direction
+    away = eqx.combine(flow_map(parameterization, xi)[0], static)
+    here_residual, away_residual = (
+        bracket_residual(p, k) for p, k in zip((parameterization, away), keys, strict=True)
+    )
+    rank = jnp.linalg.matrix_rank(parameterization.jacobian())
+    return jnp.fmax(here_residual, away_residual), rank
+
+
+def _norm(tree: PyTree) -> Scalar:
+    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
+
+
+def require_mirror_flow(parameterization: AbstractParameterization) -> None:
+    """Raises unless the parameterization commutes and is regular, as far as random tests can tell.
+
+    Raises:
+        ValueError: if a Lie bracket of two gradient fields of h, or the rank of J, says otherwise.
+    """
+    residual, rank = _evidence(parameterization, jax.random.key(0))
+    theta = parameterization.effective()
+    name = type(parameterization).__name__
+    if not float(residual) <= float(jnp.finfo(theta.dtype).eps) ** 0.5:
+        raise ValueError(
+            f"The gradient flow of {name} is not a mirror flow, because its gradient fields do not "
+            f"commute: the relative Lie bracket residual is {float(residual):.1e}. "
+            "It has no potential."
+        )
+    if int(rank) < theta.size:
+        raise ValueError(
+            f"The gradient flow of {name} is not a mirror flow from here, because the "
+            f"parameterization is not regular: its Jacobian has rank {int(rank)} where theta has "
+            f"{theta.size} coordinates. Start elsewhere, or leave out coordinates that cannot move."
+        )

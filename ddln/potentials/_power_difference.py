@@ -1,0 +1,193 @@
+"""The potential of a difference of powers."""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ddln._types import Theta
+from ddln._validation import float_array
+from ddln.potentials._domain import require_positive_start, require_shape
+from ddln.potentials._separable import AbstractSeparablePotential
+from ddln.potentials._short_divergence import short_divergence
+
+
+def _difference(x: Theta, exponent: float) -> Theta:
+    """(1 + e^x)^exponent - (1 + e^-x)^exponent."""
+    return (2 * jnp.cosh(x / 2)) ** exponent * 2 * jnp.sinh(exponent * x / 2)
+
+
+def _sum(x: Theta, exponent: float) -> Theta:
+    """(1 + e^x)^exponent + (1 + e^-x)^exponent."""
+    return (2 * jnp.cosh(x / 2)) ** exponent * 2 * jnp.cosh(exponent * x / 2)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+@partial(jax.jit, static_argnums=1)
+def _difference_inverse(target: Theta, exponent: float) -> Theta:
+    """The x with `_difference(x, exponent)` = target, for exponent > 1.
+
+    Newton's method for the logarithm of the difference as a function of log x > 0, which is convex:
+    from above, where it starts, it converges monotonically. The start bounds the second power by
+    its value at 0, and is within a factor of two.
+    """
+    zero = target == 0
+    size = jnp.where(zero, 1, jnp.abs(target))
+    x = jnp.log1p(2 * jnp.expm1(jnp.log1p(size * 2.0**-exponent) / exponent))
+
+    def newton(_, x):
+        half = x / 2
+        # Both logarithms are taken apart from the exponentials: x may be large.
+        level = exponent * (half + jnp.log1p(jnp.exp(-x))) + exponent * half
+        level = level + jnp.log(-jnp.expm1(-exponent * x))
+        slope = exponent * half * (jnp.tanh(half) + 1 / jnp.tanh(exponent * half))
+        return x * jnp.exp((jnp.log(size) - level) / slope)
+
+    x = jax.lax.fori_loop(0, 7, newton, x)
+    return jnp.where(zero, 0, jnp.sign(target) * x)
+
+
+@_difference_inverse.defjvp
+def _difference_inverse_jvp(exponent, primals, tangents):
+    (target,), (target_dot,) = primals, tangents
+    x = _difference_inverse(target, exponent)
+    # d/dx (1 + e^x)^q = q (1 + e^x)^(q-1) e^x, and (1 + e^x) = e^(x/2) 2 cosh(x/2).
+    slope = exponent * (2 * jnp.cosh(x / 2)) ** (exponent - 1)
+    slope = slope * 2 * jnp.cosh((exponent + 1) * x / 2)
+    return x, target_dot / slope
+
+
+class PowerDifferencePotential(AbstractSeparablePotential):
+    """The potential of theta = u^L - v^L, u, v > 0, L >= 3; L = 2 is `HypentropyPotential`.
+
+    The two powers move with opposite dual coordinates: with K = L (L - 2), a = u_0^(2-L) and
+    b = v_0^(2-L), along the flow u^(2-L) = a - K xi and v^(2-L) = b + K xi, so that
+
+        theta = (a - K xi)^(-L/(L-2)) - (b + K xi)^(-L/(L-2)),     -b < K xi < a.
+
+    The mirror map solves this for xi, in the coordinate x = log((b + K xi)/(a - K xi)), where theta
+    is proportional to (1 + e^x)^q - (1 + e^-x)^q, q = L/(L-2): odd and increasing. By the energy
+    formula Q*(xi) = (u^2 + v^2 - u_0^2 - v_0^2) / (2 L). The domain of theta is the whole space.
+
+    Args:
+        positive: u_0 > 0, of any shape.
+        negative: v_0 > 0, of the same shape.
+        depth: L >= 3.
+
+    Raises:
+        ValueError: if the shapes differ, a known entry is not positive, or `depth` < 3.
+    """
+
+    positive: Theta
+    negative: Theta
+    depth: int = eqx.field(static=True)
+
+    def __init__(self, positive, negative, depth: int):
+        self.positive = float_array("positive", positive, "...")
+        self.negative = float_array("negative", negative, "...")
+        require_shape("negative", self.negative, self.positive)
+        require_positive_start("positive", self.positive)
+        require_positive_start("negative", self.negative)
+        if depth < 3:
+            raise ValueError(
+                f"Argument `depth` must be at least 3, but it is {depth}. "
+                "Depth 2 is `HypentropyPotential(u**2 - v**2, 2 * u * v, 4.0)`."
+            )
+        self.depth = depth
+
+    @property
+    def _speed(self) -> float:
+        return float(self.depth * (self.depth - 2))
+
+    @property
+    def _exponent(self) -> float:
+        return self.depth / (self.depth - 2)
+
+    @property
+    def _ends(self) -> tuple[Theta, Theta]:
+        """a and b: distances of K xi = 0 to the upper and to the lower end."""
+        power = 2 - self.depth
+        return self.positive**power, self.negative**power
+
+    @property
+    def _origin(self) -> Theta:
+        """x at the start."""
+        return (self.depth - 2) * jnp.log(self.positive / self.negative)
+
+    @property
+    def start(self) -> Theta:
+        return self.positive**self.depth - self.negative**self.depth
+
+    @property
+    def domain(self) -> tuple[Theta, Theta]:
+        infinite = jnp.full_like(self.positive, jnp.inf)
+        return -infinite, infinite
+
+    @property
+    def dual_domain(self) -> tuple[Theta, Theta]:
+        upper, lower = self._ends
+        return -lower / self._speed, upper / self._speed
+
+    def _x(self, theta: Theta) -> Theta:
+        return _difference_inverse(theta * sum(self._ends) ** self._exponent, self._exponent)
+
+    def _x_at(self, xi: Theta) -> Theta:
+        upper, lower = self._ends
+        shift = self._speed * xi
+        return self._origin + jnp.log1p(shift / lower) - jnp.log1p(-shift / upper)
+
+    def _step(self, x: Theta, reference: Theta) -> Theta:
+        """xi(x) - xi(reference): the logistic function, times the length of the range."""
+        ratio = jnp.sinh((x - reference) / 2) / (jnp.cosh(x / 2) * jnp.cosh(reference / 2))
+        return sum(self._ends) / (2 * self._speed) * ratio
+
+    def _metric(self, x: Theta) -> Theta:
+        power = self._exponent + 1
+        return self.depth**2 * sum(self._ends) ** -power * _sum(x, power)
+
+    def _energy(self, x: Theta) -> Theta:
+        power = 2 / (self.depth - 2)
+        return sum(self._ends) ** -power * _sum(x, power) / (2 * self.depth)
+
+    def _theta(self, x: Theta) -> Theta:
+        return sum(self._ends) ** -self._exponent * _difference(x, self._exponent)
+
+    def _divergence(self, theta: Theta, x: Theta, reference: Theta) -> Theta:
+        near = jnp.abs(x - reference) < 1 / self._exponent
+        start = jnp.where(near, reference, 0)
+        length = sum(self._ends) / self._speed
+        fraction = jax.nn.sigmoid(start), jax.nn.sigmoid(-start)
+
+        def metric(eta: Theta) -> Theta:
+            part = eta / length
+            return self._metric(
+                start + jnp.log1p(part / fraction[0]) - jnp.log1p(-part / fraction[1])
+            )
+
+        step = self._step(x, reference)
+        short = short_divergence(metric, jnp.where(near, step, 0))
+        far = theta * step - (self._energy(x) - self._energy(reference))
+        return jnp.where(near, short, far)
+
+    def _value(self, theta: Theta) -> Theta:
+        return self._divergence(theta, self._x(theta), self._origin)
+
+    def _mirror_map(self, theta: Theta) -> Theta:
+        return self._step(self._x(theta), self._origin)
+
+    def _inverse_mirror_map(self, xi: Theta) -> Theta:
+        return self._theta(self._x_at(xi))
+
+    def _conjugate(self, xi: Theta) -> Theta:
+        x = self._x_at(xi)
+        near = jnp.abs(x - self._origin) < 0.1
+        theta = self._theta(jnp.where(near, x, self._origin))
+        by_xi = xi * theta - self._divergence(theta, jnp.where(near, x, self._origin), self._origin)
+        return jnp.where(near, by_xi, self._energy(x) - self._energy(self._origin))
+
+    def _hessian(self, theta: Theta) -> Theta:
+        return 1 / self._metric(self._x(theta))
+
+    def _bregman(self, theta: Theta, reference: Theta) -> Theta:
+        return self._divergence(theta, self._x(theta), self._x(reference))
