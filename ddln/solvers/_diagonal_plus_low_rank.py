@@ -1,5 +1,6 @@
 """The Jacobian of a separable flow, and the solve that its structure allows."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -13,7 +14,6 @@ from ddln.solvers._structure import AbstractStructuredOperator, register_plain
 Blocks = PyTree[Float[Array, " d"]]
 
 
-@register_plain
 class DiagonalPlusLowRank(AbstractStructuredOperator):
     """A = diag(diagonal) + diag(left) X^T diag(weight) X diag(right).
 
@@ -68,6 +68,9 @@ class DiagonalPlusLowRank(AbstractStructuredOperator):
 
     def solver(self) -> "Woodbury":
         return Woodbury()
+
+
+register_plain(DiagonalPlusLowRank)
 
 
 class WoodburyState(NamedTuple):
@@ -178,4 +181,4 @@ def _gram(design: Float[Array, "n d"], weight: Float[Array, " n"]) -> Float[Arra
 
 def _sum_product(a: Blocks, b: Blocks) -> Float[Array, " d"]:
     """The sum over blocks of a * b."""
-    return sum(jax.tree.leaves(jax.tree.map(jnp.multiply, a, b)))
+    return functools.reduce(jnp.add, jax.tree.leaves(jax.tree.map(jnp.multiply, a, b)))

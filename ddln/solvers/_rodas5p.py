@@ -176,7 +176,7 @@ class Rodas5P(AbstractRosenbrock):
     event, output, adaptive controller and differentiation of diffrax. Dense output has order 4.
 
     Source: Steinebach (2023), Construction of Rosenbrock-Wanner method Rodas5P and numerical
-    benchmarks within the Julia Differential Equations package, BIT Numer. Math. 63:27,
+    benchmarks within the Julia Differential Equations package, BIT 63:27,
     doi:10.1007/s10543-023-00967-x.
 
     Example:

@@ -28,8 +28,8 @@ class RosenbrockInterpolation(diffrax.AbstractLocalInterpolation):
         del left
         if t1 is not None:
             return jax.tree.map(jnp.subtract, self.evaluate(t1), self.evaluate(t0))
-        empty = self.t0 == self.t1
-        x = jnp.where(empty, 0, t0 - self.t0) / jnp.where(empty, 1, self.t1 - self.t0)
+        length = jnp.subtract(self.t1, self.t0)
+        x = jnp.where(length == 0, 0, t0 - self.t0) / jnp.where(length == 0, 1, length)
 
         def at(y0, y1, coefficients):
             s = x.astype(y0.dtype)
@@ -102,7 +102,8 @@ class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
         error = jax.tree.map(lambda leaf: jnp.where(okay, leaf, jnp.inf), error)
         dense = [_combine(row, ks, zero) for row in tableau.dense]
         coefficients = jax.tree.map(lambda *rows: jnp.stack(rows), *dense)
-        result = diffrax.RESULTS.where(okay, diffrax.RESULTS.successful, diffrax.RESULTS.singular)
+        codes = diffrax.RESULTS
+        result = codes.where(okay, codes.successful, codes.singular)  # pyright: ignore
         return y1, error, dict(y0=y0, y1=y1, coefficients=coefficients), None, result
 
 

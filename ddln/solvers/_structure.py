@@ -55,7 +55,7 @@ class AbstractStructuredOperator(lx.AbstractLinearOperator):
         """
 
 
-def register_plain(cls: type[lx.AbstractLinearOperator]) -> type[lx.AbstractLinearOperator]:
+def register_plain(cls: type[lx.AbstractLinearOperator]) -> None:
     """Tells lineax that a real operator has none of the properties that its own solvers use."""
     properties = (
         lx.is_symmetric,
@@ -73,4 +73,3 @@ def register_plain(cls: type[lx.AbstractLinearOperator]) -> type[lx.AbstractLine
     lx.conj.register(cls, lambda operator: operator)
     lx.materialise.register(cls, lambda operator: lx.MatrixLinearOperator(operator.as_matrix()))
     lx.diagonal.register(cls, lambda operator: jnp.diag(operator.as_matrix()))
-    return cls

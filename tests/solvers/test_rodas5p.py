@@ -1,13 +1,14 @@
 """Rodas5P: order, stiff accuracy, and every way diffrax can call a solver."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 from scipy.integrate import solve_ivp
 
 from ddln.solvers import AbstractRosenbrock, Rodas5P, RosenbrockTableau
@@ -39,7 +40,7 @@ STEPS = 2.0 / (32 * 2.0 ** jnp.arange(4.0))
 START = (jnp.array(1.0), jnp.array(1.0))
 
 
-def solve(field, solver, t0, t1, y0, **options):
+def solve(field, solver, t0, t1, y0, **options) -> Any:
     return diffrax.diffeqsolve(diffrax.ODETerm(field), solver, t0, t1, y0=y0, **options)
 
 
@@ -201,19 +202,19 @@ def test_state_of_any_structure():
     """A pytree of arrays of several shapes gives what its flattening gives."""
     matrix = jax.random.normal(jax.random.key(0), (7, 7)) - 3 * jnp.eye(7)
     y0 = {"a": jnp.ones((2, 3)), "b": (jnp.array(0.5),)}
-    flat0, unravel = jax.flatten_util.ravel_pytree(y0)
+    flat0, unravel = ravel_pytree(y0)
 
     def flat_field(t, y, args):
         return matrix @ jnp.tanh(y) + jnp.sin(t)
 
     def field(t, y, args):
-        return unravel(flat_field(t, jax.flatten_util.ravel_pytree(y)[0], args))
+        return unravel(flat_field(t, ravel_pytree(y)[0], args))
 
     options = dict(dt0=None, stepsize_controller=TIGHT)
     flat = solve(flat_field, Rodas5P(), 0.0, 3.0, flat0, **options)
     tree = solve(field, Rodas5P(), 0.0, 3.0, y0, **options)
     assert int(tree.stats["num_steps"]) == int(flat.stats["num_steps"])
-    rows, _ = jax.flatten_util.ravel_pytree(jax.tree.map(lambda leaf: leaf[-1], tree.ys))
+    rows, _ = ravel_pytree(jax.tree.map(lambda leaf: leaf[-1], tree.ys))
     np.testing.assert_allclose(rows, flat.ys[-1], rtol=1e-12)
     reference = solve_ivp(
         lambda t, y: np.asarray(matrix) @ np.tanh(y) + np.sin(t),
