@@ -6,46 +6,101 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ddln._types import Array, Float, Scalar
+from ddln._types import Array, Bool, Float, Loss, PyTree, Scalar
 from ddln.flows import Trajectory
 from ddln.parameterizations import AbstractParameterization
 from ddln.theory._path import Path
 
 # Subintervals of each saved interval where the trajectory has dense output.
 REFINEMENT = 16
+# How much longer than the straight line the path between two nodes may be,
+LONGEST_DETOUR = 2.0
+# unless it is this short, relative to the root mean square of the weights.
+NEGLIGIBLE_MOVE = 0.01
+
+
+class Integral(eqx.Module):
+    """int_0^t f ds at the saved times, known to lie between two values.
+
+    Attributes:
+        lower: the lower value, shape [T].
+        upper: the upper value, shape [T].
+        determined: whether the nodes up to that time determine it at all, shape [T].
+    """
+
+    lower: Float[Array, " T"]
+    upper: Float[Array, " T"]
+    determined: Bool[Array, " T"]
+
+    def times(self, factor: float | Scalar) -> "Integral":
+        """The integral of factor f, for a factor that is not negative."""
+        return Integral(factor * self.lower, factor * self.upper, self.determined)
+
+    @classmethod
+    def exactly(cls, values: Float[Array, " T"]) -> "Integral":
+        """An integral in closed form."""
+        return cls(values, values, jnp.ones_like(values, bool))
 
 
 def integral(
-    trajectory: Trajectory, path: Path, rate: Callable[[AbstractParameterization], Scalar]
-) -> tuple[Float[Array, " T"], Float[Array, " T"]]:
-    """Brackets int_0^t rate(w(s)) ds at the saved times.
+    trajectory: Trajectory,
+    path: Path,
+    loss: Loss,
+    rate: Callable[[AbstractParameterization], Scalar],
+) -> Integral:
+    """int_0^t rate(w(s)) ds along a gradient flow, from nodes at 0 and the saved times.
 
-    By the lower and the upper sum of its values at neighbouring nodes, which enclose the integral
-    if the rate is monotone in between. The nodes are 0 and the saved times, so save often enough;
-    with dense output there are 16 nodes for each of them.
-
-    Returns:
-        the lower and the upper sum, each of shape [T].
+    By the lower and the upper sum of the values at neighbouring nodes, which enclose the integral
+    if the rate is monotone in between. Whether the nodes are close enough for that to be credible
+    is seen from the loss: a gradient flow has |w'|^2 = -dL/dt, so by Cauchy-Schwarz its path over a
+    time h is at most sqrt(h (L_k - L_{k+1})) long. Where that is more than twice the distance of
+    its ends, and not negligible, the flow may have been elsewhere in between, and from there on the
+    integral counts as not determined. With dense output there are 16 nodes for each saved time.
     """
+    start, rest = eqx.partition(trajectory.initial, eqx.is_inexact_array)
     nodes = jnp.concatenate([jnp.zeros_like(path.ts[:1]), path.ts])
     if trajectory.interpolation is None:
-        start, rest = eqx.partition(trajectory.initial, eqx.is_inexact_array)
         saved = eqx.filter(path.parameterization, eqx.is_inexact_array)
         weights = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), start, saved)
-        # One call for all nodes: two batched matrix decompositions that XLA runs at the same time
-        # on a CPU can wait for each other for ever (seen with jaxlib 0.10.2, two threads).
-        values = jax.vmap(lambda w: rate(eqx.combine(w, rest)))(weights)
     else:
         fractions = jnp.linspace(0, 1, REFINEMENT, endpoint=False, dtype=nodes.dtype)
         inner = nodes[:-1, None] + jnp.diff(nodes)[:, None] * fractions[None, :]
         nodes = jnp.concatenate([inner.reshape(-1), nodes[-1:]])
-        values = jax.vmap(lambda t: rate(trajectory.evaluate(t)))(nodes)
-    lengths = jnp.diff(nodes)
-    left, right = values[:-1], values[1:]
+        weights = jax.vmap(lambda t: eqx.filter(trajectory.evaluate(t), eqx.is_inexact_array))(
+            nodes
+        )
 
-    def accumulate(heights: Float[Array, " N"]) -> Float[Array, " T"]:
-        # Where the flow did not go the rate may be anything.
-        areas = jnp.where(lengths > 0, lengths * heights, 0)
+    def at_node(w: PyTree[Array]) -> tuple[Scalar, Scalar]:
+        parameterization = eqx.combine(w, rest)
+        return rate(parameterization), loss(parameterization.effective())
+
+    # One call for all nodes: two batched matrix decompositions that XLA runs at the same time
+    # on a CPU can wait for each other for ever (seen with jaxlib 0.10.2, two threads).
+    values, losses = jax.vmap(at_node)(weights)
+    lengths = jnp.diff(nodes)
+    # Where the flow did not go the rate may be anything.
+    went = lengths > 0
+    longest = jnp.sqrt(lengths * jnp.maximum(-jnp.diff(losses), 0))
+    far = longest > LONGEST_DETOUR * _norm(jax.tree.map(lambda w: jnp.diff(w, axis=0), weights))
+    count = sum(leaf[0].size for leaf in jax.tree.leaves(weights))
+    size = _norm(jax.tree.map(lambda w: w[:-1], weights)) / count**0.5
+    lost = went & far & (longest > NEGLIGIBLE_MOVE * size)
+
+    def accumulate(areas: Array) -> Float[Array, " T"]:
+        areas = jnp.where(went, areas, 0)
         return jnp.cumsum(jnp.sum(areas.reshape(path.ts.shape[0], -1), axis=1))
 
-    return accumulate(jnp.minimum(left, right)), accumulate(jnp.maximum(left, right))
+    return Integral(
+        lower=accumulate(lengths * jnp.minimum(values[:-1], values[1:])),
+        upper=accumulate(lengths * jnp.maximum(values[:-1], values[1:])),
+        determined=accumulate(lost.astype(nodes.dtype)) == 0,
+    )
+
+
+def _norm(tree: PyTree[Array]) -> Float[Array, " N"]:
+    """The norm over all axes but the first of all leaves."""
+    leaves = [
+        jnp.sum(jnp.square(leaf).reshape(leaf.shape[0], -1), axis=1)
+        for leaf in jax.tree.leaves(tree)
+    ]
+    return jnp.sqrt(sum(leaves[1:], leaves[0]))

@@ -10,6 +10,7 @@ from ddln.flows._state import loss_gradient
 from ddln.losses import LeastSquares
 from ddln.theory._check import Check
 from ddln.theory._errors import loss_error, rounding
+from ddln.theory._integrals import Integral
 from ddln.theory._path import Path, path
 
 
@@ -73,19 +74,18 @@ def exponential_bound(
     source: str,
     statement: str,
     gap: LossGap,
-    smallest: Float[Array, " T"],
-    largest: Float[Array, " T"],
+    exponent: Integral,
     hypotheses: dict[str, Bool[Array, ""]],
 ) -> Check:
-    """L(theta(t)) - L* <= exp(-e) (L(theta_0) - L*), the exponent e known to lie in an interval.
+    """L(theta(t)) - L* <= exp(-exponent) (L(theta_0) - L*).
 
     The right side is that of the largest exponent: what holds, holds for all. The difference to the
     smallest one is part of the tolerance: what is violated, is violated for all.
     """
-    rhs = jnp.exp(-largest) * gap.start
-    slack = (jnp.exp(-smallest) - jnp.exp(-largest)) * jnp.abs(gap.start)
+    least, most = jnp.exp(-exponent.upper), jnp.exp(-exponent.lower)
+    slack = (most - least) * jnp.abs(gap.start)
     # Rounding of the start and of the exponent.
-    slack += jnp.exp(-smallest) * (rounding(gap.start) + rounding(largest) * jnp.abs(gap.start))
+    slack += most * (rounding(gap.start) + rounding(exponent.upper) * jnp.abs(gap.start))
     unresolved = gap.rows.reached & ~gap.resolved & (gap.rows.ts > 0)
     return Check(
         name=name,
@@ -94,14 +94,16 @@ def exponential_bound(
         relation="<=",
         axes=("time",),
         lhs=gap.values,
-        rhs=rhs,
+        rhs=least * gap.start,
         tolerance=gap.error + slack,
-        compared=gap.resolved,
+        compared=gap.resolved & exponent.determined,
         hypotheses=hypotheses,
         remarks={
             "Times at which L - L* is below its numerical error are not compared": jnp.any(
                 unresolved
-            )
+            ),
+            "The saved times are too far apart to integrate the rate; those after the first such "
+            "gap are not compared": jnp.any(gap.rows.reached & ~exponent.determined),
         },
     )
 

@@ -36,12 +36,16 @@ def path(trajectory: Trajectory) -> Path:
     rows, rest = eqx.partition(trajectory.parameterization, eqx.is_inexact_array)
     start = eqx.filter(trajectory.initial, eqx.is_inexact_array)
     theta0 = trajectory.initial.effective()
-    last = jnp.where(jnp.any(reached), trajectory.loss[jnp.sum(reached) - 1], 0)
+    last = jnp.sum(reached) - 1
+
+    def repeat_last(values: Float[Array, " T"]) -> Float[Array, " T"]:
+        return jnp.where(reached, values, jnp.where(jnp.any(reached), values[last], 0))
+
     return Path(
-        ts=jax.lax.cummax(jnp.where(reached, trajectory.ts, 0)),
+        ts=repeat_last(trajectory.ts),
         reached=reached,
         parameterization=eqx.combine(jax.tree.map(fill, rows, start), rest),
         theta=fill(trajectory.theta, theta0),
-        loss=jnp.where(reached, trajectory.loss, last),
+        loss=repeat_last(trajectory.loss),
         dual=fill(trajectory.dual, jnp.zeros_like(theta0)),
     )

@@ -5,6 +5,7 @@ from ddln.flows import Trajectory
 from ddln.theory._assumption_a import one_smallest_layer
 from ddln.theory._check import Check
 from ddln.theory._deep_diagonal import deep_diagonal
+from ddln.theory._integrals import Integral
 from ddln.theory._linear_rate import exponential_bound, loss_gap, pl_constant, pl_hypotheses
 from ddln.theory._sigma import sigma
 
@@ -45,7 +46,6 @@ def pl_rate(
         "Labarrière et al. 2024, Theorem 2, equation 14",
         "L(theta(t)) - L* <= exp(-2 sigma mu t) (L(theta_0) - L*)",
         gap,
-        exponent,
-        exponent,
+        Integral.exactly(exponent),
         {"Assumption A": one_smallest_layer(initial)} | pl_hypotheses(gap, loss, mu),
     )

@@ -39,13 +39,12 @@ def pl_rate_along_path(
     """
     gap = loss_gap(trajectory, loss, minimum)
     mu = pl_constant(trajectory, loss, mu)
-    lower, upper = integral(trajectory, gap.rows, smallest_metric_eigenvalue)
+    exponent = integral(trajectory, gap.rows, loss, smallest_metric_eigenvalue).times(2 * mu)
     return exponential_bound(
         "pl_rate_along_path",
         "Labarrière et al. 2024, proof of Theorem 2",
         "L(theta(t)) - L* <= exp(-2 mu int_0^t lambda_min(M(s)) ds) (L(theta_0) - L*)",
         gap,
-        2 * mu * lower,
-        2 * mu * upper,
+        exponent,
         pl_hypotheses(gap, loss, mu),
     )

@@ -6,6 +6,7 @@ from ddln._types import Loss, Scalar
 from ddln.flows import Trajectory
 from ddln.theory._check import Check
 from ddln.theory._deep_diagonal import deep_diagonal
+from ddln.theory._integrals import Integral
 from ddln.theory._linear_rate import exponential_bound, loss_gap, pl_constant, pl_hypotheses
 
 
@@ -50,8 +51,7 @@ def pl_rate_zero_last(
         "Labarrière et al. 2024, Corollary 1",
         "L(theta(t)) - L* <= exp(-2 (alpha^2 lambda)^(L-1) mu t) (L(theta_0) - L*)",
         gap,
-        exponent,
-        exponent,
+        Integral.exactly(exponent),
         {"one layer is zero and the others have one common size": jnp.all(form)}
         | pl_hypotheses(gap, loss, mu),
     )

@@ -48,10 +48,11 @@ def squared_layer_rate(trajectory: Trajectory, loss: Loss, constant: float = 2.0
     work = constant * jnp.cumsum((theta[1:] + theta[:-1]) / 2 * steps, axis=0)
     bracket = constant * jnp.cumsum(jnp.abs(jnp.diff(theta, axis=0) * steps) / 2, axis=0)
     # The integral moves by theta e_xi at its ends, and by e_theta all along.
-    theta_error = jnp.maximum.accumulate(effective_error(trajectory, rows))
-    largest = jnp.maximum.accumulate(jnp.abs(rows.theta))
+    theta_error = jnp.max(effective_error(trajectory, rows), axis=0)
+    largest = jnp.max(jnp.abs(rows.theta), axis=0)
     length = jnp.cumsum(jnp.abs(steps), axis=0)
-    propagated = theta_error * length + 2 * largest * integration_error(trajectory, rows.dual)
+    dual_error = integration_error(trajectory, rows.dual)
+    propagated = theta_error[None] * length + 2 * largest[None] * dual_error
     determined = bracket <= LARGEST_RELATIVE_BRACKET * jnp.abs(work)
     return Check(
         name="squared_layer_rate",

@@ -53,14 +53,13 @@ def tangent_kernel_rate(trajectory: Trajectory, loss: Loss, constant: float = 4.
         kernel += jnp.diag(jnp.where(dropped, jnp.trace(kernel), 0))
         return jnp.maximum(jnp.linalg.eigvalsh(kernel)[0], 0)
 
-    lower, upper = integral(trajectory, gap.rows, kappa)
+    exponent = integral(trajectory, gap.rows, loss, kappa).times(constant * loss.scale)
     return exponential_bound(
         "tangent_kernel_rate",
         "the derivation in its documentation",
         f"L(theta(t)) - L* <= exp(-{constant:g} scale int_0^t kappa(s) ds) (L(theta_0) - L*), "
         "kappa the smallest eigenvalue of X M X^T on the range of X",
         gap,
-        constant * loss.scale * lower,
-        constant * loss.scale * upper,
+        exponent,
         {"X is not zero": singular[0] > 0},
     )

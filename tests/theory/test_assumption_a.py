@@ -38,9 +38,7 @@ def test_balanced_and_zero_last():
 
 
 @settings(deadline=None, max_examples=50)
-@given(
-    hnp.arrays(np.float64, st.tuples(st.integers(2, 4), st.just(3)), elements=st.integers(-3, 3))
-)
+@given(hnp.arrays(np.float64, (3, 3), elements=st.integers(-3, 3)))
 def test_agrees_with_counting(layers):
     sizes = np.abs(layers)
     unique = [np.sum(column == column.min()) == 1 for column in sizes.T]
