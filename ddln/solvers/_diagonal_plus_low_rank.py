@@ -10,6 +10,7 @@ from jaxtyping import PyTree
 
 from ddln._types import Array, Bool, Float, Scalar
 from ddln.solvers._structure import AbstractStructuredOperator, register_plain
+from ddln.solvers._triangular import lower_inverse
 
 Blocks = PyTree[Float[Array, " d"]]
 
@@ -123,9 +124,7 @@ class Woodbury(lx.AbstractLinearSolver):
             z = root[:, None] * operator.design
             system = jnp.eye(n, dtype=z.dtype) + _dot(z * delta[None, :], z.T)
             factor = jax.lax.linalg.cholesky(system, symmetrize_input=False)
-            core = jax.lax.linalg.triangular_solve(
-                factor, jnp.diag(root), left_side=True, lower=True
-            )
+            core = lower_inverse(factor) * root[None, :]
             design = operator.design
         else:
             hessian = _gram(operator.design, operator.weight)
@@ -134,7 +133,7 @@ class Woodbury(lx.AbstractLinearSolver):
             scaled = size[:, None] * hessian
             system = jnp.eye(d, dtype=delta.dtype) + sign * scaled * size[None, :]
             factor = jax.lax.linalg.cholesky(system, symmetrize_input=False)
-            y = jax.lax.linalg.triangular_solve(factor, scaled, left_side=True, lower=True)
+            y = _dot(lower_inverse(factor), scaled)
             core = hessian - sign * _dot(y.T, y)
             design = None
         okay = jnp.all(jnp.isfinite(core))
