@@ -8,11 +8,9 @@ from ddln._types import Array, Bool, Scalar, Theta
 from ddln._validation import is_known
 from ddln.parameterizations import AbstractParameterization
 from ddln.potentials._base import AbstractPotential
-from ddln.potentials._domain import only_inside, require_inside, require_shape
+from ddln.potentials._domain import require_shape
 from ddln.potentials._flow_map import flow_map, lift, split
 from ddln.potentials._mirror_hypotheses import require_mirror_flow
-
-_UNREACHED = "the flow map could not be integrated that far, so it is taken to be out of reach."
 
 # Compiled once for all calls outside of `jax.jit`.
 _flow_map = eqx.filter_jit(flow_map)
@@ -70,10 +68,14 @@ class NumericalPotential(AbstractPotential):
         xi, value = _lift(self.parameterization, theta)
         return jnp.full(theta.shape, jnp.all(jnp.isfinite(xi)) & jnp.isfinite(value))
 
-    def _reached(self, name: str, point: Theta, result: Array) -> Array:
-        inside = jnp.all(jnp.isfinite(result))
-        require_inside(name, point, jnp.full(point.shape, inside), self.domain, _UNREACHED)
-        return only_inside(inside, result)
+    def _reached(self, name: str, result: Array) -> Array:
+        reached = jnp.all(jnp.isfinite(result))
+        if is_known(reached) and not reached:
+            raise ValueError(
+                f"Argument `{name}` must be in the domain, but the flow map could not be followed "
+                "that far: it is out of reach of gradient flow from this start."
+            )
+        return result
 
     def _end(self, xi: Theta) -> AbstractParameterization:
         require_shape("xi", xi, self.start)
@@ -82,14 +84,14 @@ class NumericalPotential(AbstractPotential):
 
     def value(self, theta: Theta) -> Scalar:
         require_shape("theta", theta, self.start)
-        return self._reached("theta", theta, _lift(self.parameterization, theta)[1])
+        return self._reached("theta", _lift(self.parameterization, theta)[1])
 
     def mirror_map(self, theta: Theta) -> Theta:
         require_shape("theta", theta, self.start)
-        return self._reached("theta", theta, _lift(self.parameterization, theta)[0])
+        return self._reached("theta", _lift(self.parameterization, theta)[0])
 
     def inverse_mirror_map(self, xi: Theta) -> Theta:
-        return self._reached("xi", xi, self._end(xi).effective())
+        return self._reached("xi", self._end(xi).effective())
 
     def conjugate(self, xi: Theta) -> Scalar:
         require_shape("xi", xi, self.start)
@@ -98,8 +100,8 @@ class NumericalPotential(AbstractPotential):
         if degree is not None:
             weights, _ = split(self.parameterization)
             changes = jax.tree.map(lambda w, w0: jnp.sum((w - w0) * (w + w0)), end, weights)
-            energy = sum(jax.tree.leaves(changes)) / (2 * degree)
-        return self._reached("xi", xi, energy)
+            energy = jax.tree.reduce(jnp.add, changes) / (2 * degree)
+        return self._reached("xi", energy)
 
     def hessian_diagonal(self, theta: Theta) -> Theta:
         here = self._end(self.mirror_map(theta))
@@ -111,4 +113,4 @@ class NumericalPotential(AbstractPotential):
         """The potential of the flow that starts at the reference, at theta."""
         require_shape("theta", theta, self.start)
         here = self._end(self.mirror_map(reference))
-        return self._reached("theta", theta, _lift(here, theta)[1])
+        return self._reached("theta", _lift(here, theta)[1])
