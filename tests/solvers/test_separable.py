@@ -125,7 +125,7 @@ def test_an_unstable_mode_is_not_overstepped():
             start,
             stepsize_controller=diffrax.PIDController(1e-6, 1e-6),
         )
-        return solution.ys[-1]  # pyright: ignore, solution.stats["num_rejected_steps"]
+        return solution.ys[-1], solution.stats["num_rejected_steps"]  # pyright: ignore
 
     coordinates = coordinates_of(layers)
     v, rejected = end(SeparableField(coordinates, loss), coordinates.start, 30.0)
