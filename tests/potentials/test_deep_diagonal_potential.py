@@ -1,0 +1,245 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import potential_references as references
+import pytest
+from scipy.special import gamma
+
+from ddln.parameterizations import DeepDiagonal
+from ddln.potentials import DeepDiagonalPotential, potential
+
+_LANES = 512
+_FACTOR = -0.7
+
+
+@jax.jit
+@jax.vmap
+def _legendre(layers, theta, other):
+    """What the Legendre identities compare, for one network."""
+    q = potential(DeepDiagonal(layers, _FACTOR))
+    xi, slope = q.mirror_map(theta), q.mirror_map(other)
+    return {
+        "start": q.start,
+        "xi": xi,
+        "value": q.value(theta),
+        "conjugate": q.conjugate(xi),
+        "inverse": q.inverse_mirror_map(xi),
+        "hessian": q.hessian_diagonal(theta),
+        "at_start": (q.value(q.start), q.mirror_map(q.start)),
+        "hessian_at_start": q.hessian_diagonal(q.start),
+        "bregman": q.bregman(theta, other),
+        "by_definition": q.value(theta) - q.value(other) - slope @ (theta - other),
+        "terms": q.value(theta) + q.value(other) + jnp.abs(slope) @ jnp.abs(theta - other),
+        "monotone": (xi - slope) * (theta - other),
+    }
+
+
+def _networks(depth, dtype, decades):
+    """Random layers over many scales, some tied, and points that the flow can reach."""
+    rng = np.random.default_rng(depth)
+    scale = 10 ** rng.uniform(-decades, decades / 2, (_LANES, 1, 1))
+    layers = rng.normal(size=(_LANES, depth, 3)) * scale
+    # Balanced starts, and layers of very different size.
+    layers[:64] = np.abs(layers[:64, :1]) * rng.choice([-1, 1], (64, depth, 3))
+    layers[64:128] *= 10 ** rng.uniform(-decades / 2, decades / 2, (64, depth, 1))
+    start = _FACTOR * layers.prod(axis=1)
+    theta, other = (
+        start * rng.choice([-1, 1], start.shape) * 10 ** rng.uniform(-2, 2, start.shape)
+        for _ in range(2)
+    )
+    theta[:64], other[:64] = np.abs(theta[:64]) * np.sign(start[:64]), start[:64] * 1.5
+    return tuple(jnp.asarray(x, dtype) for x in (layers, theta, other))
+
+
+@pytest.mark.parametrize(
+    ("depth", "dtype", "tolerance"),
+    [
+        (2, "float64", 1e-12),
+        (3, "float64", 1e-12),
+        (4, "float64", 1e-12),
+        (7, "float64", 1e-12),
+        (3, "float32", 3e-5),
+    ],
+)
+def test_legendre_identities(depth, dtype, tolerance):
+    layers, theta, other = _networks(depth, dtype, 4 if dtype == "float64" else 1)
+    got = _legendre(layers, theta, other)
+    # theta loses what xi, a number, cannot resolve near the ends of its range.
+    condition = 1 + jnp.abs(got["xi"]) / jnp.abs(got["hessian"] * theta)
+    assert jnp.all(jnp.abs(got["inverse"] / theta - 1) <= tolerance * condition)
+    pairing = jnp.sum(theta * got["xi"], axis=-1)
+    sizes = got["value"] + jnp.abs(got["conjugate"]) + jnp.abs(pairing)
+    slack = tolerance * (sizes + jnp.sum(jnp.abs(theta * got["xi"]) * condition, axis=-1))
+    assert jnp.all(jnp.abs(got["value"] + got["conjugate"] - pairing) <= slack)
+    assert jnp.all(jnp.abs(got["bregman"] - got["by_definition"]) <= tolerance * got["terms"])
+    assert jnp.all(got["bregman"] > 0)
+    assert jnp.all(got["value"] > 0)
+    assert jnp.all(got["monotone"] >= 0)
+    np.testing.assert_allclose(
+        got["start"], _FACTOR * jnp.prod(layers, axis=1), rtol=1e3 * tolerance
+    )
+    metric = jax.vmap(lambda w: DeepDiagonal(w, _FACTOR).metric_diagonal())(layers)
+    np.testing.assert_allclose(got["hessian_at_start"] * metric, 1, rtol=1e3 * tolerance)
+    # At the start Q and its gradient vanish, to the square and the first power of rounding.
+    value, slope = got["at_start"]
+    scale = jnp.sum(jnp.square(got["start"]) * got["hessian_at_start"], axis=-1)
+    assert jnp.all(jnp.abs(value) <= tolerance**2 * scale)
+    bound = tolerance * jnp.abs(got["start"]) * got["hessian_at_start"]
+    assert jnp.all(jnp.abs(slope) <= bound)
+
+
+def test_two_layers_are_the_hyperbolic_entropy():
+    # theory: Q = (1/4) sum(2 t arcsinh(2 t / D) - sqrt(4 t^2 + D^2)) - (1/2) <k, t> + constant.
+    rng = np.random.default_rng(0)
+    u, v = rng.normal(size=(2, 40))
+    theta = rng.normal(size=40) * 3
+
+    def printed(t):
+        width = np.abs(u**2 - v**2)
+        shift = np.log(np.abs((u + v) / (u - v)))
+        entropy = 2 * t * np.arcsinh(2 * t / width) - np.sqrt(4 * t**2 + width**2)
+        return np.sum(0.25 * entropy - 0.5 * shift * t)
+
+    q = potential(DeepDiagonal(np.stack([u, v])))
+    expected = printed(theta) - printed(u * v)
+    np.testing.assert_allclose(q.value(jnp.asarray(theta)), expected, rtol=1e-12)
+
+
+def _yun_h(depth, t):
+    """h_L of Yun, Krishnan and Mobahi 2021, Corollary 5, in closed form."""
+    if depth == 2:
+        return np.sinh(2 * t) / 2
+    if depth == 3:
+        return np.tan(t) / np.cos(t) ** 2
+    if depth == 4:
+        return t / (1 - t**2) ** 2
+    s = 2 * np.sin(np.arcsin(3 * t / 2) / 3)
+    q = s / np.sqrt(1 - s**2)
+    return q * (1 + q**2) ** 2.5
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4, 6])
+def test_zero_last_start_has_the_potential_of_yun_et_al(depth):
+    # Q = alpha^2 sum ubar^2 H(theta / size^L), size = alpha |ubar|, with H' the inverse of h: so
+    # theta = size^L h(t) at xi = size^(2-L) t; t ends at (sqrt(pi)/2) G((L-2)/2) / G((L-1)/2).
+    ubar, alpha = np.array([1.0, -0.7, 2.0, 0.3]), 0.5
+    q = potential(DeepDiagonal.zero_last(jnp.asarray(ubar), depth, alpha))
+    end = 3.0
+    if depth > 2:
+        end = np.sqrt(np.pi) / 2 * gamma((depth - 2) / 2) / gamma((depth - 1) / 2)
+    t = end * np.array([0.5, -0.9, 0.1, 0.99])
+    size = alpha * np.abs(ubar)
+    theta, xi = jnp.asarray(size**depth * _yun_h(depth, t)), jnp.asarray(size ** (2.0 - depth) * t)
+    np.testing.assert_allclose(q.mirror_map(theta), xi, rtol=1e-12)
+    np.testing.assert_allclose(q.inverse_mirror_map(xi), theta, rtol=1e-10)
+    if depth > 2:
+        np.testing.assert_allclose(q.dual_domain[1], size ** (2.0 - depth) * end, rtol=1e-13)
+
+
+def test_ends_of_the_range_follow_signs_and_factor():
+    # related results: W+- = integral of 1/|p| from +-s v_0, s including the sign of the factor.
+    start, gaps = np.array([0.4, -0.4, 0.4, -0.4]), np.array([[0.5], [1.5]]) * np.ones((2, 4))
+    signs = np.array([[1.0, 1, -1, -1], [1, 1, 1, 1]])
+    for factor in (2.0, -2.0):
+        lower, upper = DeepDiagonalPotential(start, gaps, signs, factor).dual_domain
+        toward = np.sign(factor) * signs.prod(axis=0) * start
+        plus, minus = (
+            [float(references.integral(v, np.inf, gaps[:, 0])) / 2 for v in side]
+            for side in (toward, -toward)
+        )
+        np.testing.assert_allclose(upper, plus, rtol=1e-14)
+        np.testing.assert_allclose(-lower, minus, rtol=1e-14)
+
+
+def test_scaling_all_layers_scales_the_potential():
+    # Q_{alpha u}(theta) = alpha^2 Q_u(theta / alpha^L).
+    rng = np.random.default_rng(5)
+    layers, theta, alpha = rng.normal(size=(5, 8)), rng.normal(size=8), 2.0**-6
+    scaled = potential(DeepDiagonal(alpha * layers)).value(jnp.asarray(theta * alpha**5))
+    unscaled = potential(DeepDiagonal(layers)).value(jnp.asarray(theta))
+    np.testing.assert_allclose(scaled, alpha**2 * unscaled, rtol=1e-13)
+
+
+def test_domains_of_ties_and_frozen_coordinates():
+    layers = jnp.array([[1.0, -1.0, 0.0, 2.0], [1.0, 1.0, 0.0, 1.0], [2.0, 1.0, 3.0, 3.0]])
+    q = potential(DeepDiagonal(layers))
+    lower, upper = q.domain
+    assert lower.tolist() == [0.0, -np.inf, 0.0, -np.inf]
+    assert upper.tolist() == [np.inf, 0.0, 0.0, np.inf]
+    theta = jnp.array([0.5, -0.5, 0.0, -1.0])
+    assert q.in_domain(theta).tolist() == [True] * 4
+    assert q.in_domain(-theta).tolist() == [False, False, True, True]
+    xi = q.mirror_map(theta)
+    assert xi[2] == 0
+    np.testing.assert_allclose(q.inverse_mirror_map(xi.at[2].set(7.0)), theta, rtol=1e-14)
+    assert q.hessian_diagonal(theta)[2] == jnp.inf
+    # The ends theta = 0 of the ties: v_0^2 / 2 each, as the limit of points inside.
+    ends = jnp.array([0.0, 0.0, 0.0, 6.0])
+    np.testing.assert_allclose(q.value(ends), 1.0)
+    np.testing.assert_allclose(q.bregman(ends, q.start), 1.0)
+    slope = jax.grad(lambda w: potential(DeepDiagonal(w)).value(ends))(layers)
+    assert jnp.isfinite(slope[:, 3]).all()
+
+
+def test_known_arguments_outside_of_the_domain_are_errors_and_traced_ones_nan():
+    q = potential(DeepDiagonal.balanced(jnp.array([1.0, 8.0]), 3))
+    bad = jnp.array([1.0, -1.0])
+    for method in (q.mirror_map, q.value, q.hessian_diagonal, lambda t: q.bregman(q.start, t)):
+        with pytest.raises(ValueError, match=r"coordinate \[1\], but it is -1.0.*`domain`"):
+            method(bad)
+    assert np.isnan(eqx.filter_jit(q.mirror_map)(bad)).tolist() == [False, True]
+    assert jnp.isnan(eqx.filter_jit(q.value)(bad))
+    high = q.dual_domain[1]
+    message = r"`xi` must be between -inf and .* \[0\].*`dual_domain`"
+    for method in (q.inverse_mirror_map, q.conjugate):
+        with pytest.raises(ValueError, match=message):
+            method(high)
+    half = eqx.filter_jit(q.inverse_mirror_map)(high * jnp.array([0.5, 1.0]))
+    assert np.isnan(half).tolist() == [False, True]
+    with pytest.raises(ValueError, match="`theta` must have the shape"):
+        q.value(jnp.ones(3))
+    with pytest.raises(ValueError, match="`start`, `gaps` and `signs` must be"):
+        DeepDiagonalPotential(jnp.ones(2), jnp.ones((2, 3)), jnp.ones((2, 3)))
+
+
+def _everything(layers, theta, xi):
+    q = potential(DeepDiagonal(layers, 1.3))
+    sums = jnp.stack([q.value(theta), q.conjugate(xi), q.bregman(theta, 0.5 * theta + 0.1)])
+    vectors = q.mirror_map(theta), q.inverse_mirror_map(xi), q.hessian_diagonal(theta)
+    return jnp.concatenate([sums, *vectors])
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_derivatives_match_finite_differences_without_nan(depth):
+    rng = np.random.default_rng(depth)
+    layers = rng.normal(size=(depth, 5))
+    layers[-1, 0] = 0.0  # v = 0
+    layers[1:, 1] = 2.0  # equal gaps
+    layers = jnp.asarray(layers)
+    start = 1.3 * jnp.prod(layers, axis=0)
+    theta = start + jnp.array([0.3, -0.2, 0.0, 1.0, 0.0])  # two at the start
+    theta = theta.at[3].set(0.0)
+    xi = jnp.array([0.0, 0.1, -0.05, 0.02, 0.0])
+    arguments = layers, theta, xi
+    directions = tuple(jnp.asarray(rng.normal(size=x.shape)) for x in arguments)
+    cotangent = jnp.asarray(rng.normal(size=18))
+    f = jax.jit(_everything)
+    ahead, behind = (
+        f(*(x + s * 1e-6 * d for x, d in zip(arguments, directions, strict=True))) for s in (1, -1)
+    )
+    forward = jax.jit(lambda x: jax.jvp(_everything, x, directions)[1])(arguments)
+    np.testing.assert_allclose(forward, (ahead - behind) / 2e-6, rtol=1e-6, atol=1e-8)
+    gradients = jax.jit(lambda x: jax.vjp(_everything, *x)[1](cotangent))(arguments)
+    reverse = sum(jnp.sum(g * d) for g, d in zip(gradients, directions, strict=True))
+    np.testing.assert_allclose(reverse, forward @ cotangent, rtol=1e-11)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_it_exports(platform):
+    shapes = tuple(jax.ShapeDtypeStruct(s, jnp.float32) for s in ((3, 4), (4,), (4,)))
+    program = jax.vmap(_everything, in_axes=(None, 0, 0))
+    batched = (shapes[0], *(jax.ShapeDtypeStruct((5, 4), jnp.float32) for _ in range(2)))
+    exported = jax.export.export(jax.jit(program), platforms=[platform])(*batched)
+    assert exported.platforms == (platform,)
+    assert "custom_call" not in exported.mlir_module()
