@@ -2,12 +2,17 @@
 
 from ddln._types import Loss
 from ddln.flows import Trajectory
-from ddln.losses import LeastSquares
-from ddln.parameterizations import DeepDiagonal
+from ddln.losses import AbstractPredictionLoss, LeastSquares
+from ddln.parameterizations import AbstractParameterization, DeepDiagonal
+from ddln.potentials import potential
+from ddln.potentials._separable import AbstractSeparablePotential
 from ddln.theory._assumption_a import assumption_a
+from ddln.theory._bregman_rate import bregman_rate
 from ddln.theory._check import Check
 from ddln.theory._conservation import conservation
 from ddln.theory._metric_lower_bound import metric_lower_bound
+from ddln.theory._mirror_identity import mirror_identity
+from ddln.theory._mirror_optimality import mirror_optimality
 from ddln.theory._monotone_loss import monotone_loss
 from ddln.theory._pl_rate import pl_rate
 from ddln.theory._pl_rate_along_path import pl_rate_along_path
@@ -22,8 +27,10 @@ def checks(trajectory: Trajectory, loss: Loss) -> dict[str, Check]:
 
     Which ones depends on types alone, so it works under `jax.jit` and `jax.vmap`; hypotheses on
     values become the status "hypothesis not met". Rates need a loss that knows its minimum and PL
-    constant; for others call them with `mu` and `minimum`. `pl_rate_along_path` is left out where
-    it needs eigenvalues of a dense metric, `tangent_kernel_rate` being as sharp at least.
+    constant; for others call them with `mu` and `minimum`. Left out for their cost:
+    `pl_rate_along_path` where it needs eigenvalues of a dense metric (`tangent_kernel_rate` is at
+    least as sharp), the statements on the potential where it has no closed form, and
+    `bregman_decrease`, of which `bregman_rate` is a consequence.
 
     Example:
         >>> for check in checks(trajectory, loss).values():
@@ -53,4 +60,16 @@ def checks(trajectory: Trajectory, loss: Loss) -> dict[str, Check]:
         found.append(pl_rate_along_path(trajectory, loss))
     if deep and squares:
         found += [pl_rate(trajectory, loss), pl_rate_zero_last(trajectory, loss)]
+    if _has_closed_potential(trajectory.initial):
+        found.append(mirror_identity(trajectory, loss))
+        if isinstance(loss, AbstractPredictionLoss):
+            found.append(mirror_optimality(trajectory, loss))
+        if squares:
+            found.append(bregman_rate(trajectory, loss))
     return {check.name: check for check in found}
+
+
+def _has_closed_potential(parameterization: AbstractParameterization) -> bool:
+    return parameterization.separable and isinstance(
+        potential(parameterization), AbstractSeparablePotential
+    )
