@@ -2,10 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ddln._types import Array, Float
 from ddln.potentials._dual_coordinate import dual
+from ddln.potentials._short_divergence import unit_gauss_legendre
 from ddln.potentials._smallest_layer import density, is_zero, smallest_layer
 
 
@@ -15,15 +15,17 @@ def _near_divergence(v: Array, reference: Array, gaps: Array) -> Array:
     (v - v_0)^2 / 2 + v int_{v_0}^v (rho(v)/rho(r) - 1) dr, which is `divergence` with
     theta = v rho(v); the square of rho(v)/rho(r) minus one is accumulated factor by factor.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(10)
-    mean = jnp.zeros_like(v)
-    for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
-        r = reference + 0.5 * (1 + node) * (v - reference)
-        excess = jnp.zeros_like(v)
+
+    def excess(s: Array) -> Array:
+        r = reference + s * (v - reference)
+        total = jnp.zeros_like(v)
         for gap in gaps:
             part = (v - r) * (v + r) / (jnp.square(r) + gap)
-            excess = excess + part + excess * part
-        mean = mean + 0.5 * weight * excess / (1 + jnp.sqrt(1 + excess))
+            total = total + part + total * part
+        return total / (1 + jnp.sqrt(1 + total))
+
+    nodes, weights = unit_gauss_legendre(10, v.dtype)
+    mean = jnp.tensordot(weights, jax.vmap(excess)(nodes), 1)
     return (v - reference) * (0.5 * (v - reference) + v * mean)
 
 

@@ -7,7 +7,7 @@ from ddln._types import Theta
 from ddln._validation import float_array, require_positive
 from ddln.potentials._domain import require_positive_start
 from ddln.potentials._separable import AbstractSeparablePotential
-from ddln.potentials._short_divergence import short_divergence
+from ddln.potentials._short_divergence import log_ratio, short_divergence
 
 
 class EntropyPotential(AbstractSeparablePotential):
@@ -50,7 +50,7 @@ class EntropyPotential(AbstractSeparablePotential):
         return -infinite, infinite
 
     def _step(self, theta: Theta, reference: Theta) -> Theta:
-        return jnp.log1p((theta - reference) / reference) / self.rate
+        return log_ratio(theta, reference) / self.rate
 
     def _value(self, theta: Theta) -> Theta:
         return self._bregman(theta, self.origin)

@@ -7,7 +7,7 @@ from ddln._types import Theta
 from ddln._validation import float_array
 from ddln.potentials._domain import require_positive_start
 from ddln.potentials._separable import AbstractSeparablePotential
-from ddln.potentials._short_divergence import short_divergence
+from ddln.potentials._short_divergence import log_ratio, short_divergence
 
 
 class PowerPotential(AbstractSeparablePotential):
@@ -68,7 +68,7 @@ class PowerPotential(AbstractSeparablePotential):
         return jnp.full_like(self.origin, -jnp.inf), self.origin**-self._decay / self._speed
 
     def _step(self, theta: Theta, reference: Theta) -> Theta:
-        logarithm = jnp.log1p((theta - reference) / reference)
+        logarithm = log_ratio(theta, reference)
         return -(reference**-self._decay) * jnp.expm1(-self._decay * logarithm) / self._speed
 
     def _moved(self, reference: Theta, step: Theta) -> Theta:
@@ -99,7 +99,7 @@ class PowerPotential(AbstractSeparablePotential):
         power = 2 / self.depth
         ends = theta == 0
         inner = jnp.where(ends, reference, theta)
-        logarithm = jnp.log1p((inner - reference) / reference)
+        logarithm = log_ratio(inner, reference)
         near = jnp.abs(logarithm) < 1
         short = short_divergence(
             lambda eta: self._metric(reference * jnp.exp(self._moved(reference, eta))),

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddln._types import Array, Theta
+from ddln._types import Array, Float, Theta
 
 
 def short_divergence(metric: Callable[[Theta], Theta], step: Theta) -> Theta:
@@ -22,8 +23,21 @@ def short_divergence(metric: Callable[[Theta], Theta], step: Theta) -> Theta:
         metric: M(xi_reference + eta) as a function of eta.
         step: the difference of the dual coordinates, to relative accuracy.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(10)
-    total: Array = jnp.zeros_like(step)
-    for node, weight in zip((0.5 + 0.5 * nodes).tolist(), (0.5 * weights).tolist(), strict=True):
-        total = total + weight * node * metric(node * step)
-    return jnp.square(step) * total
+    nodes, weights = unit_gauss_legendre(10, step.dtype)
+    terms = jax.vmap(lambda s, weight: weight * s * metric(s * step))(nodes, weights)
+    return jnp.square(step) * jnp.sum(terms, axis=0)
+
+
+def unit_gauss_legendre(
+    count: int, dtype: jnp.dtype
+) -> tuple[Float[Array, " count"], Float[Array, " count"]]:
+    """Nodes and weights of Gauss-Legendre quadrature on [0, 1]."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    return jnp.asarray(0.5 + 0.5 * nodes, dtype), jnp.asarray(0.5 * weights, dtype)
+
+
+def log_ratio(theta: Theta, reference: Theta) -> Theta:
+    """log(theta / reference) of positive numbers, to relative accuracy when they are close."""
+    near = jnp.abs(theta - reference) < 0.5 * reference
+    change = jnp.where(near, (theta - reference) / reference, 0)
+    return jnp.where(near, jnp.log1p(change), jnp.log(theta / reference))

@@ -1,0 +1,169 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddln._types import Array
+from ddln.parameterizations import AbstractParameterization, DeepDiagonal
+from ddln.potentials import EntropyPotential, NumericalPotential, potential
+
+_MIXING = jnp.array([[1.0, 0.5, 0.0], [-0.3, 1.0, 0.2], [0.1, 0.0, 1.0]])
+
+
+class _MixedSquares(AbstractParameterization):
+    """theta = A (w^2): commuting, with a metric that is not diagonal."""
+
+    w: Array
+
+    def effective(self):
+        return _MIXING.astype(self.w.dtype) @ jnp.square(self.w)
+
+    @property
+    def homogeneity(self):
+        return 2
+
+
+class _Exponential(AbstractParameterization):
+    """theta = exp(w): not homogeneous. M = theta^2, so xi = 1/theta_0 - 1/theta."""
+
+    w: Array
+
+    def effective(self):
+        return jnp.exp(self.w)
+
+
+class _Factorized(AbstractParameterization):
+    """theta = u v^T: not commuting."""
+
+    u: Array
+    v: Array
+
+    def effective(self):
+        return self.u[:, None] * self.v[None, :]
+
+
+@eqx.filter_jit
+def _methods(q, theta, xi, other):
+    return {
+        "mirror": q.mirror_map(theta),
+        "value": q.value(theta),
+        "inverse": q.inverse_mirror_map(xi),
+        "conjugate": q.conjugate(xi),
+        "bregman": q.bregman(theta, other),
+        "hessian": q.hessian_diagonal(theta),
+    }
+
+
+def test_it_agrees_with_the_deep_diagonal_potential():
+    network = DeepDiagonal(jax.random.normal(jax.random.key(0), (3, 4)), factor=1.3)
+    exact = potential(network)
+    theta, other = exact.start * jnp.array([3.0, 1.0, -1.0, 0.9]) + 0.1, exact.start * 1.2
+    points = theta, exact.mirror_map(theta), other
+    expected, got = _methods(exact, *points), _methods(NumericalPotential(network), *points)
+    for name, value in expected.items():
+        np.testing.assert_allclose(got[name], value, rtol=1e-10, err_msg=name)
+
+
+def test_it_handles_metrics_that_are_not_diagonal():
+    w = jnp.array([0.5, 1.0, 1.5])
+    q = potential(_MixedSquares(w))
+    assert isinstance(q, NumericalPotential)
+    # Q(theta) = E(A^-1 theta) with the entropy E of w^2, and so grad Q = A^-T grad E.
+    entropy = EntropyPotential(w**2, 4.0)
+    inner, other = jnp.array([0.1, 2.0, 2.5]), jnp.array([0.3, 0.9, 2.0])
+    theta, xi = _MIXING @ inner, jnp.linalg.solve(_MIXING.T, entropy.mirror_map(inner))
+    got = _methods(q, theta, xi, _MIXING @ other)
+    np.testing.assert_allclose(got["mirror"], xi, rtol=1e-10)
+    np.testing.assert_allclose(got["inverse"], theta, rtol=1e-10)
+    np.testing.assert_allclose(got["value"], entropy.value(inner), rtol=1e-10)
+    np.testing.assert_allclose(
+        got["conjugate"], entropy.conjugate(entropy.mirror_map(inner)), rtol=1e-10
+    )
+    np.testing.assert_allclose(got["bregman"], entropy.bregman(inner, other), rtol=1e-10)
+    inverse = jnp.linalg.inv(_MIXING)
+    hessian = inverse.T @ jnp.diag(entropy.hessian_diagonal(inner)) @ inverse
+    np.testing.assert_allclose(got["hessian"], jnp.diagonal(hessian), rtol=1e-10)
+
+
+def test_without_homogeneity_the_conjugate_is_a_line_integral():
+    w = jnp.array([0.0, 0.5])
+    q, start = potential(_Exponential(w)), jnp.exp(w)
+    theta = jnp.array([3.0, 0.2])
+    xi = 1 / start - 1 / theta
+    got = _methods(q, theta, xi, start)
+    np.testing.assert_allclose(got["mirror"], xi, rtol=1e-10)
+    np.testing.assert_allclose(got["conjugate"], jnp.sum(jnp.log(theta / start)), rtol=1e-10)
+    expected = jnp.sum(theta / start - 1 - jnp.log(theta / start))
+    np.testing.assert_allclose(got["value"], expected, rtol=1e-10)
+    np.testing.assert_allclose(got["bregman"], expected, rtol=1e-10)
+
+
+def test_derivatives_in_both_modes_and_in_the_weights():
+    w = jnp.array([0.0, 0.5])
+    theta, xi = jnp.array([3.0, 0.2]), jnp.array([0.3, -1.0])
+
+    def numerical(w, theta, xi):
+        q = potential(_Exponential(w))
+        return jnp.concatenate(
+            [
+                jnp.stack([q.value(theta), q.conjugate(xi)]),
+                q.mirror_map(theta),
+                q.inverse_mirror_map(xi),
+            ]
+        )
+
+    def closed(w, theta, xi):
+        start = jnp.exp(w)
+        value = jnp.sum(theta / start - 1 - jnp.log(theta / start))
+        return jnp.concatenate(
+            [
+                jnp.stack([value, -jnp.sum(jnp.log(1 - start * xi))]),
+                1 / start - 1 / theta,
+                start / (1 - start * xi),
+            ]
+        )
+
+    arguments = (w, theta, xi)
+    expected = jax.jacfwd(closed, argnums=(0, 1, 2))(*arguments)
+    for transform in (jax.jacfwd, jax.jacrev):
+        got = jax.jit(transform(numerical, argnums=(0, 1, 2)))(*arguments)
+        for a, b in zip(got, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
+
+
+def test_float32():
+    network = _MixedSquares(jnp.array([0.5, 1.0, 1.5], jnp.float32))
+    q = potential(network)
+    xi = jnp.array([0.2, -0.1, 0.1], jnp.float32)
+    theta = q.inverse_mirror_map(xi)
+    assert theta.dtype == jnp.float32
+    np.testing.assert_allclose(q.mirror_map(theta), xi, rtol=1e-4)
+
+
+def test_no_mirror_flow_is_an_error_that_says_why():
+    with pytest.raises(ValueError, match=r"_Factorized.*do not commute.*residual is 0\.\d"):
+        potential(_Factorized(jnp.array([1.0, 2.0]), jnp.array([0.5, -1.0])))
+    with pytest.raises(ValueError, match="not regular.*rank 2 where theta has 3 coordinates"):
+        potential(_MixedSquares(jnp.array([0.0, 1.0, 1.0])))
+
+
+def test_points_out_of_reach():
+    q = potential(_Exponential(jnp.zeros(2)))
+    beyond = jnp.array([0.5, 1.0])
+    with pytest.raises(ValueError, match="`xi` must be in the domain"):
+        q.conjugate(beyond)
+    assert jnp.isnan(eqx.filter_jit(q.conjugate)(beyond))
+    assert q.in_domain(jnp.array([0.5, 2.0])).all()
+    assert not q.in_domain(jnp.array([0.5, -1.0])).any()
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_it_exports(platform):
+    def methods(w, theta):
+        q = potential(_MixedSquares(w))
+        return q.value(theta), q.inverse_mirror_map(0.1 * theta)
+
+    shape = jax.ShapeDtypeStruct((3,), jnp.float32)
+    exported = jax.export.export(jax.jit(methods), platforms=[platform])(shape, shape)
+    assert "callback" not in exported.mlir_module()
