@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.integrate import quad
+from scipy.integrate import quad, simpson
 from scipy.optimize import minimize
 from theory_cases import D, batch, lane, random_cases
 
 from ddln import DeepDiagonal, GeneralizedLinear
+from ddln.potentials import potential
+from ddln.potentials._separable import AbstractSeparablePotential
 from ddln.theory import bregman_decrease, bregman_rate, mirror_identity, mirror_optimality
 
 TS = np.geomspace(1e-2, 40.0, 60)
@@ -103,8 +105,6 @@ def test_end_point_has_the_smallest_potential():
     trajectory, _ = lane(flows(), 0)
     X, y = case.X[:3], case.y[:3]
     network = DeepDiagonal(case.layers)
-    from ddln.potentials import potential
-
     Q = potential(network)
     value = jax.jit(jax.value_and_grad(Q.value))
 
@@ -122,7 +122,7 @@ def test_end_point_has_the_smallest_potential():
     assert objective(start)[0] > objective(end)[0] + 1e-3
     np.testing.assert_allclose(found.fun, objective(end)[0], rtol=1e-7)
     np.testing.assert_allclose(found.x, end, atol=1e-4)
-    assert np.max(np.abs(X @ end - y)) < 1e-3
+    assert np.max(np.abs(X @ end - y)) < 1e-2
 
 
 def test_sides_of_the_bregman_rate():
@@ -136,8 +136,6 @@ def test_sides_of_the_bregman_rate():
         # Q by integrating its gradient along the segment from the start.
         away = minimizer - theta0
         slopes = [dual_by_quadrature(case.layers, theta0 + s * away) @ away for s in scales]
-        from scipy.integrate import simpson
-
         divergence = simpson(slopes, x=scales)
         np.testing.assert_allclose(check.rhs[index] * TS, divergence, rtol=2e-3)
         np.testing.assert_allclose(slopes[-1], dual @ away, rtol=1e-12)
@@ -146,12 +144,7 @@ def test_sides_of_the_bregman_rate():
 
 
 def test_a_smaller_divergence_is_refuted(monkeypatch):
-    """The loss alone integrates to half of the divergence: a bound four times smaller fails."""
-    monkeypatch.setattr(
-        "ddln.theory._mirror.AbstractPotential.value", lambda self, theta: 0.0, raising=False
-    )
-    from ddln.potentials._separable import AbstractSeparablePotential
-
+    """Integrated, the loss makes up half of the divergence: a twentieth of it is no bound."""
     original = AbstractSeparablePotential.value
     monkeypatch.setattr(
         AbstractSeparablePotential, "value", lambda self, theta: 0.05 * original(self, theta)
@@ -172,6 +165,6 @@ def test_other_points_and_losses():
     assert check(loss.minimizer).status == "holds"
     assert check(0.5 * loss.minimizer + 0.1).status == "holds"
     # It needs a convex loss.
-    bumpy = GeneralizedLinear(loss.X, loss.y, lambda z, y: 1 - jnp.exp(-((z - y) ** 2)))
-    check = jax.jit(lambda point: bregman_rate(trajectory, bumpy, point))(jnp.full(D, 9.0))
-    assert check.status == "hypothesis not met"
+    concave = GeneralizedLinear(loss.X, loss.y, lambda z, y: -((z - y) ** 2))
+    found = eqx.filter_jit(bregman_rate)(trajectory, concave, loss.minimizer)
+    assert found.status == "hypothesis not met"
