@@ -1,6 +1,7 @@
 """Dynamics of reparameterized models in JAX.
 
-Figures (`ddln.plots`) and the command line (`ddln.cli`) are not imported here, so that this import stays light.
+Figures (`ddln.plots`) and the command line (`ddln.cli`) are not imported here, so that this
+import stays light.
 """
 
 from ddln import problems as problems

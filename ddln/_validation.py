@@ -7,7 +7,7 @@ transformations. Under `jax.jit` and `jax.vmap` bad values become result codes i
 from collections.abc import Sequence
 from typing import Any
 
-import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 

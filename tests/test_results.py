@@ -8,7 +8,6 @@ import ddln
 
 def test_codes_of_diffrax_are_kept():
 
-
     promoted = ddln.RESULTS.promote(diffrax.RESULTS.max_steps_reached)
     assert promoted == ddln.RESULTS.max_steps_reached
     assert "max_steps" in ddln.RESULTS[promoted]

@@ -61,7 +61,11 @@ def flow_row(**settings):
 
 
 def check_row(check):
-    return Row(lambda u: check(flow()(u)).lhs, LAYERS, lambda u: check(flow(adjoint=diffrax.ForwardMode())(u)).lhs)
+    return Row(
+        lambda u: check(flow()(u)).lhs,
+        LAYERS,
+        lambda u: check(flow(adjoint=diffrax.ForwardMode())(u)).lhs,
+    )
 
 
 def event_flow(layers, adjoint=None):
@@ -102,7 +106,8 @@ TABLE = {
     "LeastSquares.minimizer": Row(lambda x: ddln.LeastSquares(x, x[:, 0] + 1).minimizer, X),
     "LeastSquares.pl_constant": Row(lambda x: ddln.LeastSquares(x, x[:, 0]).pl_constant, X),
     "Logistic.gradient": Row(
-        lambda t: ddln.Logistic(jnp.asarray(X, t.dtype), jnp.asarray(LABELS, t.dtype)).gradient(t), THETA
+        lambda t: ddln.Logistic(jnp.asarray(X, t.dtype), jnp.asarray(LABELS, t.dtype)).gradient(t),
+        THETA,
     ),
     "GeneralizedLinear.curvature": Row(
         lambda t: ddln.GeneralizedLinear(
@@ -118,7 +123,9 @@ TABLE = {
     ),
     "sigma": parameterized(theory.sigma),
     **{
-        name: check_row(lambda trajectory, check=check: check(trajectory, squares(trajectory.theta)))
+        name: check_row(
+            lambda trajectory, check=check: check(trajectory, squares(trajectory.theta))
+        )
         for name, check in {
             "conservation": theory.conservation,
             "pl_rate": theory.pl_rate,

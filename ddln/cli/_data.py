@@ -16,13 +16,19 @@ class Split:
     feature_names: tuple[str, ...]
     X: np.ndarray
     y: np.ndarray
-    held_out_X: np.ndarray
-    held_out_y: np.ndarray
+    held_out_inputs: np.ndarray
+    held_out_targets: np.ndarray
 
     def error(self, theta: np.ndarray) -> np.ndarray:
         """Mean squared error on the held-out data over that of predicting the training mean."""
-        residual = theta @ self.held_out_X.T - self.held_out_y
-        return np.mean(residual**2, axis=-1) / np.mean(self.held_out_y**2)
+        residual = theta @ self.held_out_inputs.T - self.held_out_targets
+        return np.mean(residual**2, axis=-1) / np.mean(self.held_out_targets**2)
+
+
+def _column(options: SweepOptions) -> str | int | None:
+    """The target column: an integer is an index."""
+    target = options.target
+    return int(target) if target is not None and target.lstrip("-").isdigit() else target
 
 
 def read(options: SweepOptions) -> Split:
@@ -31,15 +37,13 @@ def read(options: SweepOptions) -> Split:
     Raises:
         ValueError: if the training part is too small, a column is constant there, or y is.
     """
-    if options.data is None:
-        problem = diabetes(quadratic=True)
-    else:
-        problem = load(options.data, target=options.target)
+    file = options.data
+    problem = load(file, target=_column(options)) if file else diabetes(quadratic=True)
     X, y = np.asarray(problem.X), np.asarray(problem.y)
     samples = len(y)
     train = options.train
     if train is None:
-        train = EMBEDDED_TRAIN if options.data is None else samples
+        train = EMBEDDED_TRAIN if file is None else samples
     if not 2 <= train <= samples:
         raise ValueError(f"Option --train must be between 2 and {samples}, but it is {train}.")
     order = np.random.default_rng(options.seed).permutation(samples)

@@ -1,12 +1,12 @@
 """The figures of a run."""
 
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from ddln import plots
 from ddln.cli._data import Split
@@ -20,9 +20,7 @@ from ddln.theory import pl_rate, tangent_kernel_rate
 DPI = 300
 
 
-def draw(
-    outcomes: list[Outcome], split: Split, options: SweepOptions, out: Path
-) -> list[str]:
+def draw(outcomes: list[Outcome], split: Split, options: SweepOptions, out: Path) -> list[str]:
     """Draws all figures as PNG and PDF; returns the names of the PNG files."""
     matplotlib.use("Agg")
     scales = settings(options).scales
@@ -38,7 +36,7 @@ def draw(
         "loss": _loss(flows, split, options, scales[chosen - first]),
         "phase": _phase(outcomes, split, scales, depths),
     }
-    if len(split.held_out_y):
+    if len(split.held_out_targets):
         errors = np.stack([best_errors(one, split) for one in outcomes])
         errors = errors.reshape(len(depths), -1, len(scales)).transpose(0, 2, 1)
         figures["held_out"] = plots.scale_curves(
@@ -52,13 +50,13 @@ def draw(
 
 def _crossing(flow: Trajectory) -> int:
     """The coordinate that ends largest among those where a layer changes sign, or of all."""
-    layers = np.asarray(flow.parameterization.layers)
+    layers = np.asarray(jax.tree.leaves(flow.parameterization)[0])
     crossed = np.any(np.sign(layers[0]) != np.sign(layers[-1]), axis=0)
     size = np.abs(np.asarray(flow.theta[-1]))
     return int(np.argmax(np.where(crossed, size, -1.0 if crossed.any() else size)))
 
 
-def _loss(flows: Trajectory, split: Split, options: SweepOptions, scales: np.ndarray) -> Figure:
+def _loss(flows: Trajectory, split: Split, options: SweepOptions, scales: np.ndarray) -> Any:
     loss = loss_of(split, options)
     bounds = {
         "Theorem 2": eqx.filter_vmap(lambda flow: pl_rate(flow, loss).rhs)(flows),
@@ -70,9 +68,7 @@ def _loss(flows: Trajectory, split: Split, options: SweepOptions, scales: np.nda
     return ax.figure
 
 
-def _phase(
-    outcomes: list[Outcome], split: Split, scales: np.ndarray, depths: list[int]
-) -> Figure:
+def _phase(outcomes: list[Outcome], split: Split, scales: np.ndarray, depths: list[int]) -> Any:
     """Relative distances of the ends, of the first initialization, to the l1 and l2 solutions."""
     distances = []
     for reference in (minimum_l1(split.X, split.y), minimum_l2(split.X, split.y)):

@@ -36,20 +36,20 @@ class SweepOptions:
     embedded data and all of a file."""
     depths: tuple[int, ...] = (2, 3, 4)
     """Numbers of layers, each at least 2."""
-    scales: tuple[float, float] = (0.01, 1.0)
+    scales: tuple[float, float] = (0.03, 1.0)
     """The smallest and the largest scale of the initialization."""
     scale_count: int = 64
     """How many scales, evenly spaced on a log axis."""
     initializations: int = 2
     """How many initializations, each taken at every scale. The first has last layer 0 and the others
     equal to the scale; from the second on they are random, normal."""
-    t1: float = 1e6
+    t1: float = 1e5
     """The end of the training time. (Columns of X have norm 1 and y has norm 1.)"""
     saves: int = 64
     """How many times to save at: 0, and evenly spaced on a log axis up to t1."""
-    rtol: float = 1e-5
+    rtol: float = 1e-4
     """Relative tolerance of the integration."""
-    atol: float = 1e-8
+    atol: float = 1e-7
     """Absolute tolerance of the integration, relative to the initialization where that is below 1."""
     max_steps: int = 16384
     """The most steps of one flow."""

@@ -23,7 +23,9 @@ def prepare(out: Path | None, overwrite: bool) -> Path:
                 "replace the results in it."
             )
         if not out.is_dir() or not any((out / name).exists() for name in OURS):
-            raise ValueError(f"{out} does not hold results of ddln, so --overwrite leaves it alone.")
+            raise ValueError(
+                f"{out} does not hold results of ddln, so --overwrite leaves it alone."
+            )
         for name in OURS:
             path = out / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -4,8 +4,10 @@ import dataclasses
 import json
 import platform
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,9 +29,9 @@ from ddln.cli._output import prepare
 from ddln.cli._tables import check_rows, check_table, depth_row, depth_table
 
 
-def run(options: SweepOptions, console: Console | None = None) -> None:
+def run(options: SweepOptions) -> None:
     """Runs the sweep; Ctrl-C keeps what is finished."""
-    console = console or Console()
+    console = Console()
     _check(options)
     jax.config.update("jax_enable_x64", options.precision == "float64")
     if options.compilation_cache is not None:
@@ -40,19 +42,9 @@ def run(options: SweepOptions, console: Console | None = None) -> None:
     console.print(_headline(split, options))
     outcomes: list[Outcome] = []
     try:
-        with _progress(console) as progress:
-            flows = options.initializations * options.scale_count
-            task = progress.add_task("", total=len(options.depths) * flows)
-            for depth in options.depths:
-                progress.update(task, description=f"depth {depth}")
-                done = len(outcomes) * flows
-
-                def report(count, total, failed, done=done):
-                    progress.update(task, completed=done + count)
-
-                outcome = one_depth(split, depth, options, report)
-                _append(outcome, out / "results.zarr", options, first=not outcomes)
-                outcomes.append(outcome)
+        for outcome in _all_depths(split, options, console):
+            _append(outcome, out / "results.zarr", first=not outcomes, options=options)
+            outcomes.append(outcome)
     except KeyboardInterrupt:
         console.print(_interrupted(outcomes, options, out))
         raise SystemExit(130) from None
@@ -64,7 +56,9 @@ def run(options: SweepOptions, console: Console | None = None) -> None:
     summary = {
         "options": {key: _plain(value) for key, value in dataclasses.asdict(options).items()},
         "data": {"name": split.name, "samples": len(split.y), "features": len(split.feature_names)},
-        "versions": {name: version(name) for name in ("ddln", "jax", "diffrax", "equinox", "numpy")},
+        "versions": {
+            name: version(name) for name in ("ddln", "jax", "diffrax", "equinox", "numpy")
+        },
         "python": platform.python_version(),
         "depths": rows,
         "checks": verdicts,
@@ -75,6 +69,19 @@ def run(options: SweepOptions, console: Console | None = None) -> None:
             written += draw(outcomes, split, options, out)
     elapsed = time.monotonic() - started
     console.print(f"Wrote {', '.join(written)} to [bold]{out}[/] in {elapsed:.0f} s.")
+
+
+def _all_depths(split: Split, options: SweepOptions, console: Console) -> Iterator[Outcome]:
+    flows = options.initializations * options.scale_count
+    with _progress(console) as progress:
+        task = progress.add_task("flows", total=len(options.depths) * flows)
+        for index, depth in enumerate(options.depths):
+            progress.update(task, description=f"depth {depth}")
+
+            def report(done: int, total: int, failed: int, before: int = index * flows) -> None:
+                progress.update(task, completed=before + done)
+
+            yield one_depth(split, depth, options, report)
 
 
 def _check(options: SweepOptions) -> None:
@@ -96,7 +103,7 @@ def _check(options: SweepOptions) -> None:
 
 def _headline(split: Split, options: SweepOptions) -> str:
     n, d = split.X.shape
-    held_out = len(split.held_out_y)
+    held_out = len(split.held_out_targets)
     lanes = len(options.depths) * options.scale_count * options.initializations
     relation = "<" if n < d else "=" if n == d else ">"
     return (
@@ -123,7 +130,7 @@ def _progress(console: Console) -> Progress:
 
 def _append(outcome: Outcome, store: Path, options: SweepOptions, first: bool) -> None:
     dataset = outcome.dataset(options)
-    how = {"mode": "w"} if first else {"append_dim": "depth"}
+    how: dict[str, Any] = {"mode": "w"} if first else {"append_dim": "depth"}
     # Format 2 has consolidated metadata, so that `xarray.open_zarr` reads it without a warning.
     dataset.to_zarr(store, zarr_format=2, **how)
 
@@ -141,5 +148,3 @@ def _interrupted(outcomes: list[Outcome], options: SweepOptions, out: Path) -> s
 
 def _plain(value):
     return str(value) if isinstance(value, Path) else value
-
-

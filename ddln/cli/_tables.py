@@ -9,7 +9,12 @@ from rich.table import Table
 from ddln.cli._data import Split
 from ddln.cli._flows import STATUSES, Outcome
 
-STYLES = {"holds": "green", "inconclusive": "yellow", "hypothesis not met": "dim", "violated": "red"}
+STYLES = {
+    "holds": "green",
+    "inconclusive": "yellow",
+    "hypothesis not met": "dim",
+    "violated": "red",
+}
 
 
 def effective_sparsity(theta: np.ndarray) -> np.ndarray:
@@ -33,7 +38,7 @@ def depth_row(outcome: Outcome, split: Split, scales: np.ndarray) -> dict[str, A
     sparsity = np.where(okay, effective_sparsity(outcome.theta[:, -1]), np.nan).reshape(shape)
     row["sparsity_smallest_scale"] = _number(np.median, sparsity[:, 0])
     row["sparsity_largest_scale"] = _number(np.median, sparsity[:, -1])
-    if len(split.held_out_y):
+    if len(split.held_out_targets):
         best = best_errors(outcome, split).reshape(shape)
         median = [_number(np.median, column) for column in best.T]
         finite = [np.inf if value is None else value for value in median]
@@ -51,7 +56,9 @@ def best_errors(outcome: Outcome, split: Split) -> np.ndarray:
 
 def depth_table(rows: list[dict[str, Any]]) -> Table:
     held_out = "held_out_error" in rows[0]
-    table = Table(title="What each depth reached (medians)", box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(
+        title="What each depth reached (medians)", box=box.SIMPLE_HEAD, title_justify="left"
+    )
     for column in ("depth", "flows", "failed", "steps", "unexplained", "effective sparsity"):
         table.add_column(column, justify="right")
     if held_out:
@@ -87,21 +94,26 @@ def check_rows(outcomes: list[Outcome]) -> list[dict[str, Any]]:
     """How many flows have each status, for each check."""
     rows = []
     for name, check in outcomes[0].checks.items():
-        codes = np.concatenate([outcome.statuses[name][outcome.result.okay] for outcome in outcomes])
+        codes = np.concatenate(
+            [outcome.statuses[name][outcome.result.okay] for outcome in outcomes]
+        )
         counts = {status: int(np.sum(codes == i)) for i, status in enumerate(STATUSES)}
         rows.append({"name": name, "source": check.source, "statement": check.statement, **counts})
     return rows
 
 
 def check_table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(title="What was checked along every flow", box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(
+        title="What was checked along every flow", box=box.SIMPLE_HEAD, title_justify="left"
+    )
     table.add_column("statement")
     table.add_column("source", overflow="fold")
     for status in STATUSES:
         table.add_column(status, justify="right")
     for row in rows:
         cells = [
-            f"[{STYLES[status]}]{row[status]}[/]" if row[status] else "[dim]0[/]" for status in STATUSES
+            f"[{STYLES[status]}]{row[status]}[/]" if row[status] else "[dim]0[/]"
+            for status in STATUSES
         ]
         table.add_row(row["name"].replace("_", " "), row["source"], *cells)
     return table

@@ -110,7 +110,6 @@ def gradient_flow(
         solver,
         diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
         event,
-        structured=structured,
         dense=dense,
         max_steps=max_steps,
         method=method,
@@ -150,7 +149,6 @@ def _integrate(
     adjoint: diffrax.AbstractAdjoint,
     event: Callable | None,
     *,
-    structured: bool,
     dense: bool,
     max_steps: int,
     method: str,
@@ -179,8 +177,8 @@ def _integrate(
         # `flip`: an event is positive before it is met. (Detecting that would add a host callback.)
         root_finder = optx.Bisection(rtol=1e-10, atol=1e-10, flip=True)
         stop = diffrax.Event(condition, root_finder, direction=False)
-    if structured:
-        field = SeparableDualField(space.coordinates, loss)  # pyright: ignore
+    if isinstance(space, ReducedSpace) and isinstance(loss, AbstractPredictionLoss):
+        field: Any = SeparableDualField(space.coordinates, loss)
     else:
         field = _Field(space, loss)
     solution = diffrax.diffeqsolve(
@@ -199,7 +197,9 @@ def _integrate(
     )
     result = RESULTS.where(startable, RESULTS.promote(solution.result), refusal)
     if event is not None:
-        result = RESULTS.where(startable & met, RESULTS.event_occurred, result)
+        occurred = RESULTS.promote(diffrax.RESULTS.event_occurred)
+        result = RESULTS.where(startable & met, occurred, result)
+    assert solution.ts is not None  # `SaveAt(t1=True)` saves it
     last = solution.ts[-1]
     if ts is None:
         times, states, reached = solution.ts, solution.ys, startable[None]

@@ -76,4 +76,5 @@ def _select(due: Array, new: PyTree[Array], old: PyTree[Array]) -> PyTree[Array]
 
 def saved_rows(solution: diffrax.Solution) -> PyTree[Array]:
     """The rows that a `SaveTimes` solver left in its final state."""
-    return solution.solver_state[1]
+    _, rows = solution.solver_state  # pyright: ignore[reportGeneralTypeIssues]
+    return rows

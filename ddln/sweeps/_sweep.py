@@ -20,8 +20,8 @@ from ddln.sweeps._initializations import Initializations, as_initializations
 from ddln.sweeps._progress import ProgressLine
 from ddln.sweeps._result import SweepResult
 
-# Lanes of one chunk wait for its slowest lane, but share the cost of a step: a few dozen balance that.
-LARGEST_CHUNK = 64
+# Lanes of one chunk wait for its slowest lane, but share the cost of a step: some balance that.
+LARGEST_CHUNK = 16
 
 
 def sweep(

@@ -71,7 +71,7 @@ def test_figures_are_written(finished):
 
 def test_earlier_results_are_not_destroyed(finished, capsys):
     before = (finished / "summary.json").read_bytes()
-    with pytest.raises(SystemExit, match="is not empty. Choose another folder with --out"):
+    with pytest.raises(SystemExit, match=r"is not empty\. Choose another folder with --out"):
         main([*SMALL, "--out", str(finished)])
     assert (finished / "summary.json").read_bytes() == before
 
@@ -87,10 +87,8 @@ def test_overwrite_replaces_and_failures_are_told(finished, data_file, tmp_path,
     out = tmp_path / "run"
     out.mkdir()
     (out / "summary.json").write_text("old")
-    main(
-        [*SMALL, "--data", str(data_file), "--max-steps", "3", "--no-figures", "--out", str(out)]
-        + ["--overwrite"]
-    )
+    options = ["--max-steps", "3", "--no-figures", "--overwrite"]
+    main([*SMALL, *options, "--data", str(data_file), "--out", str(out)])
     summary = json.loads((out / "summary.json").read_text())
     ((why, count),) = summary["depths"][0]["failed"].items()
     assert "maximum number of solver steps" in why

@@ -118,7 +118,9 @@ def test_tiny_initializations_are_resolved(scale):
 
     times = np.array([10.0, 40.0])
     with np.errstate(over="ignore", invalid="ignore"):  # in trial steps
-        dual = solve_ivp(velocity, (0, 40), np.zeros(DIM), "Radau", times, rtol=1e-12, atol=1e-13).y.T
+        dual = solve_ivp(
+            velocity, (0, 40), np.zeros(DIM), "Radau", times, rtol=1e-12, atol=1e-13
+        ).y.T
     flow = ddln.gradient_flow(ddln.DeepDiagonal(layers), ddln.LeastSquares(X, y), 40.0, ts=times)
     np.testing.assert_allclose(flow.theta, theta(dual), atol=1e-4)
     np.testing.assert_allclose(flow.dual, dual, atol=1e-4)
@@ -227,9 +229,7 @@ def test_max_steps():
     # What was reached is kept, with its time.
     assert 0 < flow.ts[0] < 1e3
     assert np.all(np.isfinite(flow.theta))
-    rows = ddln.gradient_flow(
-        network, loss, 1e3, ts=[0.0, 1e-6, 1e3], max_steps=5, throw=False
-    )
+    rows = ddln.gradient_flow(network, loss, 1e3, ts=[0.0, 1e-6, 1e3], max_steps=5, throw=False)
     np.testing.assert_array_equal(np.isfinite(rows.loss), [True, True, False])
 
 
@@ -345,7 +345,11 @@ def test_float32():
 )
 def test_bad_arguments(arguments, message):
     X, y = data(3)
-    call = {"parameterization": ddln.DeepDiagonal(start(3)), "loss": ddln.LeastSquares(X, y), "t1": 1.0}
+    call = {
+        "parameterization": ddln.DeepDiagonal(start(3)),
+        "loss": ddln.LeastSquares(X, y),
+        "t1": 1.0,
+    }
     with pytest.raises(ValueError, match=message):
         ddln.gradient_flow(**(call | arguments))
 

@@ -14,7 +14,8 @@ def problem(n, d, rank=None, noise=0.0, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("n", "d", "rank", "noise"), [(4, 9, None, 0.0), (6, 6, None, 0.0), (8, 6, 3, 1.0), (9, 4, None, 1.0)]
+    ("n", "d", "rank", "noise"),
+    [(4, 9, None, 0.0), (6, 6, None, 0.0), (8, 6, 3, 1.0), (9, 4, None, 1.0)],
 )
 def test_minimum_l1_against_cvxpy(n, d, rank, noise):
     X, y = problem(n, d, rank, noise)

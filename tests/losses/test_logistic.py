@@ -25,5 +25,5 @@ def test_large_margins_neither_overflow_nor_vanish_silently():
 
 
 def test_labels_zero_and_one_are_refused():
-    with pytest.raises(ValueError, match="entry 1 is 0.0. For labels 0 and 1 pass `2 \\* y - 1`"):
+    with pytest.raises(ValueError, match=r"entry 1 is 0.0. For labels 0 and 1 pass `2 \* y - 1`"):
         ddln.Logistic(X[:2], [1, 0])

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 import ddln
 
 
-
 @st.composite
 def layers_with_ties(draw):
     """Layers [L, 60] on a coarse grid, so that ties, zeros and both at once are frequent."""

@@ -50,7 +50,9 @@ def test_failed_lanes_have_reasons_and_do_not_touch_the_others():
     others = [lane for lane in range(10) if lane not in (3, 7)]
     np.testing.assert_array_equal(result.theta[others], clean.theta[others])
     np.testing.assert_array_equal(np.flatnonzero(~result.okay), [3, 7])
-    with pytest.raises(RuntimeError, match=r"2 of 10 lanes failed. Lanes \[3\]: The initialization"):
+    with pytest.raises(
+        RuntimeError, match=r"2 of 10 lanes failed. Lanes \[3\]: The initialization"
+    ):
         ddln.sweep(broken, LOSS, 2.0, ts=TS, chunk_size=4, progress=False, throw=True)
 
 
