@@ -30,6 +30,7 @@ def case():
     stack = jax.vmap(ddln.DeepDiagonal)(layers)
     reference = ddln.sweep(stack, loss, T1, rtol=1e-10, atol=1e-13, progress=False)
     assert reference.okay.all()
+    assert reference.theta is not None
     return loss, stack, reference.theta[:, -1]
 
 
@@ -70,6 +71,7 @@ def test_diffrax_tsit5_on_the_layers(benchmark, case):
             max_steps=None,
             throw=False,
         )
+        assert solution.ys is not None
         return jnp.prod(solution.ys[-1], axis=0)
 
     run = lambda stack: jax.vmap(one)(stack.layers)  # noqa: E731
