@@ -10,7 +10,7 @@ from ddln.cli import main
 
 SMALL = [
     "sweep", "--depths", "2", "3", "--scale-count", "4", "--t1", "100", "--saves", "10",
-    "--initializations", "2",
+    "--initializations", "2", "--scales", "0.01", "1",
 ]  # fmt: skip
 
 
