@@ -1,5 +1,7 @@
 """Verdicts from both sides of a statement."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from ddln.theory import Check
 
 
-def make(lhs, rhs, relation="<=", tolerance=1e-6, compared=True, **rest):
+def make(lhs, rhs, relation="<=", tolerance: Any = 1e-6, compared: Any = True, **rest):
     lhs, rhs = jnp.asarray(lhs, float), jnp.asarray(rhs, float)
     return Check(
         name="example",

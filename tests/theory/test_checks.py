@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from theory_cases import D, problem
+from theory_cases import D, problem, quick_jit
 
 from ddln import DeepDiagonal, LeastSquares
 from ddln.flows import gradient_flow
@@ -26,7 +26,7 @@ def problems(dtype):
 
 
 def test_reduced_coordinates_in_float32():
-    @jax.jit
+    @quick_jit
     @jax.vmap
     def run(X, y, layers):
         loss = LeastSquares(X, y)
@@ -51,7 +51,7 @@ def test_reduced_coordinates_in_float32():
 
 
 def test_dense_output_decides_between_few_times():
-    @jax.jit
+    @quick_jit
     @jax.vmap
     def run(X, y, layers):
         loss = LeastSquares(X, y)

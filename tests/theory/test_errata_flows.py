@@ -7,7 +7,7 @@ import numpy as np
 from scipy.integrate import solve_ivp
 from theory_cases import Case, problem, trajectory
 
-from ddln import LeastSquares
+from ddln import DeepDiagonal, LeastSquares
 from ddln.parameterizations import AbstractParameterization
 from ddln.theory import squared_layer_rate
 
@@ -36,8 +36,9 @@ def test_theta_from_the_smallest_layer_needs_its_sign():
     """
     case = crossing_case()
     flow = trajectory(case, TS)
-    network = flow.initial.canonical()
-    v = jnp.take_along_axis(flow.parameterization.layers, network.permutation[None, :1], axis=1)
+    network = DeepDiagonal(case.layers).canonical()
+    (layers,) = jax.tree.leaves(flow.parameterization)
+    v = jnp.take_along_axis(layers, network.permutation[None, :1], axis=1)
     v = v[:, 0]
     others = jnp.prod(jnp.sqrt(v[:, None] ** 2 + network.gaps[None]), axis=1)
     printed = jnp.sign(flow.initial.effective())[None] * jnp.abs(v) * others

@@ -1,6 +1,7 @@
 """Deep diagonal trajectories integrated by SciPy, as batched `Trajectory` objects."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,9 @@ from scipy.integrate import solve_ivp
 from ddln import RESULTS, DeepDiagonal, LeastSquares
 from ddln.flows import Trajectory
 from ddln.flows._state import FullSpace
+
+# Here the time to compile counts, not the time to run.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 RTOL, ATOL = 1e-11, 1e-13
 N, D = 7, 5
@@ -50,7 +54,8 @@ class Case:
 def metric(layers):
     """The diagonal of M from its definition, for layers [..., L, d]."""
     depth = layers.shape[-2]
-    return sum(np.prod(np.delete(layers, j, axis=-2) ** 2, axis=-2) for j in range(depth))
+    others = [np.delete(layers, j, axis=-2) for j in range(depth)]
+    return np.sum([np.prod(rows**2, axis=-2) for rows in others], axis=0)
 
 
 def problem(rng, kind):
@@ -94,7 +99,7 @@ def trajectory(case, ts):
         theta=jnp.asarray(theta),
         loss=jnp.asarray(case.loss(theta)),
         dual=jnp.asarray(solution.y.T[:, -dim:]),
-        result=RESULTS.successful,
+        result=RESULTS.successful,  # pyright: ignore[reportArgumentType]
         stats={"num_accepted_steps": jnp.asarray(len(solution.sol.interpolants))},
         rtol=jnp.asarray(RTOL),
         atol=jnp.asarray(ATOL),
