@@ -70,7 +70,8 @@ def gradient_flow(
             `jax.jacfwd` and Hessians.
         event: stop early where `event(t, parameterization, loss)` reaches zero from above, or after
             the first step at whose end it is True: `ddln.LossBelow`, `ddln.GradientNormBelow` or any
-            function. A condition met at the start stops the flow there.
+            function. A condition met at the start stops the flow there. For a float32 flow with
+            float64 enabled the flow stops at the end of that step.
         dense: whether to keep dense output for `Trajectory.evaluate`; takes memory for `max_steps`.
         throw: True raises if the solve fails, also under `jax.jit`; False leaves the reason in
             `Trajectory.result`, and no host callback in the program.
@@ -175,7 +176,9 @@ def _integrate(
         end = jnp.where(met, 0, end)
         condition = _Condition(event, space, loss)
         # `flip`: an event is positive before it is met. (Detecting that would add a host callback.)
-        root_finder = optx.Bisection(rtol=1e-10, atol=1e-10, flip=True)
+        # diffrax finds the root in the default float dtype; for any other the step's end must do.
+        default = t1.dtype == jnp.result_type(float)
+        root_finder = optx.Bisection(rtol=1e-10, atol=1e-10, flip=True) if default else None
         stop = diffrax.Event(condition, root_finder, direction=False)
     if isinstance(space, ReducedSpace) and isinstance(loss, AbstractPredictionLoss):
         field: Any = SeparableDualField(space.coordinates, loss)

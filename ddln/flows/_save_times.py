@@ -39,6 +39,11 @@ class SaveTimes(diffrax.AbstractWrappedSolver):
         # diffrax passes the tolerances of the step size controller on to an implicit solver's.
         return self.solver.root_finder  # pyright: ignore[reportAttributeAccessIssue]
 
+    @property
+    def scan_kind(self):
+        # diffrax chooses the stage loop of a Runge-Kutta solver by the adjoint.
+        return self.solver.scan_kind  # pyright: ignore[reportAttributeAccessIssue]
+
     def order(self, terms):
         return self.solver.order(terms)
 
