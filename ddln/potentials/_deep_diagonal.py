@@ -45,7 +45,7 @@ class DeepDiagonalPotential(AbstractSeparablePotential):
         Array([3.], dtype=float64)
 
     Args:
-        start: v_0, the smallest layer at the start, shape [d].
+        smallest: v_0, the smallest layer at the start, shape [d].
         gaps: Delta_j = (u^j)^2 - v_0^2 >= 0 of the other layers, ascending along the first axis,
             shape [L-1, d].
         signs: the signs of the other layers, shape [L-1, d].
@@ -60,13 +60,13 @@ class DeepDiagonalPotential(AbstractSeparablePotential):
     sign: Float[Array, " d"]
     factor: float = eqx.field(static=True)
 
-    def __init__(self, start, gaps, signs, factor: float = 1.0):
-        self.smallest = float_array("start", start, "d")
+    def __init__(self, smallest, gaps, signs, factor: float = 1.0):
+        self.smallest = float_array("smallest", smallest, "d")
         self.gaps = float_array("gaps", gaps, "L-1 d")
         signs = float_array("signs", signs, "L-1 d")
         if self.gaps.shape != signs.shape or self.gaps.shape[1:] != self.smallest.shape:
             raise ValueError(
-                "Arguments `start`, `gaps` and `signs` must be [d], [L-1, d] and [L-1, d], "
+                "Arguments `smallest`, `gaps` and `signs` must be [d], [L-1, d] and [L-1, d], "
                 f"but they are {self.smallest.shape}, {self.gaps.shape} and {signs.shape}."
             )
         # A layer at zero has sign 0; it makes the coordinate frozen, where the sign is not used.

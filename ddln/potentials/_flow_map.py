@@ -10,9 +10,6 @@ import jax.numpy as jnp
 from ddln._types import PyTree, Scalar, Theta
 from ddln.parameterizations import AbstractParameterization
 
-# After an integration along the segment, whose error is well inside of the basin of Newton.
-_NEWTON_STEPS = 2
-
 
 def split(parameterization: AbstractParameterization) -> tuple[PyTree, PyTree]:
     """The weights, and everything else."""
@@ -74,6 +71,22 @@ def _integrate_flow(
     return _integrate(field, (weights, jnp.zeros((), xi.dtype)), xi.dtype, adjoint)
 
 
+def _any_moves(weights_dot: PyTree) -> bool:
+    return any(leaf is not None for leaf in jax.tree.leaves(weights_dot))
+
+
+def _flow_shift(
+    parameterization: AbstractParameterization, weights_dot: PyTree, xi: Theta
+) -> tuple[PyTree, Scalar]:
+    """The change of W(xi) and Q*(xi) with the initial weights, by a differentiable integration."""
+    _, shift = eqx.filter_jvp(
+        lambda p: _integrate_flow(p, xi, diffrax.DirectAdjoint()),
+        (parameterization,),
+        (weights_dot,),
+    )
+    return shift
+
+
 @eqx.filter_custom_jvp
 def flow_map(parameterization: AbstractParameterization, xi: Theta) -> tuple[PyTree, Scalar]:
     """The weights W(xi), the end of dw/ds = J(w)^T xi over s in [0, 1], and Q*(xi).
@@ -95,38 +108,20 @@ def _flow_map_jvp(primals, tangents):
         there = eqx.combine(end, split(parameterization)[1])
         end_dot = pulled_back(there, xi_dot)
         energy_dot = jnp.sum(there.effective() * xi_dot)
-    if any(leaf is not None for leaf in jax.tree.leaves(weights_dot)):
-        moved = eqx.filter_jvp(
-            lambda p: _integrate_flow(p, xi, diffrax.DirectAdjoint()),
-            (parameterization,),
-            (weights_dot,),
-        )[1]
-        end_dot = jax.tree.map(jnp.add, end_dot, moved[0])
-        energy_dot = energy_dot + moved[1]
+    if _any_moves(weights_dot):
+        shift, energy_shift = _flow_shift(parameterization, weights_dot, xi)
+        end_dot = jax.tree.map(jnp.add, end_dot, shift)
+        energy_dot = energy_dot + energy_shift
     return (end, energy), (end_dot, energy_dot)
 
 
-def _parameterization_at(
-    parameterization: AbstractParameterization, xi: Theta
-) -> AbstractParameterization:
-    end, _ = flow_map(parameterization, xi)
-    return eqx.combine(end, split(parameterization)[1])
-
-
-def _theta_and_energy(
-    parameterization: AbstractParameterization, xi: Theta
-) -> tuple[Theta, Scalar]:
-    end, energy = flow_map(parameterization, xi)
-    return eqx.combine(end, split(parameterization)[1]).effective(), energy
-
-
 @eqx.filter_custom_jvp
-def lift(parameterization: AbstractParameterization, theta: Theta) -> tuple[Theta, Scalar]:
-    """xi = grad Q(theta) and Q(theta), along the segment from theta_0 to theta.
+def lift(parameterization: AbstractParameterization, theta: Theta) -> tuple[PyTree, Theta, Scalar]:
+    """The weights over theta, xi = grad Q(theta) and Q(theta), along the segment from theta_0.
 
     The weights over the segment follow dw/ds = J^T M^-1 (theta - theta_0), and grad Q and Q follow
     dxi/ds = M^-1 (theta - theta_0) and dQ/ds = <xi, theta - theta_0>, whose integrand is positive.
-    Newton steps on theta(xi) = theta, with the flow map, then remove the drift off the segment.
+    The segment stays inside of the domain, which is convex.
     """
     weights, static = split(parameterization)
     direction = theta - parameterization.effective()
@@ -138,26 +133,26 @@ def lift(parameterization: AbstractParameterization, theta: Theta) -> tuple[Thet
         return pulled_back(here, speed), speed, jnp.sum(xi * direction)
 
     start = (weights, jnp.zeros_like(theta), jnp.zeros((), theta.dtype))
-    _, xi, value = _integrate(field, start, theta.dtype, diffrax.ForwardMode())
-    for _ in range(_NEWTON_STEPS):
-        here = _parameterization_at(parameterization, xi)
-        xi = xi + _raised(here, theta - here.effective())
-    return xi, value
+    return _integrate(field, start, theta.dtype, diffrax.ForwardMode())
 
 
 @lift.def_jvp
 def _lift_jvp(primals, tangents):
     parameterization, theta = primals
     weights_dot, theta_dot = tangents
-    xi, value = lift(parameterization, theta)
-    residual_dot = jnp.zeros_like(theta) if theta_dot is None else theta_dot
-    value_dot = jnp.sum(xi * residual_dot)
-    if any(leaf is not None for leaf in jax.tree.leaves(weights_dot)):
-        # Q(theta) = <theta, xi> - Q*(xi) is stationary in xi.
-        shift, energy_dot = eqx.filter_jvp(
-            lambda p: _theta_and_energy(p, xi), (parameterization,), (weights_dot,)
-        )[1]
-        residual_dot = residual_dot - shift
+    end, xi, value = lift(parameterization, theta)
+    static = split(parameterization)[1]
+    there = eqx.combine(end, static)
+    # What W(xi) = end, theta(xi) = theta, and Q(theta) = <theta, xi> - Q*(xi), stationary in xi,
+    # become under a change of the initial weights at fixed xi.
+    theta_dot = jnp.zeros_like(theta) if theta_dot is None else theta_dot
+    end_dot = jax.tree.map(jnp.zeros_like, end)
+    value_dot = jnp.sum(xi * theta_dot)
+    if _any_moves(weights_dot):
+        end_dot, energy_dot = _flow_shift(parameterization, weights_dot, xi)
         value_dot = value_dot - energy_dot
-    here = _parameterization_at(parameterization, xi)
-    return (xi, value), (_raised(here, residual_dot), value_dot)
+        _, shift = jax.jvp(lambda w: eqx.combine(w, static).effective(), (end,), (end_dot,))
+        theta_dot = theta_dot - shift
+    xi_dot = _raised(there, theta_dot)
+    end_dot = jax.tree.map(jnp.add, end_dot, pulled_back(there, xi_dot))
+    return (end, xi, value), (end_dot, xi_dot, value_dot)

@@ -10,6 +10,7 @@ from ddln.parameterizations import AbstractParameterization
 from ddln.potentials._flow_map import flow_map, pulled_back, split
 
 
+@eqx.filter_jit
 def bracket_residual(
     parameterization: AbstractParameterization, key: PRNGKeyArray, pairs: int = 4
 ) -> Scalar:
@@ -31,7 +32,10 @@ def bracket_residual(
         a, b = jax.random.normal(key, (2, *shape), flat.dtype)
         ab = jax.jvp(lambda w: field(b, w), (flat,), (field(a, flat),))[1]
         ba = jax.jvp(lambda w: field(a, w), (flat,), (field(b, flat),))[1]
-        size = jnp.linalg.norm(ab) + jnp.linalg.norm(ba)
+        # The natural size of a bracket keeps rounding from looking like one.
+        natural = jnp.linalg.norm(field(a, flat)) * jnp.linalg.norm(field(b, flat))
+        natural = natural / jnp.linalg.norm(flat) * jnp.finfo(flat.dtype).eps ** 0.25
+        size = jnp.linalg.norm(ab) + jnp.linalg.norm(ba) + natural
         return jnp.linalg.norm(ab - ba) / jnp.where(size > 0, size, 1)
 
     return jnp.max(jax.vmap(residual)(jax.random.split(key, pairs)))

@@ -65,7 +65,7 @@ class NumericalPotential(AbstractPotential):
     def in_domain(self, theta: Theta) -> Bool[Array, "*theta"]:
         """Whether the integration reaches theta; the same for all coordinates."""
         require_shape("theta", theta, self.start)
-        xi, value = _lift(self.parameterization, theta)
+        _, xi, value = _lift(self.parameterization, theta)
         return jnp.full(theta.shape, jnp.all(jnp.isfinite(xi)) & jnp.isfinite(value))
 
     def _reached(self, name: str, result: Array) -> Array:
@@ -77,21 +77,26 @@ class NumericalPotential(AbstractPotential):
             )
         return result
 
-    def _end(self, xi: Theta) -> AbstractParameterization:
-        require_shape("xi", xi, self.start)
-        end = _flow_map(self.parameterization, xi)[0]
+    def _over(self, name: str, theta: Theta) -> AbstractParameterization:
+        """The parameterization that the flow from the start has when it is at theta."""
+        require_shape(name, theta, self.start)
+        end, xi, _ = _lift(self.parameterization, theta)
+        self._reached(name, xi)
         return eqx.combine(end, split(self.parameterization)[1])
 
     def value(self, theta: Theta) -> Scalar:
         require_shape("theta", theta, self.start)
-        return self._reached("theta", _lift(self.parameterization, theta)[1])
+        return self._reached("theta", _lift(self.parameterization, theta)[2])
 
     def mirror_map(self, theta: Theta) -> Theta:
         require_shape("theta", theta, self.start)
-        return self._reached("theta", _lift(self.parameterization, theta)[0])
+        return self._reached("theta", _lift(self.parameterization, theta)[1])
 
     def inverse_mirror_map(self, xi: Theta) -> Theta:
-        return self._reached("xi", self._end(xi).effective())
+        require_shape("xi", xi, self.start)
+        end, _ = _flow_map(self.parameterization, xi)
+        theta = eqx.combine(end, split(self.parameterization)[1]).effective()
+        return self._reached("xi", theta)
 
     def conjugate(self, xi: Theta) -> Scalar:
         require_shape("xi", xi, self.start)
@@ -104,7 +109,7 @@ class NumericalPotential(AbstractPotential):
         return self._reached("xi", energy)
 
     def hessian_diagonal(self, theta: Theta) -> Theta:
-        here = self._end(self.mirror_map(theta))
+        here = self._over("theta", theta)
         if here.separable:
             return 1 / here.metric_diagonal()
         return jnp.diagonal(jnp.linalg.inv(here.metric())).reshape(theta.shape)
@@ -112,5 +117,5 @@ class NumericalPotential(AbstractPotential):
     def bregman(self, theta: Theta, reference: Theta) -> Scalar:
         """The potential of the flow that starts at the reference, at theta."""
         require_shape("theta", theta, self.start)
-        here = self._end(self.mirror_map(reference))
-        return self._reached("theta", _lift(here, theta)[1])
+        here = self._over("reference", reference)
+        return self._reached("theta", _lift(here, theta)[2])

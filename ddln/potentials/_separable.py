@@ -1,7 +1,9 @@
 """Potentials that are sums over coordinates."""
 
 import abc
+from collections.abc import Callable
 
+import equinox as eqx
 import jax.numpy as jnp
 
 from ddln._types import Array, Bool, Scalar, Theta
@@ -10,6 +12,25 @@ from ddln.potentials._domain import only_inside, require_inside, require_shape
 
 _THETA = "gradient flow from this start cannot reach it. See `domain`."
 _XI = "the dual coordinate stays between these bounds for every finite theta. See `dual_domain`."
+
+
+# One compiled program per method for calls outside of `jax.jit` as well; the checks of known values
+# cannot be part of it.
+
+
+@eqx.filter_jit
+def _apply(method: Callable[..., Theta], *args: Theta) -> Theta:
+    return method(*args)
+
+
+@eqx.filter_jit
+def _start_and_domain(potential: AbstractPotential) -> tuple[Theta, tuple[Theta, Theta]]:
+    return potential.start, potential.domain
+
+
+@eqx.filter_jit
+def _dual_domain(potential: AbstractPotential) -> tuple[Theta, Theta]:
+    return potential.dual_domain
 
 
 class AbstractSeparablePotential(AbstractPotential):
@@ -44,25 +65,27 @@ class AbstractSeparablePotential(AbstractPotential):
         """The divergence of theta_i from reference_i; theta_i as for `_value`."""
 
     def in_domain(self, theta: Theta) -> Bool[Array, "*theta"]:
-        lower, upper = self.domain
+        lower, upper = _start_and_domain(self)[1]
         require_shape("theta", theta, lower)
         return ((theta > lower) & (theta < upper)) | ((lower == upper) & (theta == lower))
 
     def _inside(self, name: str, theta: Theta) -> tuple[Bool[Array, "*theta"], Theta]:
         """Which coordinates are inside, and theta with the start in place of the others."""
+        start, bounds = _start_and_domain(self)
+        require_shape(name, theta, start)
         inside = self.in_domain(theta)
-        require_inside(name, theta, inside, self.domain, _THETA)
-        return inside, jnp.where(inside, theta, self.start)
+        require_inside(name, theta, inside, bounds, _THETA)
+        return inside, jnp.where(inside, theta, start)
 
     def _inside_or_at_end(self, name: str, theta: Theta) -> tuple[Bool[Array, "*theta"], Theta]:
-        lower, upper = self.domain
-        require_shape(name, theta, lower)
+        start, (lower, upper) = _start_and_domain(self)
+        require_shape(name, theta, start)
         inside = (theta >= lower) & (theta <= upper) & jnp.isfinite(theta)
-        require_inside(name, theta, inside, self.domain, _THETA)
-        return inside, jnp.where(inside, theta, self.start)
+        require_inside(name, theta, inside, (lower, upper), _THETA)
+        return inside, jnp.where(inside, theta, start)
 
     def _inside_dual(self, xi: Theta) -> tuple[Bool[Array, "*theta"], Theta]:
-        lower, upper = self.dual_domain
+        lower, upper = _dual_domain(self)
         require_shape("xi", xi, lower)
         inside = (xi > lower) & (xi < upper)
         require_inside("xi", xi, inside, (lower, upper), _XI)
@@ -70,25 +93,26 @@ class AbstractSeparablePotential(AbstractPotential):
 
     def value(self, theta: Theta) -> Scalar:
         inside, theta = self._inside_or_at_end("theta", theta)
-        return jnp.sum(only_inside(inside, self._value(theta)))
+        return jnp.sum(only_inside(inside, _apply(self._value, theta)))
 
     def mirror_map(self, theta: Theta) -> Theta:
         inside, theta = self._inside("theta", theta)
-        return only_inside(inside, self._mirror_map(theta))
+        return only_inside(inside, _apply(self._mirror_map, theta))
 
     def inverse_mirror_map(self, xi: Theta) -> Theta:
         inside, xi = self._inside_dual(xi)
-        return only_inside(inside, self._inverse_mirror_map(xi))
+        return only_inside(inside, _apply(self._inverse_mirror_map, xi))
 
     def conjugate(self, xi: Theta) -> Scalar:
         inside, xi = self._inside_dual(xi)
-        return jnp.sum(only_inside(inside, self._conjugate(xi)))
+        return jnp.sum(only_inside(inside, _apply(self._conjugate, xi)))
 
     def hessian_diagonal(self, theta: Theta) -> Theta:
         inside, theta = self._inside("theta", theta)
-        return only_inside(inside, self._hessian(theta))
+        return only_inside(inside, _apply(self._hessian, theta))
 
     def bregman(self, theta: Theta, reference: Theta) -> Scalar:
         inside, theta = self._inside_or_at_end("theta", theta)
         inside_reference, reference = self._inside("reference", reference)
-        return jnp.sum(only_inside(inside & inside_reference, self._bregman(theta, reference)))
+        values = _apply(self._bregman, theta, reference)
+        return jnp.sum(only_inside(inside & inside_reference, values))

@@ -199,7 +199,7 @@ def test_known_arguments_outside_of_the_domain_are_errors_and_traced_ones_nan():
     assert np.isnan(half).tolist() == [False, True]
     with pytest.raises(ValueError, match="`theta` must have the shape"):
         q.value(jnp.ones(3))
-    with pytest.raises(ValueError, match="`start`, `gaps` and `signs` must be"):
+    with pytest.raises(ValueError, match="`smallest`, `gaps` and `signs` must be"):
         DeepDiagonalPotential(jnp.ones(2), jnp.ones((2, 3)), jnp.ones((2, 3)))
 
 

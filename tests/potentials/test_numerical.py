@@ -1,4 +1,3 @@
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,7 +42,6 @@ class _Factorized(AbstractParameterization):
         return self.u[:, None] * self.v[None, :]
 
 
-@eqx.filter_jit
 def _methods(q, theta, xi, other):
     return {
         "mirror": q.mirror_map(theta),
@@ -77,9 +75,8 @@ def test_it_handles_metrics_that_are_not_diagonal():
     np.testing.assert_allclose(got["mirror"], xi, rtol=1e-10)
     np.testing.assert_allclose(got["inverse"], theta, rtol=1e-10)
     np.testing.assert_allclose(got["value"], entropy.value(inner), rtol=1e-10)
-    np.testing.assert_allclose(
-        got["conjugate"], entropy.conjugate(entropy.mirror_map(inner)), rtol=1e-10
-    )
+    conjugate = entropy.conjugate(entropy.mirror_map(inner))
+    np.testing.assert_allclose(got["conjugate"], conjugate, rtol=1e-10)
     np.testing.assert_allclose(got["bregman"], entropy.bregman(inner, other), rtol=1e-10)
     inverse = jnp.linalg.inv(_MIXING)
     hessian = inverse.T @ jnp.diag(entropy.hessian_diagonal(inner)) @ inverse
@@ -99,37 +96,43 @@ def test_without_homogeneity_the_conjugate_is_a_line_integral():
     np.testing.assert_allclose(got["bregman"], expected, rtol=1e-10)
 
 
-def test_derivatives_in_both_modes_and_in_the_weights():
-    w = jnp.array([0.0, 0.5])
-    theta, xi = jnp.array([3.0, 0.2]), jnp.array([0.3, -1.0])
+def _start_and_points():
+    return jnp.array([0.0, 0.5]), jnp.array([3.0, 0.2]), jnp.array([0.3, -1.0])
 
-    def numerical(w, theta, xi):
+
+@pytest.mark.parametrize("transform", [jax.jacfwd, jax.jacrev])
+def test_derivatives_of_the_potential_in_both_modes_and_in_the_weights(transform):
+    w, theta, _ = _start_and_points()
+
+    def numerical(w, theta):
         q = potential(_Exponential(w))
-        return jnp.concatenate(
-            [
-                jnp.stack([q.value(theta), q.conjugate(xi)]),
-                q.mirror_map(theta),
-                q.inverse_mirror_map(xi),
-            ]
-        )
+        return jnp.append(q.mirror_map(theta), q.value(theta))
 
-    def closed(w, theta, xi):
+    def closed(w, theta):
         start = jnp.exp(w)
         value = jnp.sum(theta / start - 1 - jnp.log(theta / start))
-        return jnp.concatenate(
-            [
-                jnp.stack([value, -jnp.sum(jnp.log(1 - start * xi))]),
-                1 / start - 1 / theta,
-                start / (1 - start * xi),
-            ]
-        )
+        return jnp.append(1 / start - 1 / theta, value)
 
-    arguments = (w, theta, xi)
-    expected = jax.jacfwd(closed, argnums=(0, 1, 2))(*arguments)
-    for transform in (jax.jacfwd, jax.jacrev):
-        got = jax.jit(transform(numerical, argnums=(0, 1, 2)))(*arguments)
-        for a, b in zip(got, expected, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
+    got = jax.jit(transform(numerical, argnums=(0, 1)))(w, theta)
+    for a, b in zip(got, jax.jacfwd(closed, argnums=(0, 1))(w, theta), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("transform", [jax.jacfwd, jax.jacrev])
+def test_derivatives_of_the_conjugate_in_both_modes_and_in_the_weights(transform):
+    w, _, xi = _start_and_points()
+
+    def numerical(w, xi):
+        q = potential(_Exponential(w))
+        return jnp.append(q.inverse_mirror_map(xi), q.conjugate(xi))
+
+    def closed(w, xi):
+        theta = jnp.exp(w) / (1 - jnp.exp(w) * xi)
+        return jnp.append(theta, jnp.sum(jnp.log(theta) - w))
+
+    got = jax.jit(transform(numerical, argnums=(0, 1)))(w, xi)
+    for a, b in zip(got, jax.jacfwd(closed, argnums=(0, 1))(w, xi), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-9)
 
 
 def test_float32():
@@ -153,7 +156,7 @@ def test_points_out_of_reach():
     beyond = jnp.array([0.5, 1.0])
     with pytest.raises(ValueError, match="`xi` must be in the domain"):
         q.conjugate(beyond)
-    assert jnp.isnan(eqx.filter_jit(q.conjugate)(beyond))
+    assert jnp.isnan(jax.vmap(q.conjugate)(beyond[None]))
     assert q.in_domain(jnp.array([0.5, 2.0])).all()
     assert not q.in_domain(jnp.array([0.5, -1.0])).any()
 
