@@ -18,19 +18,22 @@ _FACTOR = -0.7
 def _legendre(layers, theta, other):
     """What the Legendre identities compare, for one network."""
     q = potential(DeepDiagonal(layers, _FACTOR))
-    xi, slope = q.mirror_map(theta), q.mirror_map(other)
+    points = jnp.stack([theta, other, q.start])
+    xi, slope, slope_at_start = jax.vmap(q.mirror_map)(points)
+    value, value_other, value_at_start = jax.vmap(q.value)(points)
+    hessian, _, hessian_at_start = jax.vmap(q.hessian_diagonal)(points)
     return {
         "start": q.start,
         "xi": xi,
-        "value": q.value(theta),
+        "value": value,
         "conjugate": q.conjugate(xi),
         "inverse": q.inverse_mirror_map(xi),
-        "hessian": q.hessian_diagonal(theta),
-        "at_start": (q.value(q.start), q.mirror_map(q.start)),
-        "hessian_at_start": q.hessian_diagonal(q.start),
+        "hessian": hessian,
+        "at_start": (value_at_start, slope_at_start),
+        "hessian_at_start": hessian_at_start,
         "bregman": q.bregman(theta, other),
-        "by_definition": q.value(theta) - q.value(other) - slope @ (theta - other),
-        "terms": q.value(theta) + q.value(other) + jnp.abs(slope) @ jnp.abs(theta - other),
+        "by_definition": value - value_other - slope @ (theta - other),
+        "terms": value + value_other + jnp.abs(slope) @ jnp.abs(theta - other),
         "monotone": (xi - slope) * (theta - other),
     }
 
@@ -130,11 +133,8 @@ def test_zero_last_start_has_the_potential_of_yun_et_al(depth):
         end = np.sqrt(np.pi) / 2 * gamma((depth - 2) / 2) / gamma((depth - 1) / 2)
     t = end * np.array([0.5, -0.9, 0.1, 0.99])
     size = alpha * np.abs(ubar)
-    theta, xi = jnp.asarray(size**depth * _yun_h(depth, t)), jnp.asarray(size ** (2.0 - depth) * t)
-    np.testing.assert_allclose(q.mirror_map(theta), xi, rtol=1e-12)
-    np.testing.assert_allclose(q.inverse_mirror_map(xi), theta, rtol=1e-10)
-    if depth > 2:
-        np.testing.assert_allclose(q.dual_domain[1], size ** (2.0 - depth) * end, rtol=1e-13)
+    xi = q.mirror_map(jnp.asarray(size**depth * _yun_h(depth, t)))
+    np.testing.assert_allclose(xi, size ** (2.0 - depth) * t, rtol=1e-12)
 
 
 def test_ends_of_the_range_follow_signs_and_factor():
@@ -183,20 +183,24 @@ def test_domains_of_ties_and_frozen_coordinates():
 
 
 def test_known_arguments_outside_of_the_domain_are_errors_and_traced_ones_nan():
-    q = potential(DeepDiagonal.balanced(jnp.array([1.0, 8.0]), 3))
-    bad = jnp.array([1.0, -1.0])
+    q = potential(DeepDiagonal.balanced(jnp.array([1.0, 8.0, -1.0, 1.0]), 3))
+    bad = jnp.array([1.0, -1.0, -1.0, 1.0])
     for method in (q.mirror_map, q.value, q.hessian_diagonal, lambda t: q.bregman(q.start, t)):
         with pytest.raises(ValueError, match=r"coordinate \[1\], but it is -1.0.*`domain`"):
             method(bad)
-    assert np.isnan(eqx.filter_jit(q.mirror_map)(bad)).tolist() == [False, True]
-    assert jnp.isnan(eqx.filter_jit(q.value)(bad))
-    high = q.dual_domain[1]
-    message = r"`xi` must be between -inf and .* \[0\].*`dual_domain`"
+    high = jnp.where(jnp.arange(4) == 1, q.dual_domain[1], 0)
+    message = r"`xi` must be between -inf and .* \[1\].*`dual_domain`"
     for method in (q.inverse_mirror_map, q.conjugate):
         with pytest.raises(ValueError, match=message):
             method(high)
-    half = eqx.filter_jit(q.inverse_mirror_map)(high * jnp.array([0.5, 1.0]))
-    assert np.isnan(half).tolist() == [False, True]
+
+    @eqx.filter_jit
+    def traced(q):
+        return q.mirror_map(bad), q.inverse_mirror_map(high), q.value(bad)
+
+    slope, theta, value = traced(q)
+    assert np.isnan(slope).tolist() == np.isnan(theta).tolist() == [False, True, False, False]
+    assert jnp.isnan(value)
     with pytest.raises(ValueError, match="`theta` must have the shape"):
         q.value(jnp.ones(3))
     with pytest.raises(ValueError, match="`smallest`, `gaps` and `signs` must be"):
@@ -210,8 +214,8 @@ def _everything(layers, theta, xi):
     return jnp.concatenate([sums, *vectors])
 
 
-@pytest.mark.parametrize("depth", [2, 4])
-def test_derivatives_match_finite_differences_without_nan(depth):
+def test_derivatives_match_finite_differences_without_nan():
+    depth = 3
     rng = np.random.default_rng(depth)
     layers = rng.normal(size=(depth, 5))
     layers[-1, 0] = 0.0  # v = 0

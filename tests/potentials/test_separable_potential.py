@@ -109,57 +109,50 @@ def test_divergences_stay_relatively_accurate_close_to_the_reference(name):
 
 
 @_ALL
-def test_derivatives(name):
-    potential, effective, weights, xi = _CASES[name]
-    theta = jnp.asarray(reference.dual_path(effective, weights, xi)[0])
-    xi = jnp.asarray(xi)
+def test_derivatives_at_the_start(name):
+    potential = _CASES[name][0]
 
     @eqx.filter_jit
     def derivatives(q):
-        return (
-            jax.grad(q.value)(theta),
-            jnp.diagonal(jax.jacfwd(q.mirror_map)(theta)),
-            jax.grad(q.conjugate)(xi),
-            jnp.diagonal(jax.jacrev(q.inverse_mirror_map)(xi)),
-            jax.grad(q.value)(q.start),
-        )
+        slope = jax.grad(q.value)(q.start)
+        dual_slope = jax.grad(q.conjugate)(jnp.zeros(3))
+        return slope, dual_slope, jax.jvp(q.mirror_map, (q.start,), (jnp.ones(3),))[1]
 
-    slope, hessian, dual_slope, dual_hessian, at_start = derivatives(potential)
-    np.testing.assert_allclose(slope, xi, rtol=1e-9)
-    np.testing.assert_allclose(hessian, potential.hessian_diagonal(theta), rtol=1e-12)
-    np.testing.assert_allclose(dual_slope, theta, rtol=1e-12)
-    np.testing.assert_allclose(dual_hessian, 1 / hessian, rtol=1e-9)
-    np.testing.assert_allclose(at_start, 0, atol=1e-15)
+    slope, dual_slope, hessian = derivatives(potential)
+    np.testing.assert_allclose(slope, 0, atol=1e-15)
+    np.testing.assert_allclose(dual_slope, potential.start, rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(hessian, potential.hessian_diagonal(potential.start), rtol=1e-13)
 
 
 @_ALL
-def test_derivatives_in_the_initialization_match_finite_differences(name):
+def test_derivatives_in_every_argument_match_finite_differences(name):
     potential, _, _, xi = _CASES[name]
-    theta, xi = potential.start * 1.2 + 0.01, 0.3 * jnp.asarray(xi)
-    direction = jax.tree.map(lambda leaf: 0.3 + 0.5 * leaf, potential)
+    arguments = potential, potential.start * 1.2 + 0.01, 0.3 * jnp.asarray(xi)
+    directions = jax.tree.map(lambda leaf: 0.3 + 0.5 * leaf, arguments)
 
-    def everything(q):
+    def everything(q, theta, xi):
         sums = jnp.stack([q.value(theta), q.conjugate(xi), q.bregman(theta, 1.3 * theta)])
         return jnp.concatenate([sums, q.mirror_map(theta), q.inverse_mirror_map(xi)])
 
-    @eqx.filter_jit
-    def both(q):
-        _, forward = jax.jvp(everything, (q,), (direction,))
-        reverse = jax.vjp(everything, q)[1](jnp.ones(9))[0]
-        leaves = zip(jax.tree.leaves(reverse), jax.tree.leaves(direction), strict=True)
-        return forward, sum(jnp.sum(r * d) for r, d in leaves)
-
     compiled = eqx.filter_jit(everything)
     ahead, behind = (
-        compiled(jax.tree.map(lambda x, d, s=s: x + s * 1e-6 * d, potential, direction))
+        compiled(*jax.tree.map(lambda x, d, s=s: x + s * 1e-6 * d, arguments, directions))
         for s in (1, -1)
     )
-    forward, reverse = both(potential)
+
+    @eqx.filter_jit
+    def both(arguments):
+        _, forward = jax.jvp(everything, arguments, directions)
+        reverse = jax.vjp(everything, *arguments)[1](jnp.ones(9))
+        leaves = zip(jax.tree.leaves(reverse), jax.tree.leaves(directions), strict=True)
+        return forward, sum(jnp.sum(r * d) for r, d in leaves)
+
+    forward, reverse = both(arguments)
     np.testing.assert_allclose(forward, (ahead - behind) / 2e-6, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(reverse, jnp.sum(forward), rtol=1e-10)
 
 
-@_ALL
+@pytest.mark.parametrize("name", ["entropy", "fifth power", "difference of cubes"])
 def test_float32_stays_float32(name):
     potential, _, _, xi = _CASES[name]
     single = jax.tree.map(lambda x: x.astype(jnp.float32), potential)
