@@ -34,9 +34,10 @@ class DeepDiagonalPotential(AbstractSeparablePotential):
     domain is the point 0, Q_i = Q_i* = 0 there, the mirror map is 0, the inverse mirror map 0 for
     every xi, and the Hessian infinite.
 
-    Source: with Q* half the change of v^2, hess Q* = M follows from theory page "Deep diagonal
-    potential"; the paper (Labarrière et al. 2024, Theorem 1) shows that Q exists. For v_0 = 0 and
-    equal gaps it is the potential of Yun, Krishnan and Mobahi 2021, Corollary 5.
+    Source: Labarrière et al. 2024, Theorem 1, shows that Q exists; the formula follows from it:
+    grad Q is the inverse of theta(xi), dv/dxi = p(v) along the flow, and Q* integrates theta dxi =
+    v dv. For v_0 = 0 and equal gaps it is the potential of Yun, Krishnan and Mobahi 2021,
+    Corollary 5.
 
     Example:
         >>> potential = DeepDiagonalPotential([0.5], gaps=[[1.0], [2.0]], signs=[[1.0], [1.0]])

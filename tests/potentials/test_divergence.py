@@ -36,3 +36,15 @@ def test_divergence_at_the_end_of_a_tie_is_its_limit():
     near = divergence(jnp.array([-1e-60]), jnp.array([-3.0]), gaps)
     np.testing.assert_allclose(value, 4.5)
     np.testing.assert_allclose(near, 4.5, rtol=1e-12)
+
+
+def test_divergence_is_not_negative_at_the_distance_of_rounding():
+    rng = np.random.default_rng(7)
+    gaps = references.hard_gaps(rng, 4, 500, 4)
+    reference = rng.normal(size=500) * np.sqrt(gaps[0]) * 10
+    theta = reference * np.prod(np.sqrt(reference**2 + gaps), axis=0)
+    theta *= 1 + rng.integers(-3, 4, 500) * np.finfo(float).eps
+    values = divergence(*(jnp.asarray(x) for x in (theta, reference, gaps)))
+    assert jnp.all(values >= 0)
+    # Its natural size is v^2 times the square of the relative distance.
+    assert jnp.all(values <= jnp.square(reference) * (10 * np.finfo(float).eps) ** 2)

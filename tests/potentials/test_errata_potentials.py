@@ -7,7 +7,7 @@ from ddln.parameterizations import DeepDiagonal
 from ddln.potentials import PowerPotential, potential
 
 
-def _slope(q, theta, step=1e-6):
+def _slope(q, theta, step: np.ndarray | float = 1e-6):
     """The gradient of a sum of functions of single coordinates, by central differences."""
     return (q(theta + step) - q(theta - step)) / (2 * step)
 

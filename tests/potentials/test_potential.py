@@ -27,7 +27,7 @@ def test_a_registered_class_takes_precedence():
     def _(parameterization: Shifted) -> QuadraticPotential:
         return QuadraticPotential(parameterization.theta + 1)
 
-    assert potential(Shifted([1.0])).start == 2.0
+    assert potential(Shifted(jnp.array([1.0]))).start == 2.0
 
 
 def test_brackets_of_a_deep_diagonal_network_vanish():

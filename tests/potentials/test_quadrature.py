@@ -59,3 +59,14 @@ def test_the_part_below_the_fold_counts_twice():
     twice = folded_integral(zero, a, b, gaps)
     parts = folded_integral(zero, zero, a, gaps), folded_integral(zero, zero, b, gaps)
     np.testing.assert_allclose(twice, parts[0] + parts[1], rtol=2e-14)
+
+
+@pytest.mark.parametrize("count", [5, 19])
+def test_steep_integrands_match_mpmath(count):
+    # Far above all roots but one the integrand falls as r^-(count - 1) in log r.
+    gaps = np.array([1e-12] * (count - 1) + [1e6])
+    start = np.array([1.0, 30.0, 700.0])
+    lanes = jnp.asarray(start), jnp.asarray(start), jnp.full(3, jnp.inf)
+    values = folded_integral(*lanes, jnp.broadcast_to(gaps[:, None], (count, 3)))
+    expected = [references.integral(a, np.inf, gaps) for a in start]
+    assert references.relative_error(np.asarray(values), expected) < 1e-13
