@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 
 from ddln import plots
 from ddln.cli._data import Split
@@ -15,7 +15,6 @@ from ddln.cli._options import SweepOptions
 from ddln.cli._tables import best_errors
 from ddln.flows import Trajectory
 from ddln.limits import minimum_l1, minimum_l2
-from ddln.theory import pl_rate, tangent_kernel_rate
 
 DPI = 300
 
@@ -28,20 +27,23 @@ def draw(outcomes: list[Outcome], split: Split, options: SweepOptions, out: Path
     # Three flows of the middle depth, from a random start where there is one: there layers cross zero.
     first = len(scales) * min(1, options.initializations - 1)
     chosen = first + np.array([0, len(scales) // 2, len(scales) - 1])
-    flows = example_flows(split, depths[len(depths) // 2], chosen, options)
-    smallest = jax.tree.map(lambda leaf: leaf[0], flows)
+    flows, bounds = example_flows(split, depths[len(depths) // 2], chosen, options)
+    smallest, largest = (jax.tree.map(lambda leaf, k=k: leaf[k], flows) for k in (0, -1))
+    # At the largest scale the layers are far enough apart to tell them from each other.
+    layers = plots.layers(largest, _crossing(largest))
+    _logarithmic_time(layers, largest.ts)
     figures = {
-        "layers": plots.layers(smallest, _crossing(smallest)).figure,
+        "layers": layers.figure,
         "coefficients": plots.coefficient_paths(smallest, names=split.feature_names).figure,
-        "loss": _loss(flows, split, options, scales[chosen - first]),
+        "loss": _loss(flows, bounds, loss_of(split, options).minimum, scales[chosen - first]),
         "phase": _phase(outcomes, split, scales, depths),
     }
     if len(split.held_out_targets):
         errors = np.stack([best_errors(one, split) for one in outcomes])
         errors = errors.reshape(len(depths), -1, len(scales)).transpose(0, 2, 1)
-        figures["held_out"] = plots.scale_curves(
-            scales, errors, depths, label="best held-out error"
-        ).figure
+        held_out = plots.scale_curves(scales, errors, depths, label="best held-out error")
+        held_out.set_yscale("log")
+        figures["held_out"] = held_out.figure
     for name, figure in figures.items():
         for ending in ("png", "pdf"):
             figure.savefig(out / f"{name}.{ending}", dpi=DPI)
@@ -56,16 +58,15 @@ def _crossing(flow: Trajectory) -> int:
     return int(np.argmax(np.where(crossed, size, -1.0 if crossed.any() else size)))
 
 
-def _loss(flows: Trajectory, split: Split, options: SweepOptions, scales: np.ndarray) -> Any:
-    loss = loss_of(split, options)
-    bounds = {
-        "Theorem 2": eqx.filter_vmap(lambda flow: pl_rate(flow, loss).rhs)(flows),
-        "along the path": eqx.filter_vmap(lambda flow: tangent_kernel_rate(flow, loss).rhs)(flows),
-    }
+def _loss(flows: Trajectory, bounds: dict[str, Any], minimum: Any, scales: np.ndarray) -> Any:
     labels = [f"scale {scale:.2g}" for scale in scales]
-    ax = plots.loss_curves(flows, loss.minimum, bounds=bounds, labels=labels)
-    ax.set_xscale("symlog", linthresh=float(flows.ts[0, 1]))
+    ax = plots.loss_curves(flows, minimum, bounds=bounds, labels=labels)
+    _logarithmic_time(ax, flows.ts[0])
     return ax.figure
+
+
+def _logarithmic_time(ax: Axes, ts: Any) -> None:
+    ax.set_xscale("symlog", linthresh=float(ts[1]))
 
 
 def _phase(outcomes: list[Outcome], split: Split, scales: np.ndarray, depths: list[int]) -> Any:

@@ -30,6 +30,9 @@ from ddln.theory import (
     tangent_kernel_rate,
 )
 
+# Times of a curve in a figure: enough that it looks smooth.
+CURVE_TIMES = 500
+
 # What a check can say, by code.
 STATUSES = ("holds", "inconclusive", "hypothesis not met", "violated")
 
@@ -55,12 +58,16 @@ class Settings(NamedTuple):
 
 def settings(options: SweepOptions) -> Settings:
     """The scales, and the times to save at."""
-    scales = np.geomspace(*options.scales, options.scale_count)
+    return Settings(
+        np.geomspace(*options.scales, options.scale_count), _times(options.saves, options.t1)
+    )
+
+
+def _times(count: int, t1: float) -> np.ndarray:
     # Gradients are of order one: nothing happens before a thousandth of a time unit at scale one.
-    first = min(1e-3, options.t1 / 1e3)
-    ts = np.concatenate([[0.0], np.geomspace(first, options.t1, options.saves - 1)])
-    ts[-1] = options.t1
-    return Settings(scales, ts)
+    ts = np.concatenate([[0.0], np.geomspace(min(1e-3, t1 / 1e3), t1, count - 1)])
+    ts[-1] = t1
+    return ts
 
 
 def loss_of(split: Split, options: SweepOptions) -> LeastSquares:
@@ -176,18 +183,29 @@ def one_depth(
     return Outcome(depth, result, eqx.filter_eval_shape(_checks_of_first, lanes, loss, options))
 
 
-def example_flows(split: Split, depth: int, lanes: np.ndarray, options: SweepOptions) -> Trajectory:
-    """Whole trajectories of a few lanes, for figures."""
-    stack = eqx.filter_vmap(starts(split, depth, options))(jnp.asarray(lanes))
-    return eqx.filter_vmap(lambda start: _flow(start, loss_of(split, options), options))(stack)
+def example_flows(
+    split: Split, depth: int, lanes: np.ndarray, options: SweepOptions
+) -> tuple[Trajectory, dict[str, Any]]:
+    """Whole trajectories of a few lanes, and bounds of their loss by name, for figures."""
+    loss = loss_of(split, options)
+
+    # One program: operation by operation it takes several times longer to compile.
+    @eqx.filter_jit
+    @eqx.filter_vmap
+    def run(lane):
+        flow = _flow(starts(split, depth, options)(lane), loss, options, CURVE_TIMES)
+        bounds = {"Theorem 2": pl_rate, "along the path": tangent_kernel_rate}
+        return flow, {name: bound(flow, loss).rhs for name, bound in bounds.items()}
+
+    return run(jnp.asarray(lanes))
 
 
-def _flow(start: DeepDiagonal, loss: LeastSquares, options: SweepOptions) -> Trajectory:
+def _flow(start: DeepDiagonal, loss: LeastSquares, options: SweepOptions, saves: int) -> Trajectory:
     return gradient_flow(
         start,
         loss,
         options.t1,
-        ts=jnp.asarray(settings(options).ts, options.precision),
+        ts=jnp.asarray(_times(saves, options.t1), options.precision),
         rtol=options.rtol,
         atol=options.atol,
         max_steps=options.max_steps,
@@ -196,4 +214,5 @@ def _flow(start: DeepDiagonal, loss: LeastSquares, options: SweepOptions) -> Tra
 
 
 def _checks_of_first(lanes, loss, options):
-    return _checks(_flow(lanes.function(jnp.zeros((), int)), loss, options), loss)
+    flow = _flow(lanes.function(jnp.zeros((), int)), loss, options, options.saves)
+    return _checks(flow, loss)

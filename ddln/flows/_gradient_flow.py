@@ -23,6 +23,9 @@ from ddln.solvers import Rodas5P, SeparableDualField
 # A dense Jacobian is factorized once per step; beyond this many unknowns an explicit solver is chosen.
 DENSE_JACOBIAN_LIMIT = 200
 
+# Of the step size: with diffrax's 0.9 more steps are rejected, and stiff flows take more of them.
+SAFETY = 0.8
+
 
 def gradient_flow(
     parameterization: AbstractParameterization,
@@ -192,7 +195,10 @@ def _integrate(
         None,
         state,
         saveat=diffrax.SaveAt(t1=True, dense=dense, solver_state=ts is not None),
-        stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
+        # The dual is a quadrature of theta: its error would dilute the norm, and follows theirs.
+        stepsize_controller=diffrax.PIDController(
+            rtol=rtol, atol=atol, safety=SAFETY, norm=lambda y: optx.rms_norm(y[0])
+        ),
         adjoint=adjoint,
         event=stop,
         max_steps=max_steps,
