@@ -17,6 +17,8 @@ import pytest
 
 import ddln
 from ddln import theory
+from ddln.flows._gradient_flow import state_space
+from ddln.potentials import potential
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(3, 4))
@@ -60,12 +62,48 @@ def flow_row(**settings):
     return Row(lambda u: run(u).theta, LAYERS, lambda u: forward(u).theta)
 
 
-def check_row(check):
-    return Row(
-        lambda u: check(flow()(u)).lhs,
-        LAYERS,
-        lambda u: check(flow(adjoint=diffrax.ForwardMode())(u)).lhs,
+TS = np.linspace(0.0, 1.0, 5)
+
+
+def straight(layers):
+    """A trajectory of weights that shrink in proportion, so that no flow is compiled for a check."""
+    ts = jnp.asarray(TS, layers.dtype)
+    start, loss = ddln.DeepDiagonal(layers), squares(layers)
+    networks = jax.vmap(ddln.DeepDiagonal)(layers[None] * (1 - ts / 4)[:, None, None])
+    theta = jax.vmap(lambda one: one.effective())(networks)
+    return ddln.Trajectory(
+        initial=start,
+        ts=ts,
+        parameterization=networks,
+        theta=theta,
+        loss=jax.vmap(loss)(theta),
+        dual=theta - theta[:1],
+        result=ddln.RESULTS.successful,
+        stats={"num_accepted_steps": jnp.asarray(4)},
+        rtol=jnp.asarray(1e-6, layers.dtype),
+        atol=jnp.asarray(1e-9, layers.dtype),
+        method="straight",
+        space=state_space(start, "auto"),
     )
+
+
+def check_row(check):
+    def run(layers):
+        found = check(straight(layers), squares(layers))
+        return jnp.concatenate([jnp.ravel(found.lhs), jnp.ravel(found.rhs)])
+
+    return Row(run, LAYERS)
+
+
+def potential_row(method, argument):
+    """A method of the potential of a network, as a function of the network's layers and the argument."""
+
+    def run(layers):
+        return getattr(potential(ddln.DeepDiagonal(layers)), method)(
+            jnp.asarray(argument, layers.dtype)
+        )
+
+    return Row(run, LAYERS)
 
 
 def event_flow(layers, adjoint=None):
@@ -123,15 +161,33 @@ TABLE = {
     ),
     "sigma": parameterized(theory.sigma),
     **{
-        name: check_row(
-            lambda trajectory, check=check: check(trajectory, squares(trajectory.theta))
+        check.__name__: check_row(check)
+        for check in (
+            theory.bregman_decrease,
+            theory.bregman_rate,
+            theory.conservation,
+            theory.metric_lower_bound,
+            theory.mirror_identity,
+            theory.mirror_optimality,
+            theory.monotone_loss,
+            theory.pl_rate,
+            theory.pl_rate_along_path,
+            theory.pl_rate_zero_last,
+            theory.sign_preservation,
+            theory.squared_layer_rate,
+            theory.tangent_kernel_rate,
         )
-        for name, check in {
-            "conservation": theory.conservation,
-            "pl_rate": theory.pl_rate,
-            "pl_rate_along_path": theory.pl_rate_along_path,
-        }.items()
     },
+    "assumption_a": parameterized(lambda p: theory.assumption_a(p).lhs),
+    "potential.value": potential_row("value", THETA),
+    "potential.mirror_map": potential_row("mirror_map", THETA),
+    "potential.inverse_mirror_map": potential_row("inverse_mirror_map", THETA / 10),
+    "potential.conjugate": potential_row("conjugate", THETA / 10),
+    "potential.hessian_diagonal": potential_row("hessian_diagonal", THETA),
+    "potential.bregman": Row(
+        lambda t: potential(ddln.DeepDiagonal(jnp.asarray(LAYERS, t.dtype))).bregman(t, 2 * t),
+        THETA,
+    ),
 }
 
 NAMES = sorted(TABLE)
