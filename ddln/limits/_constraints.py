@@ -1,0 +1,57 @@
+"""The normal equations X^T (X theta - y) = 0 as equations with orthonormal rows."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ddln._types import Array, Bool, Float
+
+
+class Constraints(eqx.Module):
+    """A theta = b with A = V^T, b = S^-1 U^T y, from the singular value decomposition X = U S V^T.
+
+    Equivalent to X^T (X theta - y) = 0 for any X: fewer or more samples than coordinates, dependent
+    rows, targets that cannot be met. Rows of singular values below rounding are zero.
+
+    Attributes:
+        rows: A, shape [m, d], m = min(n, d).
+        target: b, shape [m].
+        singular: the singular values that count, 0 for the others, shape [m].
+        multiplier: U S^-1, which takes multipliers of A to those of X, shape [n, m].
+    """
+
+    rows: Float[Array, "m d"]
+    target: Float[Array, " m"]
+    singular: Float[Array, " m"]
+    multiplier: Float[Array, "n m"]
+
+    @classmethod
+    def of(cls, design: Float[Array, "n d"], target: Float[Array, " n"]) -> "Constraints":
+        left, singular, right = jnp.linalg.svd(design, full_matrices=False)
+        kept = singular > max(design.shape) * jnp.finfo(design.dtype).eps * singular[0]
+        multiplier = jnp.where(kept[None], left / jnp.where(kept, singular, 1)[None], 0)
+        return cls(
+            jnp.where(kept[:, None], right, 0),
+            product(multiplier.T, target),
+            jnp.where(kept, singular, 0),
+            multiplier,
+        )
+
+    @property
+    def empty(self) -> Bool[Array, " m"]:
+        """The rows that are zero."""
+        return self.singular == 0
+
+    def normal_matrix(
+        self, metric: Float[Array, " d"], regularization: Float[Array, ""]
+    ) -> Float[Array, "m m"]:
+        """A M A^T plus a multiple of its largest diagonal entry, with ones for the empty rows."""
+        matrix = product(self.rows * metric[None], self.rows.T)
+        largest = jnp.max(jnp.diagonal(matrix))
+        largest = jnp.where(largest > 0, largest, 1)
+        return matrix + jnp.diag(jnp.where(self.empty, largest, regularization * largest))
+
+
+def product(left: Array, right: Array) -> Array:
+    """A matrix product that no device rounds to less than its dtype."""
+    return jax.lax.dot(left, right, precision="highest")

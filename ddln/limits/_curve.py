@@ -1,0 +1,190 @@
+"""The curves (theta, xi) along which separable mirror flows run, one per coordinate."""
+
+import abc
+from functools import singledispatch
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddln._types import Array, Float
+from ddln.parameterizations import AbstractParameterization, DeepDiagonal, Identity
+from ddln.potentials import dual
+from ddln.potentials._smallest_layer import density, exponent
+
+
+class AbstractCurve(eqx.Module):
+    """Points (theta, xi = grad Q(theta)), elementwise, as functions of a coordinate v.
+
+    A mirror flow stays on it, and so does its limit. Steps are taken in a second coordinate z(v), in
+    which theta and xi change mildly: theta by a factor of at most about exp(steepness * dz).
+
+    Every array leaf is real and differentiable.
+    """
+
+    start: eqx.AbstractVar[Array]
+    # The largest step in z for which `dual_step` is at rounding.
+    reach: eqx.AbstractVar[float]
+
+    @abc.abstractmethod
+    def effective(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        """theta(v)."""
+
+    @abc.abstractmethod
+    def metric(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        """M = d theta / d xi; 0 for a coordinate that never moves."""
+
+    @abc.abstractmethod
+    def slope(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        """d theta / d v, not zero; anything for a coordinate that never moves."""
+
+    @abc.abstractmethod
+    def stride(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        """d v / d z, positive."""
+
+    @abc.abstractmethod
+    def steepness(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        """How nonlinear theta(z) is: |d log theta / d z| far from the start."""
+
+    @abc.abstractmethod
+    def advance(self, v: Float[Array, " d"], dz: Float[Array, " d"]) -> Float[Array, " d"]:
+        """v after a step in z."""
+
+    @abc.abstractmethod
+    def dual_step(self, v: Float[Array, " d"], dz: Float[Array, " d"]) -> Float[Array, " d"]:
+        """The change of xi over a step in z, relative to itself accurate however small it is."""
+
+    @abc.abstractmethod
+    def dual(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        """xi(v), differentiable in the start as well."""
+
+
+class LineCurve(AbstractCurve):
+    """xi = theta - theta_0: the identity parameterization."""
+
+    start: Float[Array, " d"]
+    reach: float = eqx.field(static=True, default=float("inf"))
+
+    def effective(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return v
+
+    def metric(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return jnp.ones_like(v)
+
+    def slope(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return jnp.ones_like(v)
+
+    def stride(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return jnp.ones_like(v)
+
+    def steepness(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return jnp.zeros_like(v)
+
+    def advance(self, v: Float[Array, " d"], dz: Float[Array, " d"]) -> Float[Array, " d"]:
+        return v + dz
+
+    def dual_step(self, v: Float[Array, " d"], dz: Float[Array, " d"]) -> Float[Array, " d"]:
+        return dz
+
+    def dual(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return v - self.start
+
+
+# Gauss-Legendre nodes for one step: at rounding where v changes by a factor of at most e.
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
+
+
+class DeepDiagonalCurve(AbstractCurve):
+    """theta = c s v rho(v), xi = int_{v_0}^v dr / (c s rho(r)), rho(r) = prod_j sqrt(r^2 + Delta_j).
+
+    With v = sqrt(Delta_1) sinh(z): far from the start theta is exponential in z, and the range from
+    the smallest theta of any use to the largest is a few tens of units. At a tie, Delta_1 = 0, v keeps
+    its sign and z is log |v|.
+    """
+
+    start: Float[Array, " d"]
+    gaps: Float[Array, "others d"]
+    # c s, the sign of the other layers times the factor; 0 where two layers are zero: nothing moves.
+    unit: Float[Array, " d"]
+    reach: float = eqx.field(static=True, default=1.0)
+
+    def _density(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return density(v, self.gaps)
+
+    def effective(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return self.unit * v * self._density(v)
+
+    def metric(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return jnp.square(self.unit * self._density(v)) * exponent(v, self.gaps)
+
+    def slope(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return jnp.where(self.unit == 0, 1, self.unit) * self._density(v) * exponent(v, self.gaps)
+
+    def stride(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return jnp.sqrt(jnp.square(v) + self.gaps[0])
+
+    def steepness(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return exponent(v, self.gaps)
+
+    def _change(self, v: Float[Array, " d"], dz: Float[Array, " d"]) -> Float[Array, " d"]:
+        return self.stride(v) * jnp.sinh(dz) + 2 * v * jnp.square(jnp.sinh(dz / 2))
+
+    def advance(self, v: Float[Array, " d"], dz: Float[Array, " d"]) -> Float[Array, " d"]:
+        return v + self._change(v, dz)
+
+    def dual_step(self, v: Float[Array, " d"], dz: Float[Array, " d"]) -> Float[Array, " d"]:
+        movable = jnp.where(self.unit == 0, 1, self.unit)
+        if len(self.gaps) == 1:
+            return dz / movable
+        change = self._change(v, dz)
+        mean = jnp.zeros_like(v)
+        for node, weight in zip(_NODES.tolist(), _WEIGHTS.tolist(), strict=True):
+            squares = jnp.square(v + 0.5 * (1 + node) * change)[None] + self.gaps
+            mean = mean + weight * jnp.prod(jax.lax.rsqrt(squares), axis=0)
+        return 0.5 * change * mean / movable
+
+    def dual(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return dual(self.start, v, self.gaps) / jnp.where(self.unit == 0, 1, self.unit)
+
+
+@singledispatch
+def curve_of(parameterization: AbstractParameterization) -> AbstractCurve | None:
+    """The curve on which the mirror flow from this start runs; None if none is known."""
+    return None
+
+
+@curve_of.register
+def _(parameterization: Identity) -> AbstractCurve:
+    return LineCurve(parameterization.theta.reshape(-1))
+
+
+@curve_of.register
+def _(parameterization: DeepDiagonal) -> AbstractCurve:
+    form = parameterization.canonical()
+    frozen = (form.gaps[0] == 0) & (form.start == 0)
+    sign = jnp.where(jnp.prod(form.signs, axis=0) < 0, -1, 1).astype(form.start.dtype)
+    # A harmless curve for a coordinate that never moves; its theta and metric are zero by its unit.
+    return DeepDiagonalCurve(
+        start=form.start,
+        gaps=jnp.where(frozen[None], 1, form.gaps),
+        unit=jnp.where(frozen, 0, form.factor * sign),
+    )
+
+
+@singledispatch
+def at_point(
+    parameterization: AbstractParameterization, v: Float[Array, " d"]
+) -> AbstractParameterization:
+    """The parameterization whose curve coordinate, on the curve of the given one, is v."""
+    raise NotImplementedError(type(parameterization).__name__)
+
+
+@at_point.register
+def _(parameterization: Identity, v: Float[Array, " d"]) -> AbstractParameterization:
+    return Identity(v.reshape(parameterization.theta.shape))
+
+
+@at_point.register
+def _(parameterization: DeepDiagonal, v: Float[Array, " d"]) -> AbstractParameterization:
+    return DeepDiagonal(parameterization.canonical().layers(v), parameterization.factor)

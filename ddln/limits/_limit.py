@@ -1,0 +1,211 @@
+"""Where the gradient flow ends, without integrating it."""
+
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ddln._results import RESULTS, is_okay
+from ddln._types import Array, Float, Theta
+from ddln._validation import require_positive
+from ddln.flows._arguments import check_model, check_start
+from ddln.limits._constraints import Constraints, product
+from ddln.limits._curve import AbstractCurve, DeepDiagonalCurve, at_point, curve_of
+from ddln.limits._flow import integrate_to_rest
+from ddln.limits._implicit import with_derivatives
+from ddln.limits._path import follow_path
+from ddln.losses import LeastSquares
+from ddln.parameterizations import AbstractParameterization
+
+
+class Limit(eqx.Module):
+    """The end of a gradient flow.
+
+    Attributes:
+        theta: the effective parameter at t = infinity.
+        dual: xi = X^T nu, the accumulated negative gradient, of the shape of theta.
+        multipliers: nu, shape [n].
+        parameterization: the weights at t = infinity.
+        residual: |X theta - y'| / (|y| + |X| |theta_0|), y' the projection of y on the range of X.
+        gap: the duality gap Q(theta) + Q*(X^T nu) - <y', nu>, relative to sum_i |theta_i xi_i|; infinite
+            where no potential is known (`method` is "flow").
+        result: a `ddln.RESULTS` code.
+        stats: `num_steps`.
+        method: "path" for the convex problem, "flow" where the flow had to be integrated.
+    """
+
+    theta: Theta
+    dual: Theta
+    multipliers: Float[Array, " n"]
+    parameterization: AbstractParameterization
+    residual: Float[Array, ""]
+    gap: Float[Array, ""]
+    result: RESULTS
+    stats: dict[str, Any]
+    method: str = eqx.field(static=True)
+
+
+def limit(
+    parameterization: AbstractParameterization,
+    loss: LeastSquares,
+    *,
+    rtol: float | Float[Array, ""] = 5e-10,
+    atol: float | Float[Array, ""] = 0.0,
+    max_steps: int = 512,
+    throw: bool = True,
+) -> Limit:
+    """The limit t -> infinity of the gradient flow w' = -grad_w L(h(w)) of a least-squares loss.
+
+    Where the flow is a mirror flow with a separable potential Q (`DeepDiagonal`, `Identity`), it ends
+    at the minimizer of Q among the minimizers of the loss,
+
+        theta = argmin { Q(theta) : X^T (X theta - y) = 0 },     grad Q(theta) = X^T nu,
+
+    and that convex problem is solved, for any number of samples, any rank, and targets that no theta
+    meets. The scale of the loss does not matter. For any other parameterization there is no such
+    problem: the flow is integrated until its velocity is small, and `Limit.method` says so.
+
+    Differentiable in the weights, X and y in both modes, by the implicit function theorem; in X where
+    its rank is full. To be used under `jax.jit` and `jax.vmap`, where `max_steps` is per lane.
+
+    Source: Li et al. 2022, Theorem 4.9; Labarrière et al. 2024, Theorem 1.
+
+    Example:
+        >>> network = ddln.DeepDiagonal.random(jax.random.key(0), depth=3, dim=50, scale=0.1)
+        >>> end = ddln.limit(network, ddln.LeastSquares(X, y))
+        >>> end.theta
+
+    Args:
+        parameterization: the start of the flow.
+        loss: the squared loss.
+        rtol: the largest relative residual and duality gap of a success; not less than 100 times the
+            rounding of the dtype. Newton's method usually ends far below it.
+        atol: the residual |X theta - y'| that is small enough whatever the size of the data.
+        max_steps: the most Newton steps (steps of the integration for the method "flow").
+        throw: True raises if the limit is not found, also under `jax.jit`; False leaves the reason in
+            `Limit.result`, and no host callback in the program.
+
+    Returns:
+        The limit; `result` is `successful`, `max_steps_reached`, `nonfinite_initialization`, or
+        `limit_out_of_reach` where coordinates that keep their sign or never move may be the reason.
+
+    Raises:
+        ValueError: for arguments that do not fit.
+        RuntimeError: if `throw=True` and the limit is not found.
+    """
+    if not isinstance(loss, LeastSquares):
+        raise ValueError(
+            "Argument `loss` must be a `ddln.LeastSquares`, but it is a "
+            f"{type(loss).__name__}. For other losses integrate with `ddln.gradient_flow`."
+        )
+    require_positive("rtol", rtol)
+    if max_steps < 1:
+        raise ValueError(f"Argument `max_steps` must be at least 1, but it is {max_steps}.")
+    theta = check_model(parameterization, loss)
+    if throw:
+        check_start(parameterization)
+    dtype = theta.dtype
+    rtol = jnp.maximum(jnp.asarray(rtol, dtype), 100 * float(jnp.finfo(dtype).eps))
+    solve = _end_of_flow if curve_of(parameterization) is None else _end_of_path
+    end = solve(parameterization, loss, rtol, jnp.asarray(atol, dtype), max_steps)
+    if throw:
+        end = end.result.error_if(end, ~is_okay(end.result))
+    return end
+
+
+@eqx.filter_jit
+def _end_of_path(
+    parameterization: AbstractParameterization,
+    loss: LeastSquares,
+    rtol: Float[Array, ""],
+    atol: Float[Array, ""],
+    max_steps: int,
+) -> Limit:
+    finite = jnp.all(jnp.isfinite(parameterization.effective()))
+    for leaf in jax.tree.leaves(eqx.filter(parameterization, eqx.is_inexact_array)):
+        finite = finite & jnp.all(jnp.isfinite(leaf))
+    # A lane that cannot start takes no steps, from ones: it cannot disturb its neighbours.
+    startable = jax.tree.map(
+        lambda leaf: jnp.where(finite, leaf, 1) if eqx.is_inexact_array(leaf) else leaf,
+        parameterization,
+    )
+    curve = curve_of(startable)
+    assert curve is not None
+    # Newton's path is not differentiated: `with_derivatives` has the derivatives of its end.
+    design, target, fixed = jax.lax.stop_gradient((loss.design, loss.y, curve))
+    data = Constraints.of(design, target)
+    theta_0 = fixed.effective(fixed.start)
+    size = jnp.linalg.norm(target) + jnp.max(data.singular) * jnp.linalg.norm(theta_0)
+    tolerance = rtol + atol / jnp.where(size > 0, size, 1)
+    steps = jnp.where(finite, max_steps, 0)
+    point, quality = follow_path(fixed, data, size, tolerance, steps)
+    multipliers = product(data.multiplier, point.multipliers)
+    v, multipliers = with_derivatives(point.v, multipliers, curve, loss.design, loss.y, data)
+
+    out_of_steps = RESULTS.promote(diffrax.RESULTS.max_steps_reached)
+    result = RESULTS.where(_may_be_confined(fixed), RESULTS.limit_out_of_reach, out_of_steps)
+    result = RESULTS.where(point.done, RESULTS.promote(diffrax.RESULTS.successful), result)
+    result = RESULTS.where(finite, result, RESULTS.nonfinite_initialization)
+    shape = loss.X.shape[1:]
+
+    def blank(tree):
+        return jax.tree.map(
+            lambda leaf: jnp.where(finite, leaf, jnp.nan) if eqx.is_inexact_array(leaf) else leaf,
+            tree,
+        )
+
+    return Limit(
+        theta=blank(curve.effective(v).reshape(shape)),
+        dual=blank(product(multipliers, loss.design).reshape(shape)),
+        multipliers=blank(multipliers),
+        parameterization=blank(at_point(startable, v)),
+        residual=quality.residual,
+        gap=quality.gap,
+        result=result,
+        stats={"num_steps": point.count},
+        method="path",
+    )
+
+
+@eqx.filter_jit
+def _end_of_flow(
+    parameterization: AbstractParameterization,
+    loss: LeastSquares,
+    rtol: Float[Array, ""],
+    atol: Float[Array, ""],
+    max_steps: int,
+) -> Limit:
+    data = Constraints.of(*jax.lax.stop_gradient((loss.design, loss.y)))
+    largest = jnp.max(data.singular)
+    theta_0 = parameterization.effective().reshape(-1)
+    weights = jax.tree.leaves(eqx.filter(parameterization, eqx.is_inexact_array))
+    energy = sum(jnp.sum(jnp.square(leaf)) for leaf in weights)
+    rate = 2 * loss.scale * jnp.square(largest) * jnp.where(energy > 0, energy, 1)
+    flow = integrate_to_rest(parameterization, loss, rate, rtol, max_steps)
+    end = jax.tree.map(lambda leaf: leaf[-1] if eqx.is_array(leaf) else leaf, flow.parameterization)
+    theta, dual = flow.theta[-1].reshape(-1), flow.dual[-1].reshape(-1)
+    size = jnp.linalg.norm(loss.y) + largest * jnp.linalg.norm(theta_0)
+    misfit = data.singular * (product(data.rows, theta) - data.target)
+    # The time may end before the velocity is small, but only for a flow of no known speed.
+    ran_out = flow.result == RESULTS.successful
+    out_of_steps = RESULTS.promote(diffrax.RESULTS.max_steps_reached)
+    return Limit(
+        theta=flow.theta[-1],
+        dual=flow.dual[-1],
+        multipliers=product(data.multiplier, product(data.rows, dual)),
+        parameterization=end,
+        residual=jnp.linalg.norm(misfit) / jnp.where(size > 0, size, 1),
+        gap=jnp.full_like(size, jnp.inf),
+        result=RESULTS.where(ran_out, out_of_steps, flow.result),
+        stats={"num_steps": flow.stats["num_steps"]},
+        method="flow",
+    )
+
+
+def _may_be_confined(curve: AbstractCurve) -> Array:
+    """Whether a coordinate keeps its sign, or never moves."""
+    if isinstance(curve, DeepDiagonalCurve):
+        return jnp.any((curve.gaps[0] == 0) | (curve.unit == 0))
+    return jnp.asarray(False)
