@@ -12,6 +12,8 @@ from ddln.flows import GradientNormBelow as GradientNormBelow
 from ddln.flows import LossBelow as LossBelow
 from ddln.flows import Trajectory as Trajectory
 from ddln.flows import gradient_flow as gradient_flow
+from ddln.limits import Limit as Limit
+from ddln.limits import limit as limit
 from ddln.limits import minimum_l1 as minimum_l1
 from ddln.limits import minimum_l2 as minimum_l2
 from ddln.losses import AbstractLoss as AbstractLoss
