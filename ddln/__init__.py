@@ -10,8 +10,10 @@ from ddln._results import RESULTS as RESULTS
 from ddln._results import is_okay as is_okay
 from ddln.flows import GradientNormBelow as GradientNormBelow
 from ddln.flows import LossBelow as LossBelow
+from ddln.flows import MirrorTrajectory as MirrorTrajectory
 from ddln.flows import Trajectory as Trajectory
 from ddln.flows import gradient_flow as gradient_flow
+from ddln.flows import mirror_flow as mirror_flow
 from ddln.limits import Limit as Limit
 from ddln.limits import limit as limit
 from ddln.limits import minimum_l1 as minimum_l1
@@ -26,6 +28,15 @@ from ddln.parameterizations import AbstractReducedCoordinates as AbstractReduced
 from ddln.parameterizations import CanonicalForm as CanonicalForm
 from ddln.parameterizations import DeepDiagonal as DeepDiagonal
 from ddln.parameterizations import Identity as Identity
+from ddln.potentials import AbstractPotential as AbstractPotential
+from ddln.potentials import DeepDiagonalPotential as DeepDiagonalPotential
+from ddln.potentials import EntropyPotential as EntropyPotential
+from ddln.potentials import HypentropyPotential as HypentropyPotential
+from ddln.potentials import NumericalPotential as NumericalPotential
+from ddln.potentials import PowerDifferencePotential as PowerDifferencePotential
+from ddln.potentials import PowerPotential as PowerPotential
+from ddln.potentials import QuadraticPotential as QuadraticPotential
+from ddln.potentials import potential as potential
 from ddln.solvers import Rodas5P as Rodas5P
 from ddln.sweeps import Initializations as Initializations
 from ddln.sweeps import SweepResult as SweepResult

@@ -51,22 +51,27 @@ def check_model(parameterization: AbstractParameterization, loss: Loss) -> jax.S
             "`ddln.Identity(theta)`."
         )
     theta = eqx.filter_eval_shape(lambda p: p.effective(), parameterization)
+    check_loss(loss, theta, "parameterization")
+    return theta
+
+
+def check_loss(loss: Loss, theta: jax.ShapeDtypeStruct, start: str) -> None:
+    """Whether the loss is a scalar function of theta, which the argument named `start` gives."""
     if isinstance(loss, AbstractPredictionLoss):
         if loss.X.shape[1:] != theta.shape:
             raise ValueError(
-                "Arguments `parameterization` and `loss` must have the same theta: the effective "
+                f"Arguments `{start}` and `loss` must have the same theta: the effective "
                 f"parameter has shape {theta.shape}, but the rows of `loss.X` have shape "
                 f"{loss.X.shape[1:]}."
             )
         if loss.X.dtype != theta.dtype:
             raise ValueError(
-                "Arguments `parameterization` and `loss` must have the same dtype, but they have "
+                f"Arguments `{start}` and `loss` must have the same dtype, but they have "
                 f"{theta.dtype} and {loss.X.dtype}. Convert one of them."
             )
     value = eqx.filter_eval_shape(loss, theta)
     if getattr(value, "shape", None) != ():
         raise ValueError(f"Argument `loss` must return a scalar, but it returns {value}.")
-    return theta
 
 
 def check_start(parameterization: AbstractParameterization) -> None:
