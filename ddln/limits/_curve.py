@@ -138,11 +138,11 @@ class DeepDiagonalCurve(AbstractCurve):
         if len(self.gaps) == 1:
             return dz / movable
         change = self._change(v, dz)
-        mean = jnp.zeros_like(v)
-        for node, weight in zip(_NODES.tolist(), _WEIGHTS.tolist(), strict=True):
-            squares = jnp.square(v + 0.5 * (1 + node) * change)[None] + self.gaps
-            mean = mean + weight * jnp.prod(jax.lax.rsqrt(squares), axis=0)
-        return 0.5 * change * mean / movable
+        nodes = jnp.asarray(0.5 + 0.5 * _NODES, v.dtype)[:, None]
+        weights = jnp.asarray(0.5 * _WEIGHTS, v.dtype)[:, None]
+        squares = jnp.square(v[None] + nodes * change[None])
+        inverse = jnp.prod(jax.lax.rsqrt(squares[None] + self.gaps[:, None]), axis=0)
+        return change * jnp.sum(weights * inverse, axis=0) / movable
 
     def dual(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
         return dual(self.start, v, self.gaps) / jnp.where(self.unit == 0, 1, self.unit)

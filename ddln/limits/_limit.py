@@ -16,7 +16,7 @@ from ddln.limits._curve import AbstractCurve, DeepDiagonalCurve, at_point, curve
 from ddln.limits._flow import integrate_to_rest
 from ddln.limits._implicit import with_derivatives
 from ddln.limits._path import follow_path
-from ddln.losses import LeastSquares
+from ddln.losses import AbstractLoss, LeastSquares
 from ddln.parameterizations import AbstractParameterization
 
 
@@ -49,7 +49,7 @@ class Limit(eqx.Module):
 
 def limit(
     parameterization: AbstractParameterization,
-    loss: LeastSquares,
+    loss: AbstractLoss,
     *,
     rtol: float | Float[Array, ""] = 5e-10,
     atol: float | Float[Array, ""] = 0.0,
@@ -161,8 +161,8 @@ def _end_of_path(
         dual=blank(product(multipliers, loss.design).reshape(shape)),
         multipliers=blank(multipliers),
         parameterization=blank(at_point(startable, v)),
-        residual=quality.residual,
-        gap=quality.gap,
+        residual=blank(quality.residual),
+        gap=blank(quality.gap),
         result=result,
         stats={"num_steps": point.count},
         method="path",
