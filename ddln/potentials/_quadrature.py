@@ -20,10 +20,11 @@ def _rule(count: int, dtype: jnp.dtype) -> tuple[Float[Array, "batches nodes 3"]
     """
     double = dtype == jnp.float64
     few, many = (12, 16) if double else (6, 8)
-    x, weights = np.polynomial.legendre.leggauss(few if count <= 5 else many)
+    narrow = count <= 5
+    x, weights = np.polynomial.legendre.leggauss(few if narrow else many)
     rows = 0.5 * np.stack([1 - x, 1 + x, weights], axis=-1)
     table = jnp.asarray(rows.reshape(-1, _UNROLLED, 3), dtype)
-    return table, (1.8 if double else 1.7), (7.0 if double else 5.0)
+    return table, (1.8 if double else 1.7), (7.0 if double and not narrow else 5.0)
 
 
 @jax.jit
