@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import optimistix as optx
 
 from ddln._results import RESULTS, is_okay
-from ddln._types import Array, Bool, Float, Loss
+from ddln._types import Array, Bool, Float, Loss, PyTree
 from ddln._validation import require_option
 from ddln.flows._arguments import check_model, check_start, check_times, check_tolerances
 from ddln.flows._save_times import SaveTimes, saved_rows
 from ddln.flows._state import AbstractStateSpace, FullSpace, ReducedSpace, loss_gradient
+from ddln.flows._step_control import StepControl, controller
 from ddln.flows._trajectory import Trajectory
 from ddln.losses import AbstractPredictionLoss
 from ddln.parameterizations import AbstractParameterization
@@ -22,9 +23,6 @@ from ddln.solvers import Rodas5P, SeparableDualField
 
 # A dense Jacobian is factorized once per step; beyond this many unknowns an explicit solver is chosen.
 DENSE_JACOBIAN_LIMIT = 200
-
-# Of the step size: with diffrax's 0.9 more steps are rejected, and stiff flows take more of them.
-SAFETY = 0.8
 
 
 def gradient_flow(
@@ -96,15 +94,9 @@ def gradient_flow(
     if throw:
         check_start(parameterization)
     space = state_space(parameterization, coordinates)
-    structured = isinstance(space, ReducedSpace) and isinstance(loss, AbstractPredictionLoss)
-    if solver is None:
-        unknowns = sum(leaf.size for leaf in jax.tree.leaves(space.start())) + theta.size
-        stiff = structured or unknowns <= DENSE_JACOBIAN_LIMIT
-        solver = Rodas5P() if stiff else diffrax.Tsit5()
-    method = f"{type(space).__name__.removesuffix('Space').lower()}, {type(solver).__name__}"
-
+    solver, method = choose_solver(space, loss, solver)
     dtype = theta.dtype
-    trajectory = _integrate(
+    flow = _integrate(
         space,
         loss,
         jnp.asarray(t1, dtype),
@@ -119,8 +111,20 @@ def gradient_flow(
         method=method,
     )
     if throw:
-        trajectory = trajectory.result.error_if(trajectory, ~is_okay(trajectory.result))
-    return trajectory
+        flow = flow.result.error_if(flow, ~is_okay(flow.result))
+    return flow
+
+
+def choose_solver(
+    space: AbstractStateSpace, loss: Loss, solver: diffrax.AbstractSolver | None
+) -> tuple[diffrax.AbstractSolver, str]:
+    """The solver that None stands for, and the name of the method."""
+    if solver is None:
+        structured = isinstance(space, ReducedSpace) and isinstance(loss, AbstractPredictionLoss)
+        unknowns = sum(leaf.size for leaf in jax.tree.leaves(space.start()))
+        stiff = structured or unknowns + space.initial.effective().size <= DENSE_JACOBIAN_LIMIT
+        solver = Rodas5P() if stiff else diffrax.Tsit5()
+    return solver, f"{type(space).__name__.removesuffix('Space').lower()}, {type(solver).__name__}"
 
 
 def state_space(parameterization: AbstractParameterization, coordinates: str) -> AbstractStateSpace:
@@ -157,23 +161,13 @@ def _integrate(
     max_steps: int,
     method: str,
 ) -> Trajectory:
-    start = space.start()
-    initial = space.initial
-    theta0 = initial.effective()
-    largest = _largest(initial)
-    startable, refusal = _startable(largest, theta0, loss)
-    # A lane that cannot start runs on zeros, for no time: it cannot disturb its neighbours.
-    state = jax.tree.map(
-        lambda leaf: jnp.where(startable, leaf, 0), (start, jnp.zeros_like(theta0))
-    )
-    end = jnp.where(startable, t1, 0)
-    atol = atol * jnp.where(largest > 0, jnp.minimum(largest, 1), 1)
-
+    lane = prepare(space, loss, t1, atol)
+    end = lane.end
     stop = None
     if event is not None:
         met = (
-            event(jnp.zeros_like(t1), initial, loss) <= 0
-            if _is_real(event, initial, loss)
+            event(jnp.zeros_like(t1), space.initial, loss) <= 0
+            if _is_real(event, space.initial, loss)
             else False
         )
         end = jnp.where(met, 0, end)
@@ -183,51 +177,96 @@ def _integrate(
         default = t1.dtype == jnp.result_type(float)
         root_finder = optx.Bisection(rtol=1e-10, atol=1e-10, flip=True) if default else None
         stop = diffrax.Event(condition, root_finder, direction=False)
-    if isinstance(space, ReducedSpace) and isinstance(loss, AbstractPredictionLoss):
-        field: Any = SeparableDualField(space.coordinates, loss)
-    else:
-        field = _Field(space, loss)
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(field),
+        term(space, loss),
         solver if ts is None else SaveTimes(solver, ts),
         jnp.zeros_like(t1),
         end,
         None,
-        state,
+        lane.state,
         saveat=diffrax.SaveAt(t1=True, dense=dense, solver_state=ts is not None),
-        # The dual is a quadrature of theta: its error would dilute the norm, and follows theirs.
-        stepsize_controller=diffrax.PIDController(
-            rtol=rtol, atol=atol, safety=SAFETY, norm=lambda y: optx.rms_norm(y[0])
-        ),
+        stepsize_controller=StepControl(controller(rtol, lane.atol)),
         adjoint=adjoint,
         event=stop,
         max_steps=max_steps,
         throw=False,
     )
-    result = RESULTS.where(startable, RESULTS.promote(solution.result), refusal)
+    result = lane.outcome(solution.result)
     if event is not None:
         occurred = RESULTS.promote(diffrax.RESULTS.event_occurred)
-        result = RESULTS.where(startable & met, occurred, result)
+        result = RESULTS.where(lane.startable & met, occurred, result)
     assert solution.ts is not None  # `SaveAt(t1=True)` saves it
-    last = solution.ts[-1]
-    if ts is None:
-        times, states, reached = solution.ts, solution.ys, startable[None]
-    else:
-        times, states = ts, saved_rows(solution)
-        reached = startable & (ts <= last)
-    return _trajectory(
-        space, loss, times, states, reached, result, solution, rtol, atol, method, start
+    saved = (solution.ts, solution.ys) if ts is None else (ts, saved_rows(solution))
+    return trajectory(
+        space,
+        loss,
+        *saved,
+        last=solution.ts[-1],
+        result=result,
+        stats=solution.stats,
+        startable=lane.startable,
+        rtol=rtol,
+        atol=lane.atol,
+        method=method,
+        interpolation=solution.interpolation,
     )
 
 
-def _trajectory(
-    space, loss, times, states, reached, result, solution, rtol, atol, method, start
+class Lane(eqx.Module):
+    """A flow ready to start.
+
+    One that cannot start runs on zeros, for no time: it cannot disturb its neighbours.
+    """
+
+    state: PyTree[Array]
+    end: Float[Array, ""]
+    atol: Float[Array, ""]
+    startable: Bool[Array, ""]
+    refusal: RESULTS
+
+    def outcome(self, result: diffrax.RESULTS) -> RESULTS:
+        return RESULTS.where(self.startable, RESULTS.promote(result), self.refusal)
+
+
+def prepare(space: AbstractStateSpace, loss: Loss, t1: Array, atol: Array) -> Lane:
+    """The state at time 0, with its dual, and what becomes of the tolerance."""
+    theta0 = space.initial.effective()
+    largest = _largest(space.initial)
+    startable, refusal = _startable(largest, theta0, loss)
+    state = (space.start(), jnp.zeros_like(theta0))
+    return Lane(
+        state=jax.tree.map(lambda leaf: jnp.where(startable, leaf, 0), state),
+        end=jnp.where(startable, t1, 0),
+        atol=atol * jnp.where(largest > 0, jnp.minimum(largest, 1), 1),
+        startable=startable,
+        refusal=refusal,
+    )
+
+
+def term(space: AbstractStateSpace, loss: Loss) -> diffrax.ODETerm:
+    """The vector field of the state with its dual."""
+    if isinstance(space, ReducedSpace) and isinstance(loss, AbstractPredictionLoss):
+        return diffrax.ODETerm(SeparableDualField(space.coordinates, loss))
+    return diffrax.ODETerm(_Field(space, loss))
+
+
+def trajectory(
+    space: AbstractStateSpace,
+    loss: Loss,
+    times: Float[Array, " T"],
+    states: PyTree[Array],
+    *,
+    last: Float[Array, ""],
+    startable: Bool[Array, ""],
+    stats: dict[str, Any],
+    **rest: Any,
 ) -> Trajectory:
     """Rebuilds the weights from the saved states and blanks the rows that were not reached."""
+    reached = startable & (times <= last)
     rows, duals = states
     # Rows to be blanked are rebuilt from the start, so that no NaN enters a derivative.
     rows = jax.tree.map(
-        lambda leaf, first: jnp.where(_align(reached, leaf), leaf, first[None]), rows, start
+        lambda leaf, first: jnp.where(_align(reached, leaf), leaf, first[None]), rows, space.start()
     )
     parameterization = eqx.filter_vmap(space.rebuild)(rows)
     theta = jax.vmap(lambda row: space.rebuild(row).effective())(rows)
@@ -236,25 +275,21 @@ def _trajectory(
     def blank(leaf):
         return jnp.where(_align(reached, leaf), leaf, jnp.nan)
 
-    weights, rest = eqx.partition(parameterization, eqx.is_inexact_array)
+    weights, static = eqx.partition(parameterization, eqx.is_inexact_array)
     return Trajectory(
         initial=space.initial,
         ts=jnp.where(reached, times, jnp.inf),
-        parameterization=eqx.combine(jax.tree.map(blank, weights), rest),
+        parameterization=eqx.combine(jax.tree.map(blank, weights), static),
         theta=blank(theta),
         loss=blank(values),
         dual=blank(duals),
-        result=result,
-        stats={key: jnp.asarray(solution.stats[key]) for key in _STATS},
-        rtol=rtol,
-        atol=atol,
-        method=method,
+        stats={key: jnp.asarray(stats[key]) for key in STATS},
         space=space,
-        interpolation=solution.interpolation,
+        **rest,
     )
 
 
-_STATS = ("num_steps", "num_accepted_steps", "num_rejected_steps")
+STATS = ("num_steps", "num_accepted_steps", "num_rejected_steps")
 
 
 class _Field(eqx.Module):

@@ -7,15 +7,15 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optimistix as optx
 
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Loss, Theta
 from ddln._validation import require_option
 from ddln.flows._arguments import check_loss, check_times, check_tolerances
-from ddln.flows._gradient_flow import DENSE_JACOBIAN_LIMIT, SAFETY
+from ddln.flows._gradient_flow import DENSE_JACOBIAN_LIMIT
 from ddln.flows._save_times import SaveTimes, saved_rows
 from ddln.flows._state import loss_gradient
+from ddln.flows._step_control import controller
 from ddln.losses import AbstractPredictionLoss
 from ddln.potentials import AbstractPotential
 from ddln.potentials._domain import only_inside
@@ -319,10 +319,7 @@ def _integrate(
         start,
         saveat=diffrax.SaveAt(t1=True, solver_state=ts is not None),
         stepsize_controller=StayInside(  # pyright: ignore[reportCallIssue]
-            diffrax.PIDController(
-                rtol=rtol, atol=atol, safety=SAFETY, norm=lambda y: optx.rms_norm(y[0])
-            ),
-            field,
+            controller(rtol, atol), field
         ),
         adjoint=adjoint,
         max_steps=max_steps,

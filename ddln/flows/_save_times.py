@@ -79,7 +79,7 @@ def _select(due: Array, new: PyTree[Array], old: PyTree[Array]) -> PyTree[Array]
     )
 
 
-def saved_rows(solution: diffrax.Solution) -> PyTree[Array]:
-    """The rows that a `SaveTimes` solver left in its final state."""
-    _, rows = solution.solver_state  # pyright: ignore[reportGeneralTypeIssues]
+def saved_rows(solution) -> PyTree[Array]:
+    """The rows that a `SaveTimes` solver left in its state: of a solution, or of one under way."""
+    _, rows = solution.solver_state
     return rows

@@ -13,15 +13,18 @@ import numpy as np
 from ddln._results import is_okay
 from ddln._types import Array, Float, Loss
 from ddln._validation import require_option
-from ddln.flows import Trajectory, gradient_flow
+from ddln.flows import Trajectory
 from ddln.flows._arguments import check_times, check_tolerances
+from ddln.flows._segments import SegmentedFlow
 from ddln.parameterizations import AbstractParameterization
 from ddln.sweeps._initializations import Initializations, as_initializations
 from ddln.sweeps._progress import ProgressLine
+from ddln.sweeps._queue import WIDTH, drain
 from ddln.sweeps._result import SweepResult
 
-# Lanes of one chunk wait for its slowest lane, but share the cost of a step: some balance that.
-LARGEST_CHUNK = 16
+# A chunk holds this many lanes, if its saved rows take no more memory than CHUNK_BYTES.
+CHUNK = 1024
+CHUNK_BYTES = 2**28
 
 
 def sweep(
@@ -79,31 +82,28 @@ def sweep(
     lanes = as_initializations(initializations)
     require_option("coordinates", coordinates, ("auto", "reduced", "full"))
     if chunk_size is None:
-        chunk_size = min(LARGEST_CHUNK, lanes.size)
+        chunk_size = _chunk_size(lanes, ts)
     if chunk_size < 1:
         raise ValueError(f"Argument `chunk_size` must be at least 1, but it is {chunk_size}.")
     check_times(t1, ts)
     check_tolerances(rtol, atol, max_steps)
     report = progress if callable(progress) else ProgressLine() if progress else None
-    numbers = {"t1": t1, "ts": ts, "rtol": rtol, "atol": atol}
-    numbers = {k: None if v is None else jnp.asarray(v, float) for k, v in numbers.items()}
+    flow = SegmentedFlow(
+        loss=loss,
+        t1=jnp.asarray(t1, float),
+        ts=None if ts is None else jnp.asarray(ts, float),
+        rtol=jnp.asarray(rtol, float),
+        atol=jnp.asarray(atol, float),
+        solver=solver,
+        coordinates=coordinates,
+        max_steps=max_steps,
+    )
     chunks, failed = [], 0
     for start in range(0, lanes.size, chunk_size):
         stop = min(start + chunk_size, lanes.size)
         # The last chunk repeats its last lane, so that all chunks have one shape: one compilation.
         indices = jnp.minimum(jnp.arange(start, start + chunk_size), stop - 1)
-        chunk = jax.device_get(
-            _chunk(
-                lanes,
-                loss,
-                indices,
-                observe,
-                numbers,
-                coordinates=coordinates,
-                solver=solver,
-                max_steps=max_steps,
-            )
-        )
+        chunk = jax.device_get(_chunk(lanes, indices, flow, observe))
         chunks.append(jax.tree.map(lambda leaf, kept=stop - start: leaf[:kept], chunk))
         failed += int(np.sum(~np.asarray(is_okay(chunks[-1].result))))
         if report is not None:
@@ -128,18 +128,35 @@ class _Lane(eqx.Module):
     method: str = eqx.field(static=True)
 
 
+def _chunk_size(lanes: Initializations, ts) -> int:
+    """Few enough lanes that memory is bounded, and that some chunks show progress."""
+    one = eqx.filter_eval_shape(lambda: lanes.function(jnp.zeros((), int)))
+    weights = sum(leaf.size for leaf in jax.tree.leaves(one) if hasattr(leaf, "size"))
+    numbers = 2 * weights * (1 if ts is None else len(ts))
+    bound = max(1, min(CHUNK, CHUNK_BYTES // (8 * numbers)))
+    return min(bound, lanes.size, max(4 * WIDTH, lanes.size // 16))
+
+
 @eqx.filter_jit
-def _chunk(lanes: Initializations, loss: Loss, indices, observe, numbers, **settings) -> _Lane:
-    def lane(parameterization):
-        flow = gradient_flow(parameterization, loss, throw=False, **numbers, **settings)
+def _chunk(lanes: Initializations, indices, flow: SegmentedFlow, observe) -> _Lane:
+    stack = lanes.take(indices)
+    finished = drain(flow, stack, eqx.filter_vmap(flow.begin)(stack))
+
+    def lane(parameterization, progress):
+        trajectory = flow.finish(parameterization, progress)
         return _Lane(
-            ts=flow.ts,
-            theta=flow.theta if observe is None else None,
-            loss=flow.loss,
-            result=flow.result,
-            stats=flow.stats,
-            values=None if observe is None else observe(flow),
-            method=flow.method,
+            ts=trajectory.ts,
+            theta=trajectory.theta if observe is None else None,
+            loss=trajectory.loss,
+            result=trajectory.result,
+            stats=trajectory.stats,
+            values=None if observe is None else observe(trajectory),
+            method=trajectory.method,
         )
 
-    return eqx.filter_vmap(lane)(lanes.take(indices))
+    weights, static = eqx.partition(stack, eqx.is_array)
+    return jax.lax.map(
+        lambda lane_of: lane(eqx.combine(lane_of[0], static), lane_of[1]),
+        (weights, finished),
+        batch_size=WIDTH,
+    )

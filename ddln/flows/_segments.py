@@ -1,0 +1,182 @@
+"""A gradient flow in segments of a few steps, so that many flows can share the lanes of one program."""
+
+from typing import NamedTuple
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ddln._results import RESULTS
+from ddln._types import Array, Bool, Float, Loss, PyTree
+from ddln.flows._arguments import check_model
+from ddln.flows._gradient_flow import (
+    STATS,
+    Lane,
+    choose_solver,
+    prepare,
+    state_space,
+    term,
+    trajectory,
+)
+from ddln.flows._save_times import SaveTimes, saved_rows
+from ddln.flows._state import AbstractStateSpace
+from ddln.flows._step_control import StepControl, controller
+from ddln.flows._trajectory import Trajectory
+from ddln.parameterizations import AbstractParameterization
+
+
+class Progress(eqx.Module):
+    """Where a flow stands after some steps.
+
+    Attributes:
+        t: the time reached.
+        state: the unknowns and the dual there.
+        solver_state, controller_state: as diffrax saves them.
+        next_time: the end of the next step, as the controller chose it.
+        stats: numbers of steps so far.
+        result: successful while the flow goes on.
+        running: whether the flow goes on.
+    """
+
+    t: Float[Array, ""]
+    state: PyTree[Array]
+    solver_state: PyTree
+    controller_state: PyTree
+    next_time: Float[Array, ""]
+    stats: dict[str, Array]
+    result: RESULTS
+    running: Bool[Array, ""]
+
+
+class SegmentedFlow(eqx.Module):
+    """The arguments of `gradient_flow`, without those for derivatives and events.
+
+    After `begin`, `advance` makes some steps, and `finish` the trajectory that `gradient_flow`
+    returns: the same steps, whatever the lengths of the segments.
+    """
+
+    loss: Loss
+    t1: Float[Array, ""]
+    ts: Float[Array, " T"] | None
+    rtol: Float[Array, ""]
+    atol: Float[Array, ""]
+    solver: diffrax.AbstractSolver | None
+    coordinates: str = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+
+    def begin(self, parameterization: AbstractParameterization) -> Progress:
+        check_model(parameterization, self.loss)
+        parts = self._parts(parameterization)
+        lane, solver, vector_field = parts.lane, parts.solver, parts.term
+        start = jnp.zeros_like(lane.end)
+        next_time, (controller_state, _) = StepControl(parts.controller).init(
+            vector_field,
+            start,
+            lane.end,
+            lane.state,
+            None,
+            None,
+            solver.func,
+            solver.error_order(vector_field),
+        )
+        next_time = jnp.minimum(next_time, lane.end)
+        return Progress(
+            t=start,
+            state=lane.state,
+            solver_state=solver.init(vector_field, start, next_time, lane.state, None),
+            controller_state=jax.tree.map(jnp.asarray, controller_state),
+            next_time=next_time,
+            stats={key: jnp.zeros((), int) for key in STATS},
+            result=lane.outcome(diffrax.RESULTS.successful),
+            running=lane.end > start,
+        )
+
+    def advance(
+        self, parameterization: AbstractParameterization, progress: Progress, steps: int
+    ) -> Progress:
+        """At most so many steps more, none if the flow is not running."""
+        parts = self._parts(parameterization)
+        solution = diffrax.diffeqsolve(
+            parts.term,
+            parts.solver,
+            progress.t,
+            jnp.where(progress.running, parts.lane.end, progress.t),
+            None,
+            progress.state,
+            saveat=diffrax.SaveAt(t1=True, solver_state=True, controller_state=True),
+            stepsize_controller=StepControl(parts.controller, progress.next_time),
+            solver_state=progress.solver_state,
+            controller_state=(progress.controller_state, progress.next_time),
+            adjoint=diffrax.ForwardMode(),
+            max_steps=steps,
+            throw=False,
+        )
+        assert solution.ts is not None  # `SaveAt(t1=True)` saves it
+        stats = {key: progress.stats[key] + jnp.asarray(solution.stats[key]) for key in STATS}
+        paused = solution.result == diffrax.RESULTS.max_steps_reached
+        running = paused & (stats["num_steps"] < self.max_steps)
+        result = RESULTS.where(running, progress.result, RESULTS.promote(solution.result))
+        controller_state, next_time = solution.controller_state  # pyright: ignore
+        after = Progress(
+            t=solution.ts[-1],
+            state=jax.tree.map(lambda leaf: leaf[-1], solution.ys),
+            solver_state=solution.solver_state,
+            controller_state=controller_state,
+            next_time=next_time,
+            stats=stats,
+            result=result,
+            running=running,
+        )
+        # A flow that ended keeps what it ended with.
+        return jax.tree.map(lambda new, old: jnp.where(progress.running, new, old), after, progress)
+
+    def finish(self, parameterization: AbstractParameterization, progress: Progress) -> Trajectory:
+        parts = self._parts(parameterization)
+        if parts.ts is None:
+            times = progress.t[None]
+            states = jax.tree.map(lambda leaf: leaf[None], progress.state)
+        else:
+            times, states = parts.ts, saved_rows(progress)
+        return trajectory(
+            parts.space,
+            self.loss,
+            times,
+            states,
+            last=progress.t,
+            result=progress.result,
+            stats=progress.stats,
+            startable=parts.lane.startable,
+            rtol=parts.rtol,
+            atol=parts.lane.atol,
+            method=parts.method,
+        )
+
+    def _parts(self, parameterization: AbstractParameterization) -> "_Parts":
+        dtype = parameterization.effective().dtype
+        t1, rtol, atol = (number.astype(dtype) for number in (self.t1, self.rtol, self.atol))
+        ts = None if self.ts is None else self.ts.astype(dtype)
+        space = state_space(parameterization, self.coordinates)
+        lane = prepare(space, self.loss, t1, atol)
+        solver, method = choose_solver(space, self.loss, self.solver)
+        return _Parts(
+            space=space,
+            lane=lane,
+            term=term(space, self.loss),
+            solver=solver if ts is None else SaveTimes(solver, ts),
+            controller=controller(rtol, lane.atol),
+            ts=ts,
+            rtol=rtol,
+            method=method,
+        )
+
+
+class _Parts(NamedTuple):
+    space: AbstractStateSpace
+    lane: Lane
+    term: diffrax.ODETerm
+    solver: diffrax.AbstractSolver
+    controller: diffrax.PIDController
+    ts: Array | None
+    rtol: Array
+    method: str

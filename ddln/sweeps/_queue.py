@@ -1,0 +1,47 @@
+"""Many flows through few lanes: a lane whose flow has ended takes the next one."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ddln.flows._segments import Progress, SegmentedFlow
+from ddln.parameterizations import AbstractParameterization
+
+# Lanes advanced together. On a CPU a step costs in proportion to their number from here on.
+WIDTH = 32
+# Steps between two looks at which lanes are free: a free lane idles for half as many.
+SEGMENT = 8
+
+
+def drain(flow: SegmentedFlow, stack: AbstractParameterization, progress: Progress) -> Progress:
+    """Runs all flows of a stack to their ends.
+
+    Args:
+        flow: how to run one.
+        stack: the initializations, leading axis B.
+        progress: where they stand, leading axis B.
+
+    Returns:
+        Where they end.
+    """
+    size = progress.t.shape[0]
+    weights, static = eqx.partition(stack, eqx.is_array)
+
+    def advance(row, state):
+        return flow.advance(eqx.combine(row, static), state, min(SEGMENT, flow.max_steps))
+
+    def segment(carry):
+        progress, lanes, waiting = carry
+        rows, states = jax.tree.map(lambda leaf: leaf[lanes], (weights, progress))
+        states = jax.vmap(advance)(rows, states)
+        progress = jax.tree.map(lambda leaf, new: leaf.at[lanes].set(new), progress, states)
+        # A free lane for which no flow is left stays with its own, which has ended.
+        free = ~states.running
+        candidates = waiting + jnp.cumsum(free) - 1
+        lanes = jnp.where(free & (candidates < size), candidates, lanes)
+        return progress, lanes, waiting + jnp.sum(free)
+
+    width = min(WIDTH, size)
+    start = (progress, jnp.arange(width), jnp.asarray(width))
+    ended, _, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[0].running), segment, start)
+    return ended
