@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ddln._results import RESULTS, is_okay
-from ddln._types import Array, Float, Theta
+from ddln._types import Array, Float, Loss, Theta
 from ddln._validation import require_positive
 from ddln.flows._arguments import check_model, check_start
 from ddln.limits._constraints import Constraints, product
@@ -16,7 +16,7 @@ from ddln.limits._curve import AbstractCurve, DeepDiagonalCurve, at_point, curve
 from ddln.limits._flow import integrate_to_rest
 from ddln.limits._implicit import with_derivatives
 from ddln.limits._path import follow_path
-from ddln.losses import AbstractLoss, LeastSquares
+from ddln.losses import LeastSquares
 from ddln.parameterizations import AbstractParameterization
 
 
@@ -49,7 +49,7 @@ class Limit(eqx.Module):
 
 def limit(
     parameterization: AbstractParameterization,
-    loss: AbstractLoss,
+    loss: Loss,
     *,
     rtol: float | Float[Array, ""] = 5e-10,
     atol: float | Float[Array, ""] = 0.0,
