@@ -9,23 +9,47 @@ from scipy.special import gamma
 from ddln.potentials import dual, dual_tail, primal, primal_from_tail
 
 
-def _lanes(rng, depth, count=64, decades=8.0):
+def _lanes(rng, depth, count=64, decades=8.0, farthest=6, closest=-9):
     gaps = references.hard_gaps(rng, depth, count, decades)
     low = np.sqrt(gaps[0])
     signs = rng.choice([-1.0, 1.0], (2, count))
     start = signs[0] * low * 10 ** rng.uniform(-3, 2, count) * (rng.uniform(size=count) > 0.2)
-    end = signs[1] * low * 10 ** rng.uniform(-3, 6, count)
+    end = signs[1] * low * 10 ** rng.uniform(-3, farthest, count)
     close = (rng.uniform(size=count) < 0.3) & (start != 0)
-    end = np.where(close, start * (1 + 10 ** rng.uniform(-9, -1, count)), end)
+    end = np.where(close, start * (1 + 10 ** rng.uniform(closest, -1, count)), end)
     return start, end, gaps
 
 
-@pytest.mark.parametrize("depth", [2, 3, 5])
-def test_dual_matches_mpmath_across_zero_and_near_the_start(depth):
-    start, end, gaps = _lanes(np.random.default_rng(depth), depth, 24)
-    values = dual(jnp.asarray(start), jnp.asarray(end), jnp.asarray(gaps))
+@pytest.mark.parametrize("depth", [2, 3, 6, 20])
+def test_dual_matches_mpmath_to_1e_12(depth):
+    """Across zero, near the start, and up to 1e8 times the smallest root; roots over 12 decades.
+
+    The largest error found is 7e-15.
+    """
+    start, end, gaps = _lanes(np.random.default_rng(depth), depth, 40, 12.0, farthest=8)
+    values = np.asarray(dual(jnp.asarray(start), jnp.asarray(end), jnp.asarray(gaps)))
     expected = [references.integral(*lane) for lane in zip(start, end, gaps.T, strict=True)]
-    assert references.relative_error(np.asarray(values), expected) < 1e-12
+    assert references.relative_error(values, expected) < 1e-13
+    assert references.relative_error(values * (1 + 2e-13), expected) > 1e-13
+
+
+@pytest.mark.parametrize("depth", [2, 3, 20])
+def test_dual_matches_mpmath_to_1e_5_in_float32(depth):
+    decades = 12.0 if depth < 20 else 3.0
+    lanes = _lanes(np.random.default_rng(depth), depth, 40, decades, farthest=6, closest=-3)
+    start, end, gaps = (x.astype(np.float32) for x in lanes)
+    values = dual(jnp.asarray(start), jnp.asarray(end), jnp.asarray(gaps))
+    assert values.dtype == jnp.float32
+    expected = [references.integral(*lane) for lane in zip(start, end, gaps.T, strict=True)]
+    assert references.relative_error(np.asarray(values), expected) < 1e-5
+
+
+@pytest.mark.parametrize("depth", [3, 6, 20])
+def test_the_distance_to_the_end_matches_mpmath(depth):
+    _, end, gaps = _lanes(np.random.default_rng(depth), depth, 30, 12.0, farthest=8)
+    values = np.asarray(dual_tail(jnp.asarray(end), jnp.asarray(gaps)))
+    expected = [references.integral(v, np.inf, lane) for v, lane in zip(end, gaps.T, strict=True)]
+    assert references.relative_error(values, expected) < 1e-13
 
 
 @pytest.mark.parametrize("depth", [2, 3, 6, 20])
