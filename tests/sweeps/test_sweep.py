@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import ddln
+from ddln.sweeps import _queue
 
 X = np.random.default_rng(0).normal(size=(4, 6))
 Y = np.random.default_rng(1).normal(size=4)
@@ -30,6 +31,26 @@ def test_results_do_not_depend_on_chunking():
     other = ddln.sweep(STACK, LOSS, 2.0, chunk_size=3, progress=False)
     np.testing.assert_allclose(one.theta, other.theta, rtol=1e-10, atol=1e-12)
     np.testing.assert_array_equal(one.stats["num_steps"], other.stats["num_steps"])
+
+
+def test_lanes_that_take_the_next_flow_make_the_same_steps(monkeypatch):
+    """Three lanes for nine flows of different lengths, exchanged after every second step."""
+    clean = ddln.sweep(STACK, LOSS, 2.0, ts=TS, chunk_size=4, progress=False)
+    monkeypatch.setattr(_queue, "WIDTH", 3)
+    monkeypatch.setattr(_queue, "SEGMENT", 2)
+    queued = ddln.sweep(STACK, LOSS, 2.0, ts=TS, chunk_size=9, progress=False)
+    assert len(set(clean.stats["num_steps"].tolist())) > 3
+    np.testing.assert_array_equal(queued.stats["num_steps"], clean.stats["num_steps"])
+    np.testing.assert_allclose(queued.theta, clean.theta, rtol=1e-10, atol=1e-12)
+
+
+def test_lanes_that_run_out_of_steps_say_so():
+    full = ddln.sweep(STACK, LOSS, 2.0, chunk_size=4, progress=False)
+    steps = full.stats["num_steps"]
+    enough = int(np.median(steps))
+    result = ddln.sweep(STACK, LOSS, 2.0, max_steps=enough, chunk_size=4, progress=False)
+    assert 0 < np.sum(steps > enough) < 10
+    np.testing.assert_array_equal(result.okay, steps <= enough)
 
 
 def test_a_rule_makes_the_same_lanes_as_a_stack():
