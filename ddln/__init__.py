@@ -15,9 +15,9 @@ from ddln.flows import Trajectory as Trajectory
 from ddln.flows import gradient_flow as gradient_flow
 from ddln.flows import mirror_flow as mirror_flow
 from ddln.limits import Limit as Limit
-from ddln.limits import limit as limit
 from ddln.limits import effective_sparsity as effective_sparsity
 from ddln.limits import excess_l1 as excess_l1
+from ddln.limits import limit as limit
 from ddln.limits import minimum_l1 as minimum_l1
 from ddln.limits import minimum_l2 as minimum_l2
 from ddln.limits import richness as richness

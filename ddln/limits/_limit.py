@@ -53,7 +53,7 @@ def limit(
     *,
     rtol: float | Float[Array, ""] = 5e-10,
     atol: float | Float[Array, ""] = 0.0,
-    max_steps: int = 512,
+    max_steps: int | None = None,
     throw: bool = True,
 ) -> Limit:
     """The limit t -> infinity of the gradient flow w' = -grad_w L(h(w)) of a least-squares loss.
@@ -83,7 +83,8 @@ def limit(
         rtol: the largest relative residual and duality gap of a success; not less than 100 times the
             rounding of the dtype. Newton's method usually ends far below it.
         atol: the residual |X theta - y'| that is small enough whatever the size of the data.
-        max_steps: the most Newton steps (steps of the integration for the method "flow").
+        max_steps: the most steps: of Newton's method (None: 512), or of the integration where there is
+            no potential (None: 16384).
         throw: True raises if the limit is not found, also under `jax.jit`; False leaves the reason in
             `Limit.result`, and no host callback in the program.
 
@@ -101,15 +102,18 @@ def limit(
             f"{type(loss).__name__}. For other losses integrate with `ddln.gradient_flow`."
         )
     require_positive("rtol", rtol)
-    if max_steps < 1:
+    if max_steps is not None and max_steps < 1:
         raise ValueError(f"Argument `max_steps` must be at least 1, but it is {max_steps}.")
     theta = check_model(parameterization, loss)
     if throw:
         check_start(parameterization)
     dtype = theta.dtype
     rtol = jnp.maximum(jnp.asarray(rtol, dtype), 100 * float(jnp.finfo(dtype).eps))
-    solve = _end_of_flow if curve_of(parameterization) is None else _end_of_path
-    end = solve(parameterization, loss, rtol, jnp.asarray(atol, dtype), max_steps)
+    solve, most = (
+        (_end_of_flow, 16384) if curve_of(parameterization) is None else (_end_of_path, 512)
+    )
+    most = most if max_steps is None else max_steps
+    end = solve(parameterization, loss, rtol, jnp.asarray(atol, dtype), most)
     if throw:
         end = end.result.error_if(end, ~is_okay(end.result))
     return end

@@ -12,12 +12,12 @@ import numpy as np
 
 from ddln._results import is_okay
 from ddln._types import Array, Float, Loss
-from ddln._validation import require_option
-from ddln.flows import Trajectory
+from ddln._validation import is_known, require_option
 from ddln.flows._arguments import check_times, check_tolerances
 from ddln.flows._segments import SegmentedFlow
 from ddln.parameterizations import AbstractParameterization
 from ddln.sweeps._initializations import Initializations, as_initializations
+from ddln.sweeps._limits import chunk_of_limits
 from ddln.sweeps._progress import ProgressLine
 from ddln.sweeps._queue import WIDTH, drain
 from ddln.sweeps._result import SweepResult
@@ -38,7 +38,7 @@ def sweep(
     rtol: float = 1e-6,
     atol: float = 1e-9,
     max_steps: int = 16384,
-    observe: Callable[[Trajectory], Any] | None = None,
+    observe: Callable[[Any], Any] | None = None,
     chunk_size: int | None = None,
     progress: bool | Callable[[int, int, int], None] = True,
     throw: bool = False,
@@ -58,15 +58,16 @@ def sweep(
         initializations: a parameterization whose leaves have a leading axis B, or
             `ddln.Initializations(function, size)`.
         loss: as in `ddln.gradient_flow`, shared by all lanes.
-        t1: the end of the integration.
+        t1: the end of the integration; inf asks for limits (`ddln.limit`, with its own tolerances and
+            numbers of steps) in place of flows, and needs a `ddln.LeastSquares`.
         ts: the times to save at, shape [T]; None saves the end only (T = 1).
         coordinates: as in `ddln.gradient_flow`.
         solver: as in `ddln.gradient_flow`.
         rtol: as in `ddln.gradient_flow`.
         atol: as in `ddln.gradient_flow`.
         max_steps: as in `ddln.gradient_flow`.
-        observe: a function of one `Trajectory` to a pytree of arrays; its values are kept instead of
-            theta, so that memory holds only what is wanted.
+        observe: a function of one `Trajectory` (for t1 = inf: of one `Limit`) to a pytree of arrays;
+            its values are kept instead of theta, so that memory holds only what is wanted.
         chunk_size: how many lanes are computed at once; None chooses.
         progress: True shows a line on a terminal; a function is called with the numbers of lanes
             done, in all, and failed after each chunk.
@@ -85,8 +86,14 @@ def sweep(
         chunk_size = _chunk_size(lanes, ts)
     if chunk_size < 1:
         raise ValueError(f"Argument `chunk_size` must be at least 1, but it is {chunk_size}.")
-    check_times(t1, ts)
     check_tolerances(rtol, atol, max_steps)
+    limits = is_known(t1) and np.isposinf(t1)
+    if limits and ts is not None:
+        raise ValueError(
+            "Argument `ts` must be None for t1 = inf: limits have no times to save at."
+        )
+    if not limits:
+        check_times(t1, ts)
     report = progress if callable(progress) else ProgressLine() if progress else None
     flow = SegmentedFlow(
         loss=loss,
@@ -103,7 +110,11 @@ def sweep(
         stop = min(start + chunk_size, lanes.size)
         # The last chunk repeats its last lane, so that all chunks have one shape: one compilation.
         indices = jnp.minimum(jnp.arange(start, start + chunk_size), stop - 1)
-        chunk = jax.device_get(_chunk(lanes, indices, flow, observe))
+        if limits:
+            lane = _Lane(**chunk_of_limits(lanes, indices, loss, observe), method="limit")
+        else:
+            lane = _chunk(lanes, indices, flow, observe)
+        chunk = jax.device_get(lane)
         chunks.append(jax.tree.map(lambda leaf, kept=stop - start: leaf[:kept], chunk))
         failed += int(np.sum(~np.asarray(is_okay(chunks[-1].result))))
         if report is not None:
