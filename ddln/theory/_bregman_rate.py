@@ -12,12 +12,12 @@ def bregman_rate(trajectory: Trajectory, loss: Loss, minimizer: Theta | None = N
     """L(theta(t)) - L(theta*) <= D_Q(theta*, theta_0) / t = Q(theta*) / t, for a convex loss.
 
     True of every theta* in the domain of Q; sharpest for the minimizer of L with the smallest Q,
-    which is where the flow ends.
+    which is where the flow ends: `ddln.limit(trajectory.initial, loss).theta` for least squares.
 
     Args:
         trajectory: a gradient flow of a parameterization that has a potential.
         loss: the loss it was integrated with.
-        minimizer: theta*; None takes that of `ddln.LeastSquares`.
+        minimizer: theta*; None takes that of `ddln.LeastSquares`, of smallest norm.
 
     Returns:
         a check with axes (time,), shape [T]. Its hypotheses are that the metric is regular at the
