@@ -55,3 +55,27 @@ def test_equation_29_needs_the_other_sign_of_the_exponent_and_a_divisor():
     assert error(*corrected) < 1e-6
     q = PowerPotential(u**depth, depth)
     np.testing.assert_allclose(q.mirror_map(jnp.asarray(theta)), xi, rtol=1e-12)
+
+
+def test_the_potential_of_half_a_product_needs_other_definitions():
+    """The slides print equation 19 for theta = u v / 2, where the paper's Delta_0 and theta_+- fail."""
+    rng = np.random.default_rng(2)
+    u, v = rng.normal(size=(2, 6))
+    q = potential(DeepDiagonal(np.stack([u, v]), factor=0.5))
+    theta = u * v / 2 + rng.normal(size=6)
+    # The dual along the flow u' = -v g / 2, v' = -u g / 2: (u +- v)^2 grow as exp(+-xi).
+    plus, minus = (u + v) ** 2, (u - v) ** 2
+    xi = np.log((4 * theta + np.sqrt(16 * theta**2 + plus * minus)) / plus)
+
+    def slides(t, width, ratio):
+        bracket = 2 * t * np.arcsinh(2 * t / width) - np.sqrt(4 * t**2 + width**2)
+        return 0.5 * (bracket - np.log(ratio) * t)
+
+    def error(width, ratio):
+        return np.max(np.abs(_slope(lambda t: slides(t, width, ratio), theta) - xi))
+
+    half = 0.5 * np.abs(u**2 - v**2)
+    assert error(half, plus / minus) < 1e-6
+    assert error(2 * half, plus / minus) > 0.1
+    assert error(half, np.sqrt(plus / minus)) > 0.1
+    np.testing.assert_allclose(q.mirror_map(jnp.asarray(theta)), xi, rtol=1e-10)
