@@ -45,11 +45,13 @@ class Constraints(eqx.Module):
     def normal_matrix(
         self, metric: Float[Array, " d"], regularization: Float[Array, ""]
     ) -> Float[Array, "m m"]:
-        """A M A^T plus a multiple of its largest diagonal entry, with ones for the empty rows."""
+        """A M A^T with its diagonal raised by a relative amount, and ones where it is zero.
+
+        Relative to each entry, as the rounding of a Cholesky factorization is.
+        """
         matrix = product(self.rows * metric[None], self.rows.T)
-        largest = jnp.max(jnp.diagonal(matrix))
-        largest = jnp.where(largest > 0, largest, 1)
-        return matrix + jnp.diag(jnp.where(self.empty, largest, regularization * largest))
+        diagonal = jnp.diagonal(matrix)
+        return matrix + jnp.diag(jnp.where(diagonal > 0, regularization * diagonal, 1))
 
 
 def product(left: Array, right: Array) -> Array:

@@ -106,7 +106,9 @@ def follow_path(
         steepness = curve.steepness(v)
         factor = jnp.linalg.cholesky(data.normal_matrix(metric, point.regularization))
         inverse = lower_inverse(factor)
-        missing = origin + progress * way - product(data.rows, theta)
+        # At the end the target itself: a large A theta_0 would leave its rounding.
+        aim = jnp.where(progress >= 1, data.target, origin + progress * way)
+        missing = aim - product(data.rows, theta)
         sides = jnp.stack([missing + product(data.rows, metric * mismatch), way], axis=1)
         solved = product(inverse.T, product(inverse, sides))
         dual = product(data.rows.T, solved)

@@ -14,6 +14,12 @@ import ddln
 from ddln.potentials import potential
 
 RNG = np.random.default_rng(0)
+FIRST = RNG.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def _the_same_numbers_in_any_order():
+    RNG.bit_generator.state = FIRST
 
 
 def code(result, lane=None):
@@ -154,6 +160,14 @@ def test_least_squares_of_any_shape(n, rank):
     np.testing.assert_allclose(X.T @ reduced, end.dual.T, rtol=1e-7, atol=1e-7)
 
 
+def test_large_deep_starts_of_independent_equations():
+    # theta_0 is some 1e30, theta about 1, and the metric differs by 1e30 between equations.
+    X, y = np.eye(8)[:5], RNG.normal(size=5)
+    end = ends(1e3 * RNG.normal(size=(16, 10, 8)), X, y)
+    assert all_okay(end)
+    np.testing.assert_allclose(end.theta[:, :5], np.broadcast_to(y, (16, 5)), rtol=1e-6)
+
+
 def test_scaling_law():
     depth = 5
     X, y = RNG.normal(size=(3, 6)), RNG.normal(size=3)
@@ -195,7 +209,7 @@ def test_small_deep_starts_reach_a_weighted_l1_norm():
 def test_excess_of_deep_networks_has_the_exponent_of_the_depth():
     X, y = RNG.normal(size=(4, 10)), RNG.normal(size=4)
     least = np.abs(ddln.minimum_l1(X, y)).sum()
-    alphas = np.array([2.0**-8, 2.0**-9])
+    alphas = np.array([2.0**-11, 2.0**-12])
     layers = np.ones((2, 3, 10)) * alphas[:, None, None]
     layers[:, -1] = 0.0
     end = ends(layers, X, y)
