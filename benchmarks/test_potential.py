@@ -45,11 +45,10 @@ def test_value_and_mirror_map(benchmark, depth):
     layers, theta = rng.normal(size=(depth, DIM)), rng.normal(size=DIM)
 
     @jax.jit
-    def run(layers, theta):
-        q = ddln.potential(ddln.DeepDiagonal(layers))
+    def run(q, theta):
         return q.value(theta), q.mirror_map(theta)
 
-    arguments = jnp.asarray(layers), jnp.asarray(theta)
+    arguments = ddln.potential(ddln.DeepDiagonal(layers)), jnp.asarray(theta)
     _, xi = run(*arguments)
     expected = [mirror_by_scipy(layers[:, i], theta[i]) for i in range(100)]
     np.testing.assert_allclose(xi[:100], expected, rtol=1e-8)

@@ -41,12 +41,25 @@ def smallest_layer(
     # v rho(v) >= v^(k+1) prod_{j > k} sqrt(Delta_j) bounds v from above, k = 0, ..., m.
     roots = 0.5 * jnp.log(gaps)
     bounds = [(jnp.log(size) - jnp.sum(roots[k:], axis=0)) / (k + 1) for k in range(count + 1)]
-    v = jnp.exp(jnp.min(jnp.stack(bounds), axis=0))
+    bound = jnp.exp(jnp.min(jnp.stack(bounds), axis=0))
+    # (theta / size)^2 as a product of ratios to its value at the bound: one logarithm and one division
+    # a step, for any number of layers. The last step, without ratios, is accurate to rounding.
+    top = jnp.square(bound * density(bound, gaps) / size)
+    shift = gaps / (jnp.square(bound)[None] + gaps)
 
-    def newton(_, v):
-        return v * jnp.exp(-jnp.log(v * density(v, gaps) / size) / exponent(v, gaps))
+    def newton(_, ratio):
+        square = jnp.square(ratio)
+        product, slope = jnp.ones_like(ratio), jnp.zeros_like(ratio)
+        for j in range(count):
+            moving = square * (1 - shift[j])
+            slope = slope * (moving + shift[j]) + product * moving
+            product = product * (moving + shift[j])
+        step = jnp.log(top * square * product) * product / (product + slope)
+        return ratio * jnp.exp(-0.5 * step)
 
-    v = jax.lax.fori_loop(0, 6 if theta.dtype == jnp.float64 else 5, newton, v)
+    steps = 5 if theta.dtype == jnp.float64 else 4
+    v = bound * jax.lax.fori_loop(0, steps, newton, jnp.ones_like(bound))
+    v = v * jnp.exp(-jnp.log(v * density(v, gaps) / size) / exponent(v, gaps))
     return jnp.where(zero, 0, jnp.sign(theta) * v)
 
 
