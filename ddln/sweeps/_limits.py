@@ -23,7 +23,11 @@ def chunk_of_limits(
     observe: Callable | None,
 ) -> dict[str, Any]:
     """The fields of a `SweepResult` for some lanes, stacked."""
-    weights, static = eqx.partition(lanes.take(indices), eqx.is_array)
+    # Whole batches: the rest would be a second program beside the first, and two batched
+    # factorizations of jaxlib's CPU backend can wait for each other.
+    count = len(indices)
+    padded = jnp.pad(indices, (0, -count % BATCH), mode="edge")
+    weights, static = eqx.partition(lanes.take(padded), eqx.is_array)
 
     def lane(weights):
         end = limit(eqx.combine(weights, static), loss, throw=False)
@@ -36,4 +40,5 @@ def chunk_of_limits(
             "values": None if observe is None else observe(end),
         }
 
-    return jax.lax.map(lane, weights, batch_size=BATCH)
+    ends = jax.lax.map(lane, weights, batch_size=BATCH)
+    return jax.tree.map(lambda leaf: leaf[:count], ends)
