@@ -15,7 +15,7 @@ from ddln._validation import require_option
 from ddln.flows._arguments import check_model, check_start, check_times, check_tolerances
 from ddln.flows._save_times import SaveTimes, saved_rows
 from ddln.flows._state import AbstractStateSpace, FullSpace, ReducedSpace, loss_gradient
-from ddln.flows._step_control import StepControl, controller
+from ddln.flows._step_control import step_control
 from ddln.flows._trajectory import Trajectory
 from ddln.losses import AbstractPredictionLoss
 from ddln.parameterizations import AbstractParameterization
@@ -185,7 +185,7 @@ def _integrate(
         None,
         lane.state,
         saveat=diffrax.SaveAt(t1=True, dense=dense, solver_state=ts is not None),
-        stepsize_controller=StepControl(controller(rtol, lane.atol)),
+        stepsize_controller=step_control(rtol, lane.atol),
         adjoint=adjoint,
         event=stop,
         max_steps=max_steps,

@@ -21,7 +21,7 @@ from ddln.flows._gradient_flow import (
 )
 from ddln.flows._save_times import SaveTimes, saved_rows
 from ddln.flows._state import AbstractStateSpace
-from ddln.flows._step_control import StepControl, controller
+from ddln.flows._step_control import step_control
 from ddln.flows._trajectory import Trajectory
 from ddln.parameterizations import AbstractParameterization
 
@@ -70,7 +70,7 @@ class SegmentedFlow(eqx.Module):
         parts = self._parts(parameterization)
         lane, solver, vector_field = parts.lane, parts.solver, parts.term
         start = jnp.zeros_like(lane.end)
-        next_time, (controller_state, _) = StepControl(parts.controller).init(
+        next_time, (controller_state, _) = step_control(parts.rtol, lane.atol).init(
             vector_field,
             start,
             lane.end,
@@ -105,7 +105,7 @@ class SegmentedFlow(eqx.Module):
             None,
             progress.state,
             saveat=diffrax.SaveAt(t1=True, solver_state=True, controller_state=True),
-            stepsize_controller=StepControl(parts.controller, progress.next_time),
+            stepsize_controller=step_control(parts.rtol, parts.lane.atol, progress.next_time),
             solver_state=progress.solver_state,
             controller_state=(progress.controller_state, progress.next_time),
             adjoint=diffrax.ForwardMode(),
@@ -168,7 +168,6 @@ class SegmentedFlow(eqx.Module):
             lane=lane,
             term=term(space, self.loss),
             solver=solver if ts is None else SaveTimes(solver, ts),
-            controller=controller(rtol, lane.atol),
             ts=ts,
             rtol=rtol,
             method=method,
@@ -180,7 +179,6 @@ class _Parts(NamedTuple):
     lane: Lane
     term: diffrax.ODETerm
     solver: diffrax.AbstractSolver
-    controller: diffrax.PIDController
     ts: Array | None
     rtol: Array
     method: str

@@ -68,3 +68,9 @@ class StepControl(diffrax.AbstractAdaptiveStepSizeController):
             t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state[0]
         )
         return keep, next_t0, next_t1, made_jump, (state, next_t1), result
+
+
+def step_control(rtol: Array, atol: Array, next_time: Array | None = None) -> StepControl:
+    """The step control of a flow, from its start or from where it stopped."""
+    # Pyright takes the properties for fields that are not set.
+    return StepControl(controller(rtol, atol), next_time)  # pyright: ignore[reportCallIssue]
