@@ -2,8 +2,12 @@
 
 import jax.numpy as jnp
 
+from ddln._results import is_okay
 from ddln._types import Loss, Theta
 from ddln.flows import Trajectory
+from ddln.limits import limit
+from ddln.losses import LeastSquares
+from ddln.potentials._separable import AbstractSeparablePotential
 from ddln.theory._check import Check
 from ddln.theory._mirror import compare, mirror_flow
 
@@ -12,12 +16,14 @@ def bregman_rate(trajectory: Trajectory, loss: Loss, minimizer: Theta | None = N
     """L(theta(t)) - L(theta*) <= D_Q(theta*, theta_0) / t = Q(theta*) / t, for a convex loss.
 
     True of every theta* in the domain of Q; sharpest for the minimizer of L with the smallest Q,
-    which is where the flow ends: `ddln.limit(trajectory.initial, loss).theta` for least squares.
+    which is where the flow ends.
 
     Args:
         trajectory: a gradient flow of a parameterization that has a potential.
         loss: the loss it was integrated with.
-        minimizer: theta*; None takes that of `ddln.LeastSquares`, of smallest norm.
+        minimizer: theta*; None takes that of `ddln.LeastSquares` with the smallest Q, by
+            `ddln.limit`, or the one of smallest norm where that does not succeed or would have to
+            integrate the flow.
 
     Returns:
         a check with axes (time,), shape [T]. Its hypotheses are that the metric is regular at the
@@ -31,6 +37,13 @@ def bregman_rate(trajectory: Trajectory, loss: Loss, minimizer: Theta | None = N
     Source: Labarrière et al. 2024, Theorem 1, equation 8.
     """
     flow = mirror_flow(trajectory)
+    if (
+        minimizer is None
+        and isinstance(loss, LeastSquares)
+        and isinstance(flow.potential, AbstractSeparablePotential)
+    ):
+        end = limit(trajectory.initial, loss, throw=False)
+        minimizer = jnp.where(is_okay(end.result), end.theta, loss.minimizer)
     other = compare(trajectory, loss, flow, minimizer)
     later = flow.rows.ts > 0
     ts = jnp.where(later, flow.rows.ts, 1)

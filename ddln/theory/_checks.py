@@ -30,7 +30,8 @@ def checks(trajectory: Trajectory, loss: Loss) -> dict[str, Check]:
     constant; for others call them with `mu` and `minimum`. Left out for their cost:
     `pl_rate_along_path` where it needs eigenvalues of a dense metric (`tangent_kernel_rate` is at
     least as sharp), the statements on the potential where it has no closed form, and
-    `bregman_decrease`, of which `bregman_rate` is a consequence.
+    `bregman_decrease`, of which `bregman_rate` is a consequence; `bregman_rate` is asked of the
+    minimizer of smallest norm, not of the sharpest one.
 
     Example:
         >>> for check in checks(trajectory, loss).values():
@@ -65,7 +66,7 @@ def checks(trajectory: Trajectory, loss: Loss) -> dict[str, Check]:
         if isinstance(loss, AbstractPredictionLoss):
             found.append(mirror_optimality(trajectory, loss))
         if squares:
-            found.append(bregman_rate(trajectory, loss))
+            found.append(bregman_rate(trajectory, loss, loss.minimizer))
     return {check.name: check for check in found}
 
 
