@@ -29,8 +29,17 @@ from ddln.losses import Logistic as Logistic
 from ddln.parameterizations import AbstractParameterization as AbstractParameterization
 from ddln.parameterizations import AbstractReducedCoordinates as AbstractReducedCoordinates
 from ddln.parameterizations import CanonicalForm as CanonicalForm
+from ddln.parameterizations import Composed as Composed
 from ddln.parameterizations import DeepDiagonal as DeepDiagonal
+from ddln.parameterizations import DeepMatrixFactorization as DeepMatrixFactorization
+from ddln.parameterizations import FromFunction as FromFunction
 from ddln.parameterizations import Identity as Identity
+from ddln.parameterizations import MatrixFactorization as MatrixFactorization
+from ddln.parameterizations import Power as Power
+from ddln.parameterizations import PowerDifference as PowerDifference
+from ddln.parameterizations import Square as Square
+from ddln.parameterizations import SymmetricFactorization as SymmetricFactorization
+from ddln.parameterizations import WeightNorm as WeightNorm
 from ddln.potentials import AbstractPotential as AbstractPotential
 from ddln.potentials import DeepDiagonalPotential as DeepDiagonalPotential
 from ddln.potentials import EntropyPotential as EntropyPotential

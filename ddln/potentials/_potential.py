@@ -2,10 +2,21 @@
 
 from functools import singledispatch
 
-from ddln.parameterizations import AbstractParameterization, DeepDiagonal, Identity
+from ddln.parameterizations import (
+    AbstractParameterization,
+    DeepDiagonal,
+    Identity,
+    Power,
+    PowerDifference,
+    Square,
+)
 from ddln.potentials._base import AbstractPotential
 from ddln.potentials._deep_diagonal import DeepDiagonalPotential
+from ddln.potentials._entropy import EntropyPotential
+from ddln.potentials._hypentropy import HypentropyPotential
 from ddln.potentials._numerical import NumericalPotential
+from ddln.potentials._power import PowerPotential
+from ddln.potentials._power_difference import PowerDifferencePotential
 from ddln.potentials._quadratic import QuadraticPotential
 
 
@@ -44,3 +55,24 @@ def _(parameterization: Identity) -> QuadraticPotential:
 def _(parameterization: DeepDiagonal) -> DeepDiagonalPotential:
     canonical = parameterization.canonical()
     return DeepDiagonalPotential(canonical.start, canonical.gaps, canonical.signs, canonical.factor)
+
+
+@potential.register
+def _(parameterization: Square) -> EntropyPotential:
+    return EntropyPotential(parameterization.effective(), 2.0)
+
+
+@potential.register
+def _(parameterization: Power) -> EntropyPotential | PowerPotential:
+    theta = parameterization.effective()
+    if parameterization.depth == 2:
+        return EntropyPotential(theta, 4.0)
+    return PowerPotential(theta, parameterization.depth)
+
+
+@potential.register
+def _(parameterization: PowerDifference) -> HypentropyPotential | PowerDifferencePotential:
+    u, v = parameterization.positive, parameterization.negative
+    if parameterization.depth == 2:
+        return HypentropyPotential(parameterization.effective(), 2 * u * v, 4.0)
+    return PowerDifferencePotential(u, v, parameterization.depth)
