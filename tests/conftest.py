@@ -1,7 +1,21 @@
 """Strict settings for the whole suite: float64, no silent dtype or rank promotion."""
 
+from pathlib import Path
+
 import jax
+import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+MAPS = Path("/proc/self/maps")
+# Linux allows a process 65530 memory maps. Compiled programs hold some each, and LLVM aborts beyond.
+MANY_MAPS = 20_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _drop_compiled_programs():
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
+        jax.clear_caches()

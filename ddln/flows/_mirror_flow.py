@@ -12,10 +12,10 @@ from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Loss, Theta
 from ddln._validation import require_option
 from ddln.flows._arguments import check_loss, check_times, check_tolerances
-from ddln.flows._gradient_flow import DENSE_JACOBIAN_LIMIT
+from ddln.flows._gradient_flow import DENSE_JACOBIAN_LIMIT, STATS
 from ddln.flows._save_times import SaveTimes, saved_rows
 from ddln.flows._state import loss_gradient
-from ddln.flows._step_control import controller
+from ddln.flows._step_control import step_control
 from ddln.losses import AbstractPredictionLoss
 from ddln.potentials import AbstractPotential
 from ddln.potentials._domain import only_inside
@@ -262,7 +262,7 @@ class StructuredField(Field, AbstractStructuredField):
 class StayInside(diffrax.AbstractAdaptiveStepSizeController):
     """Rejects steps that end outside of the domain, from where there is no way back."""
 
-    controller: diffrax.PIDController
+    controller: diffrax.AbstractAdaptiveStepSizeController
     field: Field
 
     @property
@@ -319,7 +319,7 @@ def _integrate(
         start,
         saveat=diffrax.SaveAt(t1=True, solver_state=ts is not None),
         stepsize_controller=StayInside(  # pyright: ignore[reportCallIssue]
-            controller(rtol, atol), field
+            step_control(rtol, atol), field
         ),
         adjoint=adjoint,
         max_steps=max_steps,
@@ -349,14 +349,11 @@ def _integrate(
         loss=blank(jax.vmap(loss)(theta)),
         dual=blank(states[-1]),
         result=RESULTS.where(startable, RESULTS.promote(solution.result), refusal),
-        stats={key: jnp.asarray(solution.stats[key]) for key in _STATS},
+        stats={key: jnp.asarray(solution.stats[key]) for key in STATS},
         rtol=rtol,
         atol=atol,
         method=method,
     )
-
-
-_STATS = ("num_steps", "num_accepted_steps", "num_rejected_steps")
 
 
 def _startable(potential: AbstractPotential, loss: Loss) -> tuple[Bool[Array, ""], RESULTS]:

@@ -12,16 +12,6 @@ from ddln._types import Array, Float
 SAFETY = 0.8
 
 
-def controller(rtol: Array, atol: Array) -> diffrax.PIDController:
-    """Controls the error of the unknowns, for a state (unknowns, dual).
-
-    The dual is a quadrature of theta: its error would dilute the norm, and follows theirs.
-    """
-    return diffrax.PIDController(
-        rtol=rtol, atol=atol, safety=SAFETY, norm=lambda y: optx.rms_norm(y[0])
-    )
-
-
 class StepControl(diffrax.AbstractAdaptiveStepSizeController):
     """A controller that can go on where it stopped, and chooses the first step.
 
@@ -71,6 +61,13 @@ class StepControl(diffrax.AbstractAdaptiveStepSizeController):
 
 
 def step_control(rtol: Array, atol: Array, next_time: Array | None = None) -> StepControl:
-    """The step control of a flow, from its start or from where it stopped."""
+    """The step control of a flow, from its start or from where it stopped.
+
+    For a state (unknowns, ...) it controls the error of the unknowns. The dual is a quadrature of
+    theta: its error would dilute the norm, and follows theirs.
+    """
+    controller = diffrax.PIDController(
+        rtol=rtol, atol=atol, safety=SAFETY, norm=lambda y: optx.rms_norm(y[0])
+    )
     # Pyright takes the properties for fields that are not set.
-    return StepControl(controller(rtol, atol), next_time)  # pyright: ignore[reportCallIssue]
+    return StepControl(controller, next_time)  # pyright: ignore[reportCallIssue]
