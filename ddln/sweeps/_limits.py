@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Int, Loss
 from ddln.limits import limit
+from ddln.sweeps._batches import in_batches
 from ddln.sweeps._initializations import Initializations
 
 # Lanes of one batch wait for each other; this many keep the cost of a step low.
@@ -23,11 +23,7 @@ def chunk_of_limits(
     observe: Callable | None,
 ) -> dict[str, Any]:
     """The fields of a `SweepResult` for some lanes, stacked."""
-    # Whole batches: the rest would be a second program beside the first, and two batched
-    # factorizations of jaxlib's CPU backend can wait for each other.
-    count = len(indices)
-    padded = jnp.pad(indices, (0, -count % BATCH), mode="edge")
-    weights, static = eqx.partition(lanes.take(padded), eqx.is_array)
+    weights, static = eqx.partition(lanes.take(indices), eqx.is_array)
 
     def lane(weights):
         end = limit(eqx.combine(weights, static), loss, throw=False)
@@ -40,5 +36,4 @@ def chunk_of_limits(
             "values": None if observe is None else observe(end),
         }
 
-    ends = jax.lax.map(lane, weights, batch_size=BATCH)
-    return jax.tree.map(lambda leaf: leaf[:count], ends)
+    return in_batches(lane, weights, BATCH)

@@ -16,6 +16,7 @@ from ddln._validation import is_known, require_option
 from ddln.flows._arguments import check_times, check_tolerances
 from ddln.flows._segments import SegmentedFlow
 from ddln.parameterizations import AbstractParameterization
+from ddln.sweeps._batches import in_batches
 from ddln.sweeps._initializations import Initializations, as_initializations
 from ddln.sweeps._limits import chunk_of_limits
 from ddln.sweeps._progress import ProgressLine
@@ -166,8 +167,8 @@ def _chunk(lanes: Initializations, indices, flow: SegmentedFlow, observe) -> _La
         )
 
     weights, static = eqx.partition(stack, eqx.is_array)
-    return jax.lax.map(
+    return in_batches(
         lambda lane_of: lane(eqx.combine(lane_of[0], static), lane_of[1]),
         (weights, finished),
-        batch_size=WIDTH,
+        WIDTH,
     )
