@@ -15,7 +15,7 @@ from ddln.flows._arguments import check_loss, check_times, check_tolerances
 from ddln.flows._gradient_flow import DENSE_JACOBIAN_LIMIT, STATS
 from ddln.flows._save_times import SaveTimes, saved_rows
 from ddln.flows._state import loss_gradient
-from ddln.flows._step_control import step_control
+from ddln.flows._step_control import AbstractWrappedControl, step_control
 from ddln.losses import AbstractPredictionLoss
 from ddln.potentials import AbstractPotential
 from ddln.potentials._domain import only_inside
@@ -259,26 +259,11 @@ class StructuredField(Field, AbstractStructuredField):
         )
 
 
-class StayInside(diffrax.AbstractAdaptiveStepSizeController):
+class StayInside(AbstractWrappedControl):
     """Rejects steps that end outside of the domain, from where there is no way back."""
 
     controller: diffrax.AbstractAdaptiveStepSizeController
     field: Field
-
-    @property
-    def rtol(self):
-        return self.controller.rtol
-
-    @property
-    def atol(self):
-        return self.controller.atol
-
-    @property
-    def norm(self):
-        return self.controller.norm
-
-    def wrap(self, direction):
-        return self
 
     def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
         return self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)

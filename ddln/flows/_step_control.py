@@ -3,6 +3,7 @@
 from typing import Any
 
 import diffrax
+import equinox as eqx
 import jax.numpy as jnp
 import optimistix as optx
 
@@ -12,20 +13,10 @@ from ddln._types import Array, Float
 SAFETY = 0.8
 
 
-class StepControl(diffrax.AbstractAdaptiveStepSizeController):
-    """A controller that can go on where it stopped, and chooses the first step.
+class AbstractWrappedControl(diffrax.AbstractAdaptiveStepSizeController):
+    """A controller around another one."""
 
-    Its state holds the end of the next step too, which diffrax does not save. The first step is
-    chosen by the inner controller's rule, which diffrax skips for the terms it makes of the
-    caller's (then it begins with 0.01, whatever the scale of the problem).
-
-    Attributes:
-        controller: the inner controller.
-        next_time: the end of the first step, where a solve goes on.
-    """
-
-    controller: diffrax.PIDController
-    next_time: Float[Array, ""] | None = None
+    controller: eqx.AbstractVar[diffrax.AbstractAdaptiveStepSizeController]
 
     # diffrax passes these on to the root finders of implicit solvers.
     @property
@@ -42,6 +33,22 @@ class StepControl(diffrax.AbstractAdaptiveStepSizeController):
 
     def wrap(self, direction):
         return self
+
+
+class StepControl(AbstractWrappedControl):
+    """A controller that can go on where it stopped, and chooses the first step.
+
+    Its state holds the end of the next step too, which diffrax does not save. The first step is
+    chosen by the inner controller's rule, which diffrax skips for the terms it makes of the
+    caller's (then it begins with 0.01, whatever the scale of the problem).
+
+    Attributes:
+        controller: the inner controller.
+        next_time: the end of the first step, where a solve goes on.
+    """
+
+    controller: diffrax.AbstractAdaptiveStepSizeController
+    next_time: Float[Array, ""] | None = None
 
     def init(self, terms, t0, t1, y0, dt0, args, func, error_order) -> tuple[Any, Any]:
         if self.next_time is not None:
