@@ -8,6 +8,7 @@ from rich.table import Table
 
 from ddln.cli._data import Split
 from ddln.cli._flows import STATUSES, Outcome
+from ddln.limits import effective_sparsity
 
 STYLES = {
     "holds": "green",
@@ -15,12 +16,6 @@ STYLES = {
     "hypothesis not met": "dim",
     "violated": "red",
 }
-
-
-def effective_sparsity(theta: np.ndarray) -> np.ndarray:
-    """|theta|_1^2 / |theta|_2^2: between 1 and d, the number of coordinates if all are equal."""
-    squared = np.sum(theta**2, axis=-1)
-    return np.sum(np.abs(theta), axis=-1) ** 2 / np.where(squared > 0, squared, np.nan)
 
 
 def depth_row(outcome: Outcome, split: Split, scales: np.ndarray) -> dict[str, Any]:
@@ -35,7 +30,8 @@ def depth_row(outcome: Outcome, split: Split, scales: np.ndarray) -> dict[str, A
     }
     # y has norm 1, so that theta = 0 has the loss 1/2 and this is the share left unexplained.
     row["unexplained"] = _number(np.median, 2 * outcome.result.loss[okay, -1])
-    sparsity = np.where(okay, effective_sparsity(outcome.theta[:, -1]), np.nan).reshape(shape)
+    ends = np.nan_to_num(outcome.theta[:, -1])  # failed lanes are masked
+    sparsity = np.where(okay, effective_sparsity(ends), np.nan).reshape(shape)
     row["sparsity_smallest_scale"] = _number(np.median, sparsity[:, 0])
     row["sparsity_largest_scale"] = _number(np.median, sparsity[:, -1])
     if len(split.held_out_targets):

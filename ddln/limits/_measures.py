@@ -8,7 +8,7 @@ from ddln._validation import float_array
 from ddln.limits._reference import minimum_l1, minimum_l2
 
 
-def effective_sparsity(theta: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
+def effective_sparsity(theta) -> Float[Array, "*batch"]:
     """|theta|_1^2 / |theta|_2^2: k for k entries of equal size, between 1 and d; 0 for theta = 0.
 
     Args:
