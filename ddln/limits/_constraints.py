@@ -42,6 +42,11 @@ class Constraints(eqx.Module):
         """The rows that are zero."""
         return self.singular == 0
 
+    @property
+    def rounding(self) -> float:
+        """Of a Cholesky factorization of A M A^T, relative, generously."""
+        return float(jnp.finfo(self.rows.dtype).eps) * (4 + len(self.rows) / 8)
+
     def normal_matrix(
         self, metric: Float[Array, " d"], regularization: Float[Array, ""]
     ) -> Float[Array, "m m"]:

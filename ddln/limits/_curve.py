@@ -177,7 +177,8 @@ def at_point(
     parameterization: AbstractParameterization, v: Float[Array, " d"]
 ) -> AbstractParameterization:
     """The parameterization whose curve coordinate, on the curve of the given one, is v."""
-    raise NotImplementedError(type(parameterization).__name__)
+    name = type(parameterization).__name__
+    raise NotImplementedError(f"`at_point` must be registered for {name}, beside `curve_of`.")
 
 
 @at_point.register

@@ -46,8 +46,7 @@ def _with_derivatives_jvp(primals, tangents):
         + product(data.multiplier.T, product(design_dot, theta) - target_dot)
         + product(rows, theta_dot)
     )
-    eps = jnp.finfo(v.dtype).eps
-    regularization = jnp.asarray(eps * (4 + len(rows) / 8), v.dtype)
+    regularization = jnp.asarray(data.rounding, v.dtype)
     inverse = lower_inverse(jnp.linalg.cholesky(data.normal_matrix(metric, regularization)))
 
     def solve(side):

@@ -178,8 +178,7 @@ def follow_path(
         offset=number(1),
         range=number(FIRST_RANGE),
         correction=number(1),
-        # Rounding in an m x m Cholesky factorization, generously.
-        regularization=number(eps * (4 + m / 8)),
+        regularization=number(data.rounding),
         count=jnp.asarray(0),
         done=jnp.asarray(False),
     )
