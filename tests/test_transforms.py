@@ -118,6 +118,29 @@ def event_flow(layers, adjoint=None):
     ).theta
 
 
+def mirror(layers, adjoint=None):
+    return ddln.mirror_flow(
+        potential(ddln.DeepDiagonal(layers)),
+        squares(layers),
+        0.5,
+        coordinates="primal",
+        solver=diffrax.Tsit5(),
+        adjoint=adjoint,
+        throw=False,
+        rtol=1e-8 if layers.dtype == jnp.float64 else 1e-4,
+    ).theta
+
+
+def product_row(make):
+    """M theta of a parameterization made from an array."""
+
+    def run(weights):
+        parameterization = make(weights)
+        return parameterization.metric_product(parameterization())
+
+    return Row(run, LAYERS)
+
+
 def parameterized(method):
     return Row(lambda u: method(ddln.DeepDiagonal(u)), LAYERS)
 
@@ -139,6 +162,17 @@ TABLE = {
     "DeepDiagonal.zero_last": Row(lambda u: ddln.DeepDiagonal.zero_last(u, 3, 0.5).layers, THETA),
     "DeepDiagonal.balanced": Row(lambda u: ddln.DeepDiagonal.balanced(u, 3).layers, THETA),
     "Identity": Row(lambda t: ddln.Identity(t).metric_product(t), THETA),
+    "Square": product_row(ddln.Square),
+    "Power": product_row(lambda w: ddln.Power(w, 3)),
+    "PowerDifference": product_row(lambda w: ddln.PowerDifference(w[0], w[1], 3)),
+    "MatrixFactorization": product_row(lambda w: ddln.MatrixFactorization(w, 2 * w)),
+    "SymmetricFactorization": product_row(ddln.SymmetricFactorization),
+    "DeepMatrixFactorization": product_row(lambda w: ddln.DeepMatrixFactorization([w, w.T, w])),
+    "WeightNorm": product_row(lambda w: ddln.WeightNorm(w[0, 0], w[1])),
+    "Composed": product_row(lambda w: ddln.Composed(ddln.Square, ddln.WeightNorm(w[0, 0], w[1]))),
+    "FromFunction": product_row(lambda w: ddln.FromFunction(jnp.sin, w)),
+    "limit": Row(lambda u: ddln.limit(ddln.DeepDiagonal(u), squares(u), throw=False).theta, LAYERS),
+    "effective_sparsity": Row(ddln.effective_sparsity, THETA),
     "LeastSquares": Row(lambda t: squares(t)(t), THETA),
     "LeastSquares.gradient": Row(lambda t: squares(t).gradient(t), THETA),
     "LeastSquares.minimizer": Row(lambda x: ddln.LeastSquares(x, x[:, 0] + 1).minimizer, X),
@@ -159,6 +193,7 @@ TABLE = {
     "gradient_flow event": Row(
         event_flow, LAYERS, lambda u: event_flow(u, adjoint=diffrax.ForwardMode())
     ),
+    "mirror_flow": Row(mirror, LAYERS, lambda u: mirror(u, adjoint=diffrax.ForwardMode())),
     "sigma": parameterized(theory.sigma),
     **{
         check.__name__: check_row(check)
