@@ -52,4 +52,5 @@ from ddln.potentials import potential as potential
 from ddln.solvers import Rodas5P as Rodas5P
 from ddln.sweeps import Initializations as Initializations
 from ddln.sweeps import SweepResult as SweepResult
+from ddln.sweeps import compile_sweep as compile_sweep
 from ddln.sweeps import sweep as sweep

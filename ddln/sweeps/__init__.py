@@ -2,4 +2,5 @@
 
 from ddln.sweeps._initializations import Initializations as Initializations
 from ddln.sweeps._result import SweepResult as SweepResult
+from ddln.sweeps._sweep import compile_sweep as compile_sweep
 from ddln.sweeps._sweep import sweep as sweep

@@ -15,7 +15,6 @@ from ddln.sweeps._initializations import Initializations
 BATCH = 16
 
 
-@eqx.filter_jit
 def chunk_of_limits(
     lanes: Initializations,
     indices: Int[Array, " lanes"],

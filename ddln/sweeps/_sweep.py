@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -81,6 +81,107 @@ def sweep(
         ValueError: for arguments that do not fit, before the integration.
         RuntimeError: if `throw=True` and a lane fails, with the reasons and their lanes.
     """
+    plan = _plan(
+        initializations,
+        loss,
+        t1,
+        ts,
+        coordinates,
+        solver,
+        rtol,
+        atol,
+        max_steps,
+        observe,
+        chunk_size,
+    )
+    size, chunk_size = plan.lanes.size, plan.chunk_size
+    report = progress if callable(progress) else ProgressLine() if progress else None
+    chunks, failed = [], 0
+    for start in range(0, size, chunk_size):
+        program, arguments = plan.chunk(start)
+        chunk = jax.device_get(program(*arguments))
+        kept = min(chunk_size, size - start)
+        chunks.append(jax.tree.map(lambda leaf, kept=kept: leaf[:kept], chunk))
+        failed += int(np.sum(~np.asarray(is_okay(chunks[-1].result))))
+        if report is not None:
+            report(start + kept, size, failed)
+    merged = jax.tree.map(lambda *leaves: np.concatenate(leaves), *chunks)
+    result = SweepResult(**{field.name: getattr(merged, field.name) for field in fields(merged)})
+    if throw and failed:
+        reasons = [f"Lanes {where.tolist()}: {why}" for why, where in result.failures().items()]
+        raise RuntimeError(f"{failed} of {size} lanes failed. " + " ".join(reasons))
+    return result
+
+
+def compile_sweep(
+    initializations: AbstractParameterization | Initializations,
+    loss: Loss,
+    t1: float | Float[Array, ""],
+    *,
+    ts: Any = None,
+    coordinates: str = "auto",
+    solver: diffrax.AbstractSolver | None = None,
+    rtol: float = 1e-6,
+    atol: float = 1e-9,
+    max_steps: int = 16384,
+    observe: Callable[[Any], Any] | None = None,
+    chunk_size: int | None = None,
+) -> None:
+    """Compiles what `sweep` runs with the same arguments, which are explained there.
+
+    To be called in a thread while another sweep runs, or to see arguments refused early.
+
+    Raises:
+        ValueError: for arguments that do not fit.
+    """
+    plan = _plan(
+        initializations,
+        loss,
+        t1,
+        ts,
+        coordinates,
+        solver,
+        rtol,
+        atol,
+        max_steps,
+        observe,
+        chunk_size,
+    )
+    program, arguments = plan.chunk(0)
+    program.lower(*arguments).compile()
+
+
+class _Plan(NamedTuple):
+    """A sweep whose arguments have been checked."""
+
+    lanes: Initializations
+    flow: SegmentedFlow
+    observe: Callable[[Any], Any] | None
+    chunk_size: int
+    limits: bool
+
+    def chunk(self, start: int) -> tuple[Any, tuple]:
+        """The compiled function for the chunk that begins at this lane, and its arguments."""
+        # The last chunk repeats its last lane, so that all chunks have one shape: one compilation.
+        indices = jnp.minimum(jnp.arange(start, start + self.chunk_size), self.lanes.size - 1)
+        if self.limits:
+            return _chunk_of_limits, (self.lanes, indices, self.flow.loss, self.observe)
+        return _chunk, (self.lanes, indices, self.flow, self.observe)
+
+
+def _plan(
+    initializations,
+    loss,
+    t1,
+    ts,
+    coordinates,
+    solver,
+    rtol,
+    atol,
+    max_steps,
+    observe,
+    chunk_size,
+) -> _Plan:
     lanes = as_initializations(initializations)
     require_option("coordinates", coordinates, ("auto", "reduced", "full"))
     if chunk_size is None:
@@ -88,14 +189,13 @@ def sweep(
     if chunk_size < 1:
         raise ValueError(f"Argument `chunk_size` must be at least 1, but it is {chunk_size}.")
     check_tolerances(rtol, atol, max_steps)
-    limits = is_known(t1) and np.isposinf(t1)
+    limits = is_known(t1) and bool(np.isposinf(t1))
     if limits and ts is not None:
         raise ValueError(
             "Argument `ts` must be None for t1 = inf: limits have no times to save at."
         )
     if not limits:
         check_times(t1, ts)
-    report = progress if callable(progress) else ProgressLine() if progress else None
     flow = SegmentedFlow(
         loss=loss,
         t1=jnp.asarray(t1, float),
@@ -106,26 +206,7 @@ def sweep(
         coordinates=coordinates,
         max_steps=max_steps,
     )
-    chunks, failed = [], 0
-    for start in range(0, lanes.size, chunk_size):
-        stop = min(start + chunk_size, lanes.size)
-        # The last chunk repeats its last lane, so that all chunks have one shape: one compilation.
-        indices = jnp.minimum(jnp.arange(start, start + chunk_size), stop - 1)
-        if limits:
-            lane = _Lane(**chunk_of_limits(lanes, indices, loss, observe), method="limit")
-        else:
-            lane = _chunk(lanes, indices, flow, observe)
-        chunk = jax.device_get(lane)
-        chunks.append(jax.tree.map(lambda leaf, kept=stop - start: leaf[:kept], chunk))
-        failed += int(np.sum(~np.asarray(is_okay(chunks[-1].result))))
-        if report is not None:
-            report(stop, lanes.size, failed)
-    merged = jax.tree.map(lambda *leaves: np.concatenate(leaves), *chunks)
-    result = SweepResult(**{field.name: getattr(merged, field.name) for field in fields(merged)})
-    if throw and failed:
-        reasons = [f"Lanes {where.tolist()}: {why}" for why, where in result.failures().items()]
-        raise RuntimeError(f"{failed} of {lanes.size} lanes failed. " + " ".join(reasons))
-    return result
+    return _Plan(lanes, flow, observe, chunk_size, limits)
 
 
 class _Lane(eqx.Module):
@@ -146,7 +227,12 @@ def _chunk_size(lanes: Initializations, ts) -> int:
     weights = sum(leaf.size for leaf in jax.tree.leaves(one) if hasattr(leaf, "size"))
     numbers = 2 * weights * (1 if ts is None else len(ts))
     bound = max(1, min(CHUNK, CHUNK_BYTES // (8 * numbers)))
-    return min(bound, lanes.size, max(4 * WIDTH, lanes.size // 16))
+    return min(bound, lanes.size, max(2 * WIDTH, lanes.size // 16))
+
+
+@eqx.filter_jit
+def _chunk_of_limits(lanes: Initializations, indices, loss: Loss, observe) -> _Lane:
+    return _Lane(**chunk_of_limits(lanes, indices, loss, observe), method="limit")
 
 
 @eqx.filter_jit

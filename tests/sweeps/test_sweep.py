@@ -112,6 +112,22 @@ def test_chunks_share_one_compilation():
     assert len(traces) == first
 
 
+def test_a_compiled_sweep_is_not_traced_again():
+    traces = []
+
+    def loss(theta):
+        traces.append(1)
+        return jnp.sum((X @ theta - Y) ** 2)
+
+    ddln.compile_sweep(STACK, loss, 1.0, chunk_size=3)
+    first = len(traces)
+    assert first > 0
+    ddln.sweep(STACK, loss, 1.0, chunk_size=3, progress=False)
+    assert len(traces) == first
+    with pytest.raises(ValueError, match="`t1` must be finite and positive"):
+        ddln.compile_sweep(STACK, loss, -1.0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
