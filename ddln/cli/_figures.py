@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from ddln import plots
 from ddln.cli._data import Split
-from ddln.cli._flows import Outcome, example_flows, loss_of, settings
+from ddln.cli._flows import Outcome, examples, settings
 from ddln.cli._options import SweepOptions
 from ddln.cli._tables import best_errors
 from ddln.flows import Trajectory
@@ -24,10 +24,8 @@ def draw(outcomes: list[Outcome], split: Split, options: SweepOptions, out: Path
     matplotlib.use("Agg")
     scales = settings(options).scales
     depths = [outcome.depth for outcome in outcomes]
-    # Three flows of the middle depth, from a random start where there is one: there layers cross zero.
-    first = len(scales) * min(1, options.initializations - 1)
-    chosen = first + np.array([0, len(scales) // 2, len(scales) - 1])
-    flows, bounds = example_flows(split, depths[len(depths) // 2], chosen, options)
+    example = examples(split, options)
+    flows, bounds = example.flows()
     smallest, largest = (jax.tree.map(lambda leaf, k=k: leaf[k], flows) for k in (0, -1))
     # At the largest scale the layers are far enough apart to tell them from each other.
     layers = plots.layers(largest, _crossing(largest))
@@ -35,7 +33,7 @@ def draw(outcomes: list[Outcome], split: Split, options: SweepOptions, out: Path
     figures = {
         "layers": layers.figure,
         "coefficients": plots.coefficient_paths(smallest, names=split.feature_names).figure,
-        "loss": _loss(flows, bounds, loss_of(split, options).minimum, scales[chosen - first]),
+        "loss": _loss(flows, bounds, example.loss.minimum, scales[example.lanes % len(scales)]),
         "phase": _phase(outcomes, split, scales, depths),
     }
     if len(split.held_out_targets):

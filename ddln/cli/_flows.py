@@ -15,7 +15,7 @@ from ddln.cli._options import SweepOptions
 from ddln.flows import Trajectory, gradient_flow
 from ddln.losses import LeastSquares
 from ddln.parameterizations import DeepDiagonal
-from ddln.sweeps import Initializations, SweepResult, sweep
+from ddln.sweeps import Initializations, SweepResult, compile_sweep, sweep
 from ddln.theory import (
     Check,
     assumption_a,
@@ -131,12 +131,10 @@ class Outcome:
     Attributes:
         depth: the number of layers.
         result: the flows.
-        checks: the checks without values, for their names, statements and sources.
     """
 
     depth: int
     result: SweepResult
-    checks: dict[str, Check]
 
     @property
     def theta(self) -> np.ndarray:
@@ -164,55 +162,95 @@ def one_depth(
     split: Split, depth: int, options: SweepOptions, report: Callable[[int, int, int], None]
 ) -> Outcome:
     """Integrates all flows of one depth."""
-    loss = loss_of(split, options)
-    lanes = Initializations(
-        starts(split, depth, options), options.initializations * options.scale_count
-    )
-    result = sweep(
-        lanes,
-        loss,
+    result = sweep(*_lanes(split, depth, options), **_settings_of(split, options), progress=report)
+    return Outcome(depth, result)
+
+
+def compile_depth(split: Split, depth: int, options: SweepOptions) -> None:
+    """Compiles what `one_depth` runs."""
+    compile_sweep(*_lanes(split, depth, options), **_settings_of(split, options))
+
+
+def _lanes(split: Split, depth: int, options: SweepOptions):
+    count = options.initializations * options.scale_count
+    lanes = Initializations(starts(split, depth, options), count)
+    return lanes, loss_of(split, options), options.t1
+
+
+def _settings_of(split: Split, options: SweepOptions) -> dict[str, Any]:
+    return {
+        "ts": settings(options).ts.astype(options.precision),
+        "rtol": options.rtol,
+        "atol": options.atol,
+        "max_steps": options.max_steps,
+        "observe": Observe(loss_of(split, options)),
+        "chunk_size": options.chunk_size,
+    }
+
+
+class Examples(NamedTuple):
+    """A few lanes of one depth for the figures: the arguments of `_examples`."""
+
+    starts: Starts
+    lanes: Any
+    loss: LeastSquares
+    ts: Any
+    t1: float
+    tolerances: tuple[float, float]
+    max_steps: int
+
+    def compile(self) -> None:
+        _examples.lower(*self).compile()
+
+    def flows(self) -> tuple[Trajectory, dict[str, Any]]:
+        """Whole trajectories, and bounds of their loss by name."""
+        return _examples(*self)
+
+
+def examples(split: Split, options: SweepOptions) -> Examples:
+    """Three flows of the middle depth, at the smallest, the middle and the largest scale.
+
+    From a random start where there is one: there layers cross zero.
+    """
+    first = options.scale_count * min(1, options.initializations - 1)
+    lanes = first + np.array([0, options.scale_count // 2, options.scale_count - 1])
+    return Examples(
+        starts(split, options.depths[len(options.depths) // 2], options),
+        jnp.asarray(lanes),
+        loss_of(split, options),
+        jnp.asarray(_times(CURVE_TIMES, options.t1), options.precision),
         options.t1,
-        ts=settings(options).ts.astype(options.precision),
-        rtol=options.rtol,
-        atol=options.atol,
-        max_steps=options.max_steps,
-        observe=Observe(loss),
-        chunk_size=options.chunk_size,
-        progress=report,
+        (options.rtol, options.atol),
+        options.max_steps,
     )
-    return Outcome(depth, result, eqx.filter_eval_shape(_checks_of_first, lanes, loss, options))
 
 
-def example_flows(
-    split: Split, depth: int, lanes: np.ndarray, options: SweepOptions
-) -> tuple[Trajectory, dict[str, Any]]:
-    """Whole trajectories of a few lanes, and bounds of their loss by name, for figures."""
-    loss = loss_of(split, options)
-
-    # One program: operation by operation it takes several times longer to compile.
-    @eqx.filter_jit
-    @eqx.filter_vmap
+# One program: operation by operation it takes several times longer to compile.
+@eqx.filter_jit
+def _examples(starts, lanes, loss, ts, t1, tolerances, max_steps):
     def run(lane):
-        flow = _flow(starts(split, depth, options)(lane), loss, options, CURVE_TIMES)
+        flow = gradient_flow(
+            starts(lane),
+            loss,
+            t1,
+            ts=ts,
+            rtol=tolerances[0],
+            atol=tolerances[1],
+            max_steps=max_steps,
+            throw=False,
+        )
         bounds = {"Theorem 2": pl_rate, "along the path": tangent_kernel_rate}
         return flow, {name: bound(flow, loss).rhs for name, bound in bounds.items()}
 
-    return run(jnp.asarray(lanes))
+    return eqx.filter_vmap(run)(lanes)
 
 
-def _flow(start: DeepDiagonal, loss: LeastSquares, options: SweepOptions, saves: int) -> Trajectory:
-    return gradient_flow(
-        start,
-        loss,
-        options.t1,
-        ts=jnp.asarray(_times(saves, options.t1), options.precision),
-        rtol=options.rtol,
-        atol=options.atol,
-        max_steps=options.max_steps,
-        throw=False,
-    )
+def described_checks(split: Split, options: SweepOptions) -> dict[str, Check]:
+    """The checks without values, for their names, statements and sources."""
+    example = examples(split, options)
 
+    def first():
+        flow = gradient_flow(example.starts(jnp.zeros((), int)), example.loss, 1.0, throw=False)
+        return _checks(flow, example.loss)
 
-def _checks_of_first(lanes, loss, options):
-    flow = _flow(lanes.function(jnp.zeros((), int)), loss, options, options.saves)
-    return _checks(flow, loss)
+    return eqx.filter_eval_shape(first)

@@ -5,6 +5,8 @@ import json
 import platform
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,14 @@ from rich.progress import (
 
 from ddln.cli._data import Split, read
 from ddln.cli._figures import draw
-from ddln.cli._flows import Outcome, one_depth, settings
+from ddln.cli._flows import (
+    Outcome,
+    compile_depth,
+    described_checks,
+    examples,
+    one_depth,
+    settings,
+)
 from ddln.cli._options import SweepOptions
 from ddln.cli._output import prepare
 from ddln.cli._tables import check_rows, check_table, depth_row, depth_table
@@ -49,7 +58,7 @@ def run(options: SweepOptions) -> None:
         console.print(_interrupted(outcomes, options, out))
         raise SystemExit(130) from None
     rows = [depth_row(outcome, split, settings(options).scales) for outcome in outcomes]
-    verdicts = check_rows(outcomes)
+    verdicts = check_rows(outcomes, described_checks(split, options))
     console.print(depth_table(rows))
     console.print(check_table(verdicts))
     written = ["results.zarr", "summary.json"]
@@ -73,15 +82,34 @@ def run(options: SweepOptions) -> None:
 
 def _all_depths(split: Split, options: SweepOptions, console: Console) -> Iterator[Outcome]:
     flows = options.initializations * options.scale_count
-    with _progress(console) as progress:
+    with _progress(console) as progress, _compiling(split, options) as compiled:
         task = progress.add_task("flows", total=len(options.depths) * flows)
         for index, depth in enumerate(options.depths):
+            progress.update(task, description=f"compiling depth {depth}")
+            compiled[index].result()
             progress.update(task, description=f"depth {depth}")
 
             def report(done: int, total: int, failed: int, before: int = index * flows) -> None:
                 progress.update(task, completed=before + done)
 
             yield one_depth(split, depth, options, report)
+
+
+@contextmanager
+def _compiling(split: Split, options: SweepOptions) -> Iterator[list[Future]]:
+    """Compiles all programs in their order, in a thread, while the first ones run.
+
+    One thread, because XLA uses several cores for one program. Programs are run by the main thread
+    alone: two at once can wait for each other for ever in jaxlib's CPU backend.
+    """
+    pool = ThreadPoolExecutor(1)
+    try:
+        depths = [pool.submit(compile_depth, split, depth, options) for depth in options.depths]
+        if options.figures:
+            pool.submit(examples(split, options).compile)
+        yield depths
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _check(options: SweepOptions) -> None:

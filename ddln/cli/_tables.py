@@ -9,6 +9,7 @@ from rich.table import Table
 from ddln.cli._data import Split
 from ddln.cli._flows import STATUSES, Outcome
 from ddln.limits import effective_sparsity
+from ddln.theory import Check
 
 STYLES = {
     "holds": "green",
@@ -86,10 +87,10 @@ def depth_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def check_rows(outcomes: list[Outcome]) -> list[dict[str, Any]]:
+def check_rows(outcomes: list[Outcome], checks: dict[str, Check]) -> list[dict[str, Any]]:
     """How many flows have each status, for each check."""
     rows = []
-    for name, check in outcomes[0].checks.items():
+    for name, check in checks.items():
         codes = np.concatenate(
             [outcome.statuses[name][outcome.result.okay] for outcome in outcomes]
         )
