@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -237,6 +238,8 @@ def _examples(starts, lanes, loss, ts, t1, tolerances, max_steps):
             rtol=tolerances[0],
             atol=tolerances[1],
             max_steps=max_steps,
+            # Nothing is differentiated, and without checkpoints there is less to compile.
+            adjoint=diffrax.ForwardMode(),
             throw=False,
         )
         bounds = {"Theorem 2": pl_rate, "along the path": tangent_kernel_rate}
