@@ -22,6 +22,14 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "layers keep their sign, and coordinates with two layers at zero never move. "
         "Perturb those layers, or increase `max_steps`."
     )
+    minimum_out_of_reach = (
+        "The path ends where the loss is not least: coordinates that keep their sign, or never move, "
+        "hold it back. Perturb tied layers, and layers at zero."
+    )
+    ambiguous_plateau = (
+        "Dependent columns of `X`, other than equal or opposite ones, are active together: the rows "
+        "minimize the loss, but other minimizers do too. Perturb `X`."
+    )
 
 
 def is_okay(result: RESULTS) -> Bool[Array, "..."]:

@@ -3,9 +3,11 @@
 import jax.numpy as jnp
 import numpy as np
 
-from ddln._types import Array, Float
+from ddln._types import Array, Float, Scalar, Theta
 from ddln._validation import float_array
 from ddln.limits._reference import minimum_l1, minimum_l2
+from ddln.parameterizations import AbstractParameterization
+from ddln.potentials import potential
 
 
 def effective_sparsity(theta) -> Float[Array, "*batch"]:
@@ -63,6 +65,43 @@ def richness(theta, X, y) -> np.ndarray:
             "they are the same: there are no two regimes to tell apart."
         )
     return np.asarray((kernel - _l1_norm(theta)) / (kernel - rich))
+
+
+def relative_distance(theta, reference) -> Float[Array, "*batch"]:
+    """|theta - reference|_2 / |reference|_2, for example with `minimum_l1(X, y)` as the reference.
+
+    Args:
+        theta: effective parameters along the last axis; any leading axes.
+        reference: the solution to compare with, not 0, shape [d].
+    """
+    theta = float_array("theta", theta, "... d")
+    reference = float_array("reference", reference, "d").astype(theta.dtype)
+    difference = theta - reference.reshape((1,) * (theta.ndim - 1) + reference.shape)
+    return jnp.linalg.norm(difference, axis=-1) / jnp.linalg.norm(reference)
+
+
+def regime_exponent(parameterization: AbstractParameterization, theta: Theta) -> Scalar:
+    """The degree at which the potential grows at theta: 2 in the kernel regime, 1 in the rich one.
+
+    <theta - theta_0, grad Q(theta)> / Q(theta), with Q = `ddln.potential(parameterization)`, which is p
+    for |theta - theta_0|_p^p. It interpolates between the l2 and the (weighted) l1 norm without any
+    reference to data. For two layers and theta_0 = 0 it is that of the function of Woodworth et al.
+
+        Q(theta) = (D/4) sum_i q(2 theta_i / D_i),    q(z) = z arcsinh(z) - sqrt(1 + z^2) + 1,
+
+    D_i = |u_i^2 - v_i^2| (up to their unit of theta), where it falls from 2 to 1 as |theta| / D grows.
+    Not less than 1, by convexity. To be used under `jax.jit` and `jax.vmap`.
+
+    Source: Woodworth et al. 2020, Theorem 1, for the function.
+
+    Args:
+        parameterization: the start of the flow.
+        theta: the effective parameter, in the domain of Q.
+    """
+    q = potential(parameterization)
+    value = q.value(theta)
+    growth = jnp.sum((theta - q.start) * q.mirror_map(theta))
+    return jnp.where(value > 0, growth / jnp.where(value > 0, value, 1), 2)
 
 
 def _l1_norm(theta) -> np.ndarray:

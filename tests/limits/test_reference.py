@@ -51,3 +51,40 @@ def test_bad_arguments():
         ddln.minimum_l1(X, y[:2])
     with pytest.raises(ValueError, match="`weights` must be positive"):
         ddln.minimum_l1(X, y, np.zeros(4))
+
+
+def test_an_infinite_weight_excludes_a_sign():
+    X, y = problem(3, 8)
+    weights = np.ones((2, 8))
+    plain = ddln.minimum_l1(X, y)
+    first = np.argmax(np.abs(plain))
+    weights[int(plain[first] < 0), first] = np.inf
+    theta = ddln.minimum_l1(X, y, weights)
+    assert theta[first] * plain[first] <= 0
+    np.testing.assert_allclose(X @ theta, y, atol=1e-9)
+    variable = cp.Variable(8)
+    feasible = [X @ variable == y, np.sign(plain[first]) * variable[first] <= 0]
+    best = cp.Problem(cp.Minimize(cp.norm1(variable)), feasible).solve(solver=cp.CLARABEL)
+    np.testing.assert_allclose(np.abs(theta).sum(), best, rtol=1e-6)
+
+
+def test_minimum_nuclear_norm():
+    rng = np.random.default_rng(0)
+    # As many measurements as determine a matrix of rank one.
+    truth = np.outer(rng.normal(size=4), rng.normal(size=3))
+    X = rng.normal(size=(11, 4, 3))
+    theta = ddln.minimum_nuclear_norm(X, np.einsum("nij,ij->n", X, truth))
+    np.testing.assert_allclose(theta, truth, atol=1e-5)
+    # A certificate of optimality: theta = U S V^T and sum_i nu_i X_i = U V^T + W, |W| <= 1, U^T W = 0.
+    X, y = rng.normal(size=(4, 4, 3)), rng.normal(size=4)
+    theta = ddln.minimum_nuclear_norm(X, y)
+    np.testing.assert_allclose(np.einsum("nij,ij->n", X, theta), y, atol=1e-6)
+    left, singular, right = np.linalg.svd(theta)
+    rank = np.sum(singular > 1e-4)
+    u, v, rest, rest_v = left[:, :rank], right[:rank], left[:, rank:], right[rank:]
+    projected = [np.concatenate([(u.T @ x).ravel(), (rest.T @ x @ v.T).ravel()]) for x in X]
+    wanted = np.concatenate([v.ravel(), np.zeros((4 - rank) * rank)])
+    nu = np.linalg.lstsq(np.array(projected).T, wanted, rcond=None)[0]
+    dual = np.einsum("n,nij->ij", nu, X)
+    np.testing.assert_allclose(u.T @ dual, v, atol=1e-4)
+    assert np.linalg.norm(rest.T @ dual @ rest_v.T, 2) < 1

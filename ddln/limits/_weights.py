@@ -1,0 +1,94 @@
+"""The weights of the l1 norm that flows from vanishing initializations minimize."""
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from ddln._types import Array, Float
+from ddln.parameterizations import (
+    AbstractParameterization,
+    DeepDiagonal,
+    Power,
+    PowerDifference,
+    Square,
+)
+from ddln.potentials import (
+    DeepDiagonalPotential,
+    EntropyPotential,
+    HypentropyPotential,
+    potential,
+)
+
+
+def l1_weights(parameterization: AbstractParameterization) -> Float[Array, "2 *theta"]:
+    """W_+ and W_-: the flow from alpha * w_0 minimizes sum(W_+ theta^+ + W_- theta^-) as alpha -> 0.
+
+    For L >= 3 they are the ends of the range (-W_-, W_+) of xi at alpha = 1, for `DeepDiagonal`
+
+        W_+ = int_{s v_0}^infinity dr / |p(r)|,      W_- = int_{-s v_0}^infinity dr / |p(r)|,
+
+    with v the smallest layer and s the sign of p: a weighted and asymmetric l1 norm. It is the plain
+    one where v_0 = 0 and the gaps are equal, but not for random starts. For L = 2, where the range is
+    infinite and grows like log(1/alpha), both are its growth, 1/|c|: the plain l1 norm from any start.
+    A sign that theta cannot take, as at a tie, has an infinite weight.
+
+    Source: the limit of alpha^(L-2) Q(theta), L >= 3, and Q(theta) / log(1/alpha), L = 2, Q the
+    potential of the start alpha * w_0 ([@woodworth2020] for L = 2).
+
+    Example:
+        >>> weights = ddln.l1_weights(network)
+        >>> ddln.minimum_l1(X, y, weights)
+
+    Args:
+        parameterization: w_0, a `DeepDiagonal`, `Square`, `Power` or `PowerDifference`.
+
+    Returns:
+        The weights of the positive and of the negative parts of theta.
+
+    Raises:
+        ValueError: for another parameterization.
+    """
+    return ends_of(parameterization).weights
+
+
+class Ends(eqx.Module):
+    """Where xi ends as the scale vanishes, for the two signs of theta.
+
+    Attributes:
+        weights: the distances W_+, W_- of the ends from 0, in units of log(1/alpha) or alpha^(2-L).
+        shares: near an end theta is share * f(xi), f the same for all coordinates of the same weight.
+    """
+
+    weights: Float[Array, "2 *theta"]
+    shares: Float[Array, "2 *theta"]
+
+
+def ends_of(parameterization: AbstractParameterization) -> Ends:
+    """The ends of the range of xi; raises for a parameterization that has none."""
+    if not isinstance(parameterization, DeepDiagonal | Square | Power | PowerDifference):
+        raise ValueError(
+            "Argument `parameterization` must be a `ddln.DeepDiagonal`, `Square`, `Power` or "
+            f"`PowerDifference`, but it is a {type(parameterization).__name__}."
+        )
+    q = potential(parameterization)
+    if parameterization.homogeneity != 2:
+        lower, upper = q.dual_domain
+        weights = jnp.stack([upper, -lower])
+        # theta ~ (W - |xi|)^(-L/(L-2)) whatever the start.
+        return Ends(weights, jnp.ones_like(weights))
+    # theta = A sinh(rate xi + k) with A sinh(k) = theta_0, or its limit theta_0 exp(rate xi), A = 0.
+    start = q.start
+    if isinstance(q, DeepDiagonalPotential):
+        rate, width = jnp.full_like(start, 2 * abs(q.factor)), 0.5 * abs(q.factor) * q.gaps[0]
+    elif isinstance(q, HypentropyPotential):
+        rate, width = q.rate, q.width
+    else:
+        assert isinstance(q, EntropyPotential)
+        rate, width = jnp.full_like(start, q.rate), jnp.zeros_like(start)
+    lower, upper = q.domain
+    reached = jnp.stack([upper, -lower]) > 0
+    # A exp(+-k) / 2, without cancellation.
+    large = 0.5 * (jnp.abs(start) + jnp.hypot(start, width))
+    small = 0.25 * jnp.square(width) / jnp.where(large > 0, large, 1)
+    positive = start >= 0
+    shares = jnp.stack([jnp.where(positive, large, small), jnp.where(positive, small, large)])
+    return Ends(jnp.where(reached, 2 / rate[None], jnp.inf), shares)
