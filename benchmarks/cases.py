@@ -1,0 +1,122 @@
+"""Everything that is timed, one line a row."""
+
+import dataclasses
+from typing import NamedTuple
+
+import diffrax
+
+import ddln
+from benchmarks import methods
+from benchmarks.methods import Method
+from benchmarks.settings import Setting, case_h
+
+
+class Case(NamedTuple):
+    """A row.
+
+    Attributes:
+        group: what it is compared with.
+        name: the method, or the size that is varied.
+        method: how to run it.
+        setting: on what.
+        rounds: how often it is timed; the first of several runs is not.
+        error: the largest error of theta that is accepted; None if there is no reference.
+    """
+
+    group: str
+    name: str
+    method: Method
+    setting: Setting
+    rounds: int = 5
+    error: float | None = None
+
+
+TSIT5, KVAERNO5 = diffrax.Tsit5(), diffrax.Kvaerno5()
+LSODA, RADAU = methods.scipy_in_processes("LSODA"), methods.scipy_in_processes("Radau")
+
+ROWS = [
+    Case("case H", "ddln.sweep", methods.sweep, case_h(), 15, 1e-5),
+    Case("case H", "vmap of ddln.gradient_flow", methods.vmapped_flow, case_h(), 10, 1e-5),
+    Case("case H", "SciPy LSODA, reduced, processes", LSODA, case_h(), 5, 1e-3),
+    Case("case H", "SciPy Radau, reduced, processes", RADAU, case_h(), 3, 1e-3),
+    Case(
+        "case H",
+        "diffrax Kvaerno5, reduced",
+        methods.diffrax_on_the_reduced_flow(KVAERNO5),
+        case_h(),
+        1,
+        1e-3,
+    ),
+    Case(
+        "case H",
+        "diffrax Tsit5, reduced",
+        methods.diffrax_on_the_reduced_flow(TSIT5),
+        case_h(),
+        1,
+        1e-3,
+    ),
+    Case(
+        "case H", "diffrax Tsit5, layers", methods.diffrax_on_the_layers(TSIT5), case_h(), 1, 1e-3
+    ),
+    # More lanes would take minutes each; under `jax.vmap` all wait for the slowest.
+    Case(
+        "case H",
+        "diffrax Kvaerno5, layers, 1 lane of 64",
+        methods.diffrax_on_the_layers(KVAERNO5),
+        case_h(initializations=1),
+        1,
+        1e-3,
+    ),
+    Case("case H", "explicit Euler in a scan, layers", methods.explicit_euler, case_h(), 1),
+    Case(
+        "shares", "products and factorizations", methods.products_and_factorizations, case_h(), 10
+    ),
+    Case("shares", "reverse-mode gradient", methods.gradient_of_flow, case_h(), 5),
+]
+
+PRECISION = [
+    Case("precision", f"{name} {rtol:.0e}", method, case_h(rtol), rounds, 1)
+    for name, method, rounds, tolerances in [
+        ("ddln.sweep", methods.sweep, 7, (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)),
+        ("LSODA", LSODA, 3, (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)),
+        ("Radau", RADAU, 2, (1e-4, 1e-6, 1e-8)),
+        ("Kvaerno5", methods.diffrax_on_the_reduced_flow(KVAERNO5), 1, (1e-4, 1e-6, 1e-8)),
+    ]
+    for rtol in tolerances
+]
+
+FIGURE_3 = Setting(ddln.problems.figure_3, scale=1.0, t1=1.0)
+FIGURE_4 = Setting(ddln.problems.figure_4, scale=1.0, t1=6.0)
+PAPER = [
+    Case(figure, name, method, dataclasses.replace(setting, rtol=rtol), rounds, 1e-4)
+    for figure, setting, rounds in [("figure 3", FIGURE_3, 200), ("figure 4", FIGURE_4, 5)]
+    for name, method, rtol in [
+        ("vmap of ddln.gradient_flow", methods.vmapped_flow, 1e-6),
+        ("diffrax Tsit5, layers", methods.diffrax_on_the_layers(TSIT5), 1e-6),
+        ("diffrax Tsit5, layers, rtol 1e-8", methods.diffrax_on_the_layers(TSIT5), 1e-8),
+        ("diffrax Kvaerno5, layers", methods.diffrax_on_the_layers(KVAERNO5), 1e-6),
+    ]
+]
+
+SCALING = [
+    Case(f"scaling in {axis}", str(size), methods.sweep, case_h(**{**sizes, key: size}), rounds)
+    for axis, key, values, sizes, rounds in [
+        ("B", "initializations", (64, 256, 1024, 4096), {}, 3),
+        ("d", "d", (100, 316, 1000, 3162, 10000), {"initializations": 32}, 1),
+        ("n", "n", (10, 20, 40, 80, 160), {"d": 200, "initializations": 32}, 1),
+        ("L", "depth", (2, 3, 4, 6, 8, 12), {}, 3),
+    ]
+    for size in values
+]
+
+LIMITS = [
+    Case("limits", f"depth {depth}", methods.limits, case_h(depth=depth), 10)
+    for depth in (2, 3, 4, 6, 10)
+]
+
+LARGE = [
+    Case("large", "100000 flows", methods.sweep, case_h(initializations=100_000), 1),
+    Case("large", "100000 limits", methods.limits, case_h(initializations=100_000), 1),
+]
+
+CASES = [*ROWS, *PRECISION, *PAPER, *SCALING, *LIMITS, *LARGE]

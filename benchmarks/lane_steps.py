@@ -1,0 +1,20 @@
+"""How many steps the queue of a sweep makes, from the numbers of steps of its lanes."""
+
+import numpy as np
+
+from ddln.sweeps._queue import SEGMENT, WIDTH
+
+
+def batched_steps(steps: np.ndarray) -> int:
+    """Steps of all lanes together, useful or not: the schedule of `ddln.sweeps._queue`."""
+    left = np.array(steps)
+    lanes = np.arange(min(WIDTH, len(left)))
+    waiting = len(lanes)
+    count = 0
+    while left.any():
+        count += min(SEGMENT, int(left[lanes].max()))
+        left[lanes] = np.maximum(left[lanes] - SEGMENT, 0)
+        free = np.flatnonzero(left[lanes] == 0)[: len(left) - waiting]
+        lanes[free] = np.arange(waiting, waiting + len(free))
+        waiting += len(free)
+    return count

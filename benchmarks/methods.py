@@ -1,0 +1,269 @@
+"""The ways to integrate a setting: this package's, and what its users would otherwise write.
+
+Each prepares a setting for timing and yields a function that runs it and waits for all results.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import ddln
+from benchmarks.lane_steps import batched_steps
+from benchmarks.scipy_flow import in_processes
+from benchmarks.settings import Setting
+from ddln.sweeps._queue import WIDTH
+
+
+class Answer(NamedTuple):
+    """What a run found.
+
+    Attributes:
+        theta: the ends, shape [B, d]; None if a run has no such answer.
+        steps: the number of steps of each lane.
+        facts: further numbers to be recorded.
+    """
+
+    theta: Any = None
+    steps: Any = None
+    facts: dict[str, float] = {}  # noqa: RUF012
+
+
+class Prepared(NamedTuple):
+    run: Callable[[], Answer]
+    compile_seconds: float | None = None
+
+
+Method = Callable[[Setting], AbstractContextManager[Prepared]]
+
+
+def compiled(function: Callable, *arguments: Any) -> tuple[Callable[[], Any], float]:
+    """A compiled function of these arguments, and the time that tracing and compiling it took."""
+    started = time.perf_counter()
+    program = jax.jit(function).lower(*arguments).compile()
+    seconds = time.perf_counter() - started
+    return lambda: jax.block_until_ready(program(*arguments)), seconds
+
+
+@contextlib.contextmanager
+def sweep(setting: Setting) -> Iterator[Prepared]:
+    networks, loss = setting.networks, setting.loss
+    rtol, atol = setting.rtol, setting.atol
+    started = time.perf_counter()
+    ddln.compile_sweep(networks, loss, setting.t1, rtol=rtol, atol=atol)
+    seconds = time.perf_counter() - started
+
+    def run():
+        result = ddln.sweep(networks, loss, setting.t1, rtol=rtol, atol=atol, progress=False)
+        assert result.theta is not None
+        assert result.okay.all()
+        return Answer(result.theta[:, -1], result.stats["num_steps"])
+
+    yield Prepared(run, seconds)
+
+
+def _flow(setting: Setting) -> Callable:
+    loss, t1, rtol, atol = setting.loss, setting.t1, setting.rtol, setting.atol
+
+    def one(layers):
+        network = ddln.DeepDiagonal(layers)
+        return ddln.gradient_flow(network, loss, t1, rtol=rtol, atol=atol, throw=False)
+
+    return one
+
+
+@contextlib.contextmanager
+def vmapped_flow(setting: Setting) -> Iterator[Prepared]:
+    def one(layers):
+        trajectory = _flow(setting)(layers)
+        return trajectory.theta[-1], trajectory.stats["num_steps"]
+
+    program, seconds = compiled(jax.vmap(one), setting.layers)
+    yield Prepared(lambda: Answer(*program()), seconds)
+
+
+@contextlib.contextmanager
+def gradient_of_flow(setting: Setting) -> Iterator[Prepared]:
+    """Reverse mode through all lanes, checked by central differences along one direction."""
+
+    def end(setting, layers):
+        return jnp.sum(jnp.square(jax.vmap(_flow(setting))(layers).theta))
+
+    program, seconds = compiled(jax.grad(functools.partial(end, setting)), setting.layers)
+    direction = jax.random.normal(jax.random.key(1), setting.layers.shape) * setting.layers
+    # A difference magnifies the error of what is subtracted.
+    value = jax.jit(functools.partial(end, dataclasses.replace(setting, rtol=1e-12)))
+    step = 1e-4
+    ahead, behind = (value(setting.layers + sign * step * direction) for sign in (1, -1))
+    expected = (ahead - behind) / (2 * step)
+
+    def run():
+        gradient = program()
+        error = jnp.abs(jnp.vdot(gradient, direction) - expected) / jnp.abs(expected)
+        return Answer(facts={"relative to central differences": float(error)})
+
+    yield Prepared(run, seconds)
+
+
+def _velocity_of_layers(setting: Setting) -> Callable:
+    X, y, scale = setting.loss.X, setting.loss.y, setting.scale
+
+    def loss(layers):
+        return scale * jnp.sum(jnp.square(X @ jnp.prod(layers, axis=0) - y))
+
+    return lambda t, layers, args: -jax.grad(loss)(layers)
+
+
+def _diffrax(setting: Setting, solver, velocity: Callable, start: jax.Array):
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(velocity),
+        solver,
+        0.0,
+        setting.t1,
+        None,
+        start,
+        stepsize_controller=diffrax.PIDController(setting.rtol, setting.atol),
+        max_steps=None,
+        throw=False,
+    )
+    assert solution.ys is not None
+    return solution.ys[-1], solution.stats["num_steps"]
+
+
+def diffrax_on_the_layers(solver: diffrax.AbstractSolver) -> Method:
+    """What an idiomatic user of diffrax writes."""
+
+    @contextlib.contextmanager
+    def method(setting: Setting) -> Iterator[Prepared]:
+        velocity = _velocity_of_layers(setting)
+
+        def one(layers):
+            end, steps = _diffrax(setting, solver, velocity, layers)
+            return jnp.prod(end, axis=0), steps
+
+        program, seconds = compiled(jax.vmap(one), setting.layers)
+        yield Prepared(lambda: Answer(*program()), seconds)
+
+    return method
+
+
+def diffrax_on_the_reduced_flow(solver: diffrax.AbstractSolver) -> Method:
+    """What a user of diffrax writes who knows the conservation laws."""
+
+    @contextlib.contextmanager
+    def method(setting: Setting) -> Iterator[Prepared]:
+        X, y, scale = setting.loss.X, setting.loss.y, setting.scale
+
+        def one(layers):
+            layers = jnp.take_along_axis(layers, jnp.argsort(jnp.abs(layers), axis=0), axis=0)
+            start, others = layers[0], layers[1:]
+            gaps, sign = jnp.square(others) - jnp.square(start), jnp.prod(jnp.sign(others), axis=0)
+
+            def speed(v):
+                return sign * jnp.prod(jnp.sqrt(jnp.square(v) + gaps), axis=0)
+
+            def velocity(t, v, args):
+                p = speed(v)
+                return -p * (2 * scale) * (X.T @ (X @ (v * p) - y))
+
+            v, steps = _diffrax(setting, solver, velocity, start)
+            return v * speed(v), steps
+
+        program, seconds = compiled(jax.vmap(one), setting.layers)
+        yield Prepared(lambda: Answer(*program()), seconds)
+
+    return method
+
+
+@contextlib.contextmanager
+def explicit_euler(setting: Setting) -> Iterator[Prepared]:
+    """A scan with the largest step that is stable at the start of every lane."""
+    X, velocity = setting.loss.X, _velocity_of_layers(setting)
+
+    def stiffness(layers):
+        metric = jnp.sum(jnp.square(jax.vmap(jax.grad(_product), 1, 1)(layers)), axis=0)
+        return 2 * setting.scale * jnp.linalg.norm((X * metric) @ X.T, 2)
+
+    largest = max(float(stiffness(layers)) for layers in setting.layers)
+    count = int(np.ceil(setting.t1 * largest / 1.9))
+    h = setting.t1 / count
+
+    def one(layers):
+        step = lambda u, _: (u + h * velocity(0.0, u, None), None)  # noqa: E731
+        end, _ = jax.lax.scan(step, layers, length=count)
+        return jnp.prod(end, axis=0)
+
+    program, seconds = compiled(jax.vmap(one), setting.layers)
+    steps = np.full(len(setting.layers), count)
+    yield Prepared(lambda: Answer(program(), steps), seconds)
+
+
+def _product(layers: jax.Array) -> jax.Array:
+    return jnp.prod(layers)
+
+
+def scipy_in_processes(name: str) -> Method:
+    """SciPy's solver on the reduced flow with its Jacobian, one process per core."""
+
+    @contextlib.contextmanager
+    def method(setting: Setting) -> Iterator[Prepared]:
+        lanes = setting.lanes(name, setting.rtol, setting.atol)
+        with in_processes() as flows:
+            yield Prepared(lambda: Answer(*flows(lanes)))
+
+    return method
+
+
+@contextlib.contextmanager
+def products_and_factorizations(setting: Setting) -> Iterator[Prepared]:
+    """The least a step of the sweep can cost: I + X M X^T and its Cholesky factor, as often.
+
+    For a sweep of one chunk. How many of its lane-steps are useful follows from the same numbers.
+    """
+    with sweep(setting) as prepared:
+        steps = prepared.run().steps
+    count = batched_steps(steps)
+    facts = {"batched steps": count, "busy lane-steps": float(steps.sum() / (WIDTH * count))}
+    X = setting.loss.X
+    metric = jnp.square(setting.layers[:WIDTH, 0])
+
+    def step(_, metric):
+        # One after another, as in a flow.
+        factor = jnp.linalg.cholesky(jnp.eye(len(X)) + (X * metric[:, None, :]) @ X.T)
+        return metric + 1e-30 * factor[:, :1, 0]
+
+    program, seconds = compiled(lambda m: jax.lax.fori_loop(0, count, step, m), metric)
+
+    def run():
+        program()
+        return Answer(facts=facts)
+
+    yield Prepared(run, seconds)
+
+
+@contextlib.contextmanager
+def limits(setting: Setting) -> Iterator[Prepared]:
+    """The ends for t = inf, without integrating; a few lanes at a time do not wait for all others."""
+
+    def one(layers):
+        end = ddln.limit(ddln.DeepDiagonal(layers), setting.loss, throw=False)
+        okay = ddln.is_okay(end.result)
+        return end.theta, end.stats["num_steps"], end.residual, end.gap, okay
+
+    program, seconds = compiled(lambda u: jax.lax.map(one, u, batch_size=16), setting.layers)
+
+    def run():
+        theta, steps, residual, gap, okay = program()
+        assert bool(jnp.all(okay))
+        facts = {"residual": float(jnp.max(residual)), "relative gap": float(jnp.max(gap))}
+        return Answer(theta, steps, facts)
+
+    yield Prepared(run, seconds)

@@ -1,0 +1,304 @@
+"""Tables and figures from results.json: docs/performance.md and the pictures in it."""
+
+import json
+import string
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from ddln import plots
+
+RESULTS = Path(__file__).with_name("results.json")
+TEMPLATE = Path(__file__).with_name("performance.template.md")
+DOCS = Path(__file__).parent.parent / "docs"
+
+SWEEP, LSODA = "ddln.sweep", "SciPy LSODA, reduced, processes"
+TSIT5, KVAERNO5 = "diffrax Tsit5, layers", "diffrax Kvaerno5, layers, 1 lane of 64"
+FLOW = "vmap of ddln.gradient_flow"
+
+# Cores busy with other work, on average over a row, that do not disturb it.
+QUIET = 0.2
+
+Row = dict[str, Any]
+
+
+class Results:
+    """The rows of results.json, by group and name."""
+
+    def __init__(self, content: dict):
+        self.machines = content["machines"]
+        self.groups: dict[str, dict[str, Row]] = {}
+        for row in content["rows"].values():
+            self.groups.setdefault(row["group"], {})[row["row"]] = row
+
+    def __getitem__(self, group: str) -> dict[str, Row]:
+        return self.groups[group]
+
+    def seconds(self, group: str, row: str) -> float:
+        return self.groups[group][row]["seconds"]
+
+    def curve(self, group: str) -> tuple[np.ndarray, np.ndarray]:
+        """Sizes and times of a scaling."""
+        rows = self.groups[group]
+        sizes = np.array(sorted(int(size) for size in rows))
+        return sizes, np.array([rows[str(size)]["seconds"] for size in sizes])
+
+    def precision(self, method: str) -> tuple[np.ndarray, np.ndarray]:
+        """Errors and times of a method at several tolerances, from the largest error on."""
+        rows = [row for name, row in self.groups["precision"].items() if name.startswith(method)]
+        rows.sort(key=lambda row: -row["error"])
+        return np.array([row["error"] for row in rows]), np.array([row["seconds"] for row in rows])
+
+
+def exponent(sizes: np.ndarray, seconds: np.ndarray) -> float:
+    """The slope of the line through the logarithms."""
+    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+
+
+def seconds_at_error(results: Results, method: str, error: float) -> float:
+    """The time a method takes for an error, between the tolerances that were timed."""
+    errors, seconds = results.precision(method)
+    ahead = np.log(errors[::-1])
+    return float(np.exp(np.interp(np.log(error), ahead, np.log(seconds[::-1]))))
+
+
+class Target(NamedTuple):
+    """A number to be reached: what it is, its value, and the bound from below or above."""
+
+    what: str
+    value: Callable[[Results], float]
+    bound: float
+    above: bool = False
+
+
+def _times_faster(row: str) -> Callable[[Results], float]:
+    return lambda r: r.seconds("case H", row) / r.seconds("case H", SWEEP)
+
+
+def _paper(figure: str, equal_error: bool) -> Callable[[Results], float]:
+    def value(r):
+        own = r[figure][FLOW]
+        rivals = [row for name, row in r[figure].items() if "diffrax" in name]
+        if equal_error:
+            rivals = [row for row in rivals if row["error"] <= own["error"]]
+        return own["seconds"] / min(row["seconds"] for row in rivals)
+
+    return value
+
+
+def _at_equal_error(r: Results) -> float:
+    sweep = r["case H"][SWEEP]
+    return seconds_at_error(r, "LSODA", sweep["error"]) / sweep["seconds"]
+
+
+def _best_baseline(r: Results) -> float:
+    others = [row["seconds"] for name, row in r["case H"].items() if "ddln" not in name]
+    return min(others) / r.seconds("case H", SWEEP)
+
+
+def _largest(group: str, fact: str) -> Callable[[Results], float]:
+    return lambda r: max(row[fact] for row in r[group].values())
+
+
+def _exponent(axis: str) -> Callable[[Results], float]:
+    return lambda r: exponent(*r.curve(f"scaling in {axis}"))
+
+
+TARGETS = [
+    Target(
+        "case H: times faster than diffrax Tsit5 on the layers", _times_faster(TSIT5), 250, True
+    ),
+    Target(
+        "case H: error over that of diffrax Tsit5 on the layers",
+        lambda r: r["case H"][SWEEP]["error"] / r["case H"][TSIT5]["error"],
+        1,
+    ),
+    Target(
+        "case H, 64 lanes: times faster than diffrax Kvaerno5 on the layers of one lane",
+        _times_faster(KVAERNO5),
+        30,
+        True,
+    ),
+    Target("case H: times faster than SciPy LSODA at equal error", _at_equal_error, 5, True),
+    Target("case H: times faster than the fastest other row", _best_baseline, 1, True),
+    Target(
+        "limits of case H: times faster than diffrax Tsit5 on the layers to t1 = 1000",
+        lambda r: r.seconds("case H", TSIT5) / r.seconds("limits", "depth 3"),
+        2000,
+        True,
+    ),
+    Target("limits, depth 2 to 10: largest residual", _largest("limits", "residual"), 1e-9),
+    Target("limits, depth 2 to 10: largest relative gap", _largest("limits", "relative gap"), 1e-9),
+    Target("100000 flows: minutes", lambda r: r.seconds("large", "100000 flows") / 60, 5),
+    Target(
+        "100000 flows: peak memory in GiB",
+        lambda r: r["large"]["100000 flows"]["MiB at most"] / 1024,
+        2,
+    ),
+    Target("exponent of the time in B", _exponent("B"), 1.05),
+    Target("exponent of the time in d", _exponent("d"), 1.1),
+    Target("exponent of the time in L", _exponent("L"), 1.2),
+    Target(
+        "case H: useful lane-steps",
+        lambda r: r["shares"]["products and factorizations"]["busy lane-steps"],
+        0.85,
+        True,
+    ),
+    Target(
+        "reverse-mode gradient over forward run",
+        lambda r: r.seconds("shares", "reverse-mode gradient") / r.seconds("case H", FLOW),
+        4,
+    ),
+    Target(
+        "gradient against central differences, relative",
+        lambda r: r["shares"]["reverse-mode gradient"]["relative to central differences"],
+        1e-5,
+    ),
+    Target(
+        "compile time over diffrax Tsit5 on the layers",
+        lambda r: r["case H"][SWEEP]["compile seconds"] / r["case H"][TSIT5]["compile seconds"],
+        2,
+    ),
+    Target(
+        "import ddln over import diffrax",
+        lambda r: r["shares"]["import"]["import ddln"] / r["shares"]["import"]["import diffrax"],
+        1.2,
+    ),
+    *(
+        Target(
+            f"paper's {figure}: time over the fastest diffrax row{which}", _paper(figure, equal), 1
+        )
+        for figure in ("figure 3", "figure 4")
+        for which, equal in (("", False), (" that is as precise", True))
+    ),
+]
+
+
+def number(value: float | None) -> str:
+    """Three digits, as short as they can be."""
+    if value is None:
+        return ""
+    if value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.3g}" if value >= 1e-3 else f"{value:.1e}"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def table_of_targets(results: Results) -> str:
+    rows = []
+    for what, value, bound, above in TARGETS:
+        try:
+            found = value(results)
+        except (KeyError, ValueError):
+            continue  # its rows were not timed
+        reached = found >= bound if above else found <= bound
+        sign = "≥" if above else "≤"
+        rows.append(
+            [what, f"{sign} {number(bound)}", number(found), "yes" if reached else "**no**"]
+        )
+    return table(["", "wanted", "measured", "reached"], rows)
+
+
+def table_of_rows(group: dict[str, Row]) -> str:
+    header = ["", "seconds", "error", "steps (least, median, most)", "compile, s", "memory, MiB"]
+    rows = []
+    for name, row in sorted(group.items(), key=lambda item: item[1]["seconds"]):
+        steps = ", ".join(number(count) for count in row.get("steps", []))
+        cells = [number(row["seconds"]), number(row.get("error")), steps]
+        cells += [number(row["compile seconds"]), f"{row['MiB at most']:.0f}"]
+        rows.append([name, *cells])
+    return table(header, rows)
+
+
+def caution(results: Results) -> str:
+    """A warning if the numbers were taken beside other work."""
+    rows = [row for group in results.groups.values() for row in group.values()]
+    disturbed = [row for row in rows if row["cores busy with other work"] > QUIET]
+    if not disturbed:
+        return ""
+    return f"**{len(disturbed)} of {len(rows)} rows were taken while the machine did other work.**"
+
+
+def draw_rows(results: Results) -> plt.Figure:
+    rows = sorted(results["case H"].items(), key=lambda item: -item[1]["seconds"])
+    figure, ax = plt.subplots(figsize=(5.0, 2.3))
+    seconds = [row["seconds"] for _, row in rows]
+    colours = ["C0" if "ddln" in name else "0.7" for name, _ in rows]
+    bars = ax.barh([name for name, _ in rows], seconds, color=colours)
+    ax.bar_label(bars, [f"{number(value)} s" for value in seconds], padding=2, fontsize=7)
+    ax.set_xscale("log")
+    ax.set_xlim(right=5 * max(seconds))
+    ax.set_xlabel("time (s)")
+    return figure
+
+
+def draw_precision(results: Results) -> plt.Figure:
+    figure, ax = plt.subplots()
+    labels = {
+        "ddln.sweep": SWEEP,
+        "LSODA": "SciPy LSODA",
+        "Radau": "SciPy Radau",
+        "Kvaerno5": "diffrax Kvaerno5",
+    }
+    for (method, label), marker in zip(labels.items(), "os^D", strict=True):
+        ax.loglog(*results.precision(method), marker=marker, label=label)
+    layers = results["case H"].get(TSIT5)
+    if layers is not None:
+        label = "diffrax Tsit5, layers"
+        ax.loglog(layers["error"], layers["seconds"], "v", ls="none", label=label)
+    ax.invert_xaxis()
+    ax.set_xlabel(r"largest error of $\theta$")
+    ax.set_ylabel("time (s)")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def draw_scaling(results: Results) -> plt.Figure:
+    figure, axes = plt.subplots(1, 4, figsize=(6.75, 1.9))
+    for ax, axis in zip(axes, ("B", "d", "n", "L"), strict=True):
+        sizes, seconds = results.curve(f"scaling in {axis}")
+        slope = exponent(sizes, seconds)
+        ax.loglog(sizes, seconds, "o", color="C0")
+        middle = np.exp(np.mean(np.log(seconds)) - slope * np.mean(np.log(sizes)))
+        ax.loglog(sizes, middle * sizes**slope, color="C1", ls="-", lw=0.8)
+        ax.set_title(f"exponent {slope:.2f}")
+        ax.set_xlabel(f"${axis}$")
+    axes[0].set_ylabel("time (s)")
+    return figure
+
+
+def report() -> None:
+    """Writes the page and its pictures, and prints the table of targets."""
+    results = Results(json.loads(RESULTS.read_text()))
+    with plots.style():
+        for name, draw in [
+            ("rows", draw_rows),
+            ("precision", draw_precision),
+            ("scaling", draw_scaling),
+        ]:
+            draw(results).savefig(DOCS / "assets" / f"performance-{name}.png")
+    targets = table_of_targets(results)
+    share = results.seconds("shares", "products and factorizations")
+    page = string.Template(TEMPLATE.read_text()).substitute(
+        targets=targets,
+        caution=caution(results),
+        case_h=table_of_rows(results["case H"]),
+        figure_3=table_of_rows(results["figure 3"]),
+        figure_4=table_of_rows(results["figure 4"]),
+        limits=table_of_rows(results["limits"]),
+        large=table_of_rows(results["large"]),
+        share=f"{100 * share / results.seconds('case H', SWEEP):.0f} %",
+        machines="\n".join(
+            "- " + ", ".join(f"{key} {value}" for key, value in machine.items())
+            for machine in results.machines
+        ),
+    )
+    (DOCS / "performance.md").write_text(page)
+    print(targets)
