@@ -19,6 +19,7 @@ from ddln.limits import MarginStationarity as MarginStationarity
 from ddln.limits import VanishingLimit as VanishingLimit
 from ddln.limits import effective_sparsity as effective_sparsity
 from ddln.limits import excess_l1 as excess_l1
+from ddln.limits import excess_law as excess_law
 from ddln.limits import l1_margin as l1_margin
 from ddln.limits import l1_weights as l1_weights
 from ddln.limits import limit as limit

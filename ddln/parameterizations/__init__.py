@@ -15,6 +15,7 @@ from ddln.parameterizations._deep_matrix_factorization import (
 from ddln.parameterizations._from_function import FromFunction as FromFunction
 from ddln.parameterizations._identity import Identity as Identity
 from ddln.parameterizations._identity import IdentityCoordinates as IdentityCoordinates
+from ddln.parameterizations._learning_rates import LearningRates as LearningRates
 from ddln.parameterizations._matrix_factorization import MatrixFactorization as MatrixFactorization
 from ddln.parameterizations._power import Power as Power
 from ddln.parameterizations._power_difference import PowerDifference as PowerDifference

@@ -1,0 +1,116 @@
+"""How many independent functions of the weights gradient flow conserves, whatever the loss."""
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from ddln._types import Array, Float, PRNGKeyArray
+from ddln.parameterizations import AbstractParameterization
+from ddln.theory._conserved_quadratics import ConservedQuadratics, conserved_quadratics
+from ddln.theory._orbit import orbit
+from ddln.theory._points import FlatMap
+from ddln.theory._require_map import require_map
+
+# Below this gap the dimension of the orbit is not clear.
+SMALLEST_GAP = 1e3
+
+
+class ConservationLaws(eqx.Module):
+    """The conservation laws of a parameterization at generic weights.
+
+    Attributes:
+        weights: P.
+        orbit_dimension: the dimension of the set that gradient flow can reach from generic weights
+            with all losses, which is that of the Lie algebra of the gradient fields; a lower bound.
+        gap: the ratio of the smallest singular value that counted in it to the largest that did not.
+        quadratics: a basis of the conserved functions of degree two at most.
+        independent: how many of those are independent at generic weights; a lower bound of the count.
+    """
+
+    weights: int = eqx.field(static=True)
+    orbit_dimension: int = eqx.field(static=True)
+    gap: float = eqx.field(static=True)
+    quadratics: ConservedQuadratics
+    independent: int = eqx.field(static=True)
+
+    @property
+    def count(self) -> int:
+        """The number of independent conservation laws, P minus the dimension of the orbit."""
+        return self.weights - self.orbit_dimension
+
+    @property
+    def certified(self) -> bool:
+        """Whether the quadratics are as many as the count, so that neither can be wrong."""
+        return self.independent == self.count
+
+    @property
+    def clear(self) -> bool:
+        """Whether the count is certified, or at least rests on a gap above 1000."""
+        return self.certified or self.gap > SMALLEST_GAP
+
+    def __str__(self) -> str:
+        if self.certified:
+            return f"{self.count}, certified: as many quadratic functions are conserved"
+        known = f"{self.independent} of them quadratic" if self.independent else "none quadratic"
+        if self.clear:
+            return f"{self.count}, {known} (not certified; singular value gap {self.gap:.0e})"
+        return f"between {self.independent} and {self.count} (singular value gap {self.gap:.0e})"
+
+
+def count_conservation_laws(
+    parameterization: AbstractParameterization, *, key: PRNGKeyArray | None = None
+) -> ConservationLaws:
+    """The number of functions of w, independent at generic weights, that every flow conserves.
+
+    For all losses, and so P - dim Lie(grad h_1, ..., grad h_D)(w). Two computations that can both only
+    err to one side, and together decide:
+
+    - a basis of the conserved functions of degree two at most, by linear conditions at random points:
+      their independent ones are a lower bound;
+    - the dimension of the orbit through a random point near the weights: what the gradient fields
+      and their brackets span, carried along random flows until nothing new comes. P minus the
+      dimensions found is an upper bound.
+
+    Where they agree the count is certified; this is so for deep diagonal networks, products of
+    matrices, ReLU networks (`path_products`) and weight normalization. Symmetric factorizations with more
+    columns than rows, and differences of powers beyond two, have laws of other kinds.
+
+    Example:
+        >>> laws = count_conservation_laws(ddln.MatrixFactorization(jnp.eye(3), jnp.eye(3)))
+        >>> laws.count, laws.certified
+        (6, True)
+        >>> values = jax.vmap(laws.quadratics)(flow.parameterization)  # constant in time
+
+    Args:
+        parameterization: the map; random points are taken around its weights, which must be known.
+        key: for the random points; None takes `jax.random.key(0)`.
+
+    Returns:
+        the count, how it is known, and the conserved functions.
+
+    Raises:
+        ValueError: if the weights are traced, or the map cannot be analysed: it is not finite or not
+            differentiable around its weights, its shape changes, it has integer leaves, or a leaf has
+            no influence.
+
+    Source: Marcotte, Gribonval and Peyré 2023 (the count; their algorithm takes nested brackets);
+    Sussmann 1973 (the orbit).
+    """
+    require_map(parameterization)
+    flat_map = FlatMap(parameterization)
+    keys = jax.random.split(jax.random.key(0) if key is None else key, 3)
+    w = flat_map.random(keys[0], 1)[0]
+    quadratics = conserved_quadratics(flat_map, keys[1])
+    independent = _independent(quadratics, w)
+    found = orbit(flat_map, w, keys[2], w.size - independent)
+    return ConservationLaws(w.size, found.dimension, found.gap, quadratics, independent)
+
+
+def _independent(quadratics: ConservedQuadratics, w: Float[Array, " P"]) -> int:
+    """The rank of the gradients of the conserved functions at w."""
+    if len(quadratics) == 0:
+        return 0
+    gradients = quadratics.gradients(np.asarray(w))
+    norms = np.linalg.norm(gradients, axis=1, keepdims=True)
+    singular = np.linalg.svd(gradients / np.where(norms > 0, norms, 1), compute_uv=False)
+    return int(np.sum(singular > np.finfo(gradients.dtype).eps ** 0.5 * singular[0]))

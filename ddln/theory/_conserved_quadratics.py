@@ -1,0 +1,228 @@
+"""Conserved functions of degree two at most, by linear algebra at random points."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddln._types import Array, Float, PRNGKeyArray
+from ddln.parameterizations import AbstractParameterization
+from ddln.theory._points import FlatMap
+from ddln.theory._regularity import jacobian
+
+# More points than unknowns, by this many.
+SPARE = 20
+# Groups of more unknowns are not searched: their decomposition would take many seconds.
+LARGEST_GROUP = 1000
+# Singular values below this part of the largest one are zero, as a power of eps; those below the
+# other part are not clearly different from zero.
+NULL, UNCLEAR = 0.7, 0.5
+# Coefficients this small are zero.
+NEGLIGIBLE = 1e-6
+# Weights of a scaling that differ by less are equal. To take different ones for equal costs time only.
+SAME = 1e-5
+
+
+class ConservedQuadratics(eqx.Module):
+    """A basis of the functions of degree two at most that gradient flow conserves for every loss.
+
+    f(w) = sum_m c_m w_p(m) w_q(m), in which w_P, one beyond the last weight, stands for 1. Calling it
+    gives the values of all functions: `jax.vmap(quadratics)(flow.parameterization)` along a flow.
+
+    Attributes:
+        first: p(m), shape [M].
+        second: q(m), shape [M].
+        coefficients: c, one row for each function, in reduced row echelon form, shape [K, M].
+        complete: whether all candidates were searched: more than 1000 that no scaling of the weights
+            tells apart are not, and those that seem to be conserved, but not clearly, count as not.
+        leaves: the names and shapes of the leaves of weights.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    coefficients: Float[Array, "K M"]
+    complete: bool = eqx.field(static=True)
+    leaves: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)
+
+    def __len__(self) -> int:
+        return self.coefficients.shape[0]
+
+    def __call__(self, parameterization: AbstractParameterization) -> Float[Array, " K"]:
+        """The values of the functions at the weights of a parameterization."""
+        return self.at(FlatMap(parameterization).flat)
+
+    def at(self, w: Float[Array, " P"]) -> Float[Array, " K"]:
+        """The values of the functions at weights in one vector."""
+        extended = jnp.concatenate([w, jnp.ones_like(w[:1])])
+        return self.coefficients.astype(w.dtype) @ (extended[self.first] * extended[self.second])
+
+    def gradients(self, w: np.ndarray) -> np.ndarray:
+        """The gradients of the functions at known weights, shape [K, P]."""
+        extended = np.append(w, 1).astype(w.dtype)
+        coefficients = np.asarray(self.coefficients, w.dtype)
+        rows = np.zeros((w.size + 1, len(self)), w.dtype)
+        np.add.at(rows, self.first, (coefficients * extended[self.second]).T)
+        np.add.at(rows, self.second, (coefficients * extended[self.first]).T)
+        return rows[:-1].T
+
+    def formulas(self) -> list[str]:
+        """The functions as text, weights named by their leaf and index."""
+        names = [
+            f"{name.lstrip('.')}{list(map(int, index)) if shape else ''}"
+            for name, shape in self.leaves
+            for index in np.ndindex(shape)
+        ]
+
+        def product(p: int, q: int) -> str:
+            if q == len(names):
+                return names[p]
+            return f"{names[p]}^2" if p == q else f"{names[p]} {names[q]}"
+
+        texts = []
+        for row in np.asarray(self.coefficients):
+            text = ""
+            for m in np.flatnonzero(row):
+                factor = "" if abs(abs(row[m]) - 1) < NEGLIGIBLE else f"{abs(row[m]):.6g} "
+                sign = " - " if row[m] < 0 else " + "
+                text += sign + factor + product(int(self.first[m]), int(self.second[m]))
+            texts.append(text.removeprefix(" + ").replace(" - ", "-", text.startswith(" - ")))
+        return texts
+
+
+def conserved_quadratics(flat_map: FlatMap, key: PRNGKeyArray) -> ConservedQuadratics:
+    """All f(w) = w^T A w / 2 + b^T w whose gradient is orthogonal to every gradient of h, everywhere.
+
+    That is <A w + b, grad h_a(w)> = 0 for all a and w: linear conditions on A and b, one for each
+    random point and direction. A and b have P (P + 3) / 2 entries, too many to solve for at once, but
+    most maps have scalings w_p -> e^(t s_p) w_p that only scale each entry of theta. Under such a
+    scaling the condition of A_pq moves with the factor e^(+-t (s_q - s_p)), so conditions with
+    different |s_p - s_q| are separate systems; b_p counts as A_pP with s_P = 0.
+    """
+    count = flat_map.flat.size
+    scaling_key, key = jax.random.split(key)
+    scaling = _scalings(flat_map, scaling_key)
+    first, second = np.triu_indices(count + 1)
+    first, second = first[:-1], second[:-1]  # without the constant
+    groups = _groups(np.abs(scaling[first] - scaling[second]))
+    searched = [group for group in groups if len(group) <= LARGEST_GROUP]
+    largest = max((len(group) for group in searched), default=0)
+    points, slopes = _samples(flat_map, key, largest + SPARE)
+    points = np.pad(np.asarray(points), ((0, 0), (0, 1)), constant_values=1.0)
+    slopes = np.pad(np.asarray(slopes), ((0, 0), (0, 1)))
+    found, decided = [], len(searched) == len(groups)
+    for size in sorted({len(group) for group in searched}):
+        same = np.stack([group for group in searched if len(group) == size])
+        # At most so many systems at once as take the memory of the largest one.
+        for chunk in np.array_split(same, math.ceil(len(same) * size**2 / LARGEST_GROUP**2)):
+            p, q, rows = first[chunk], second[chunk], slice(0, size + SPARE)
+            systems = slopes[rows][:, p] * points[rows][:, q]
+            systems += slopes[rows][:, q] * points[rows][:, p]
+            spaces, clear = _null_spaces(systems.transpose(1, 0, 2))
+            decided &= clear
+            found += [(chunk[i], row) for i, space in enumerate(spaces) for row in space]
+    used = np.unique(np.concatenate([group for group, _ in found])) if found else np.zeros(0, int)
+    coefficients = np.zeros((len(found), len(used)))
+    for k, (group, row) in enumerate(found):
+        coefficients[k, np.searchsorted(used, group)] = row
+    return ConservedQuadratics(
+        first[used],
+        second[used],
+        jnp.asarray(coefficients, flat_map.flat.dtype),
+        decided,
+        flat_map.leaves,
+    )
+
+
+def _scalings(flat_map: FlatMap, key: PRNGKeyArray) -> np.ndarray:
+    """A random combination of all scalings s of the weights that only scale each entry of theta, with
+    a zero for the constant.
+
+    With S = diag(s): J_i(w) S w = lambda_i h_i(w). Two points w and x eliminate lambda:
+    h_i(x) J_i(w) S w = h_i(w) J_i(x) S x.
+    """
+    count = flat_map.flat.size
+    system = np.asarray(_scaling_conditions(flat_map, key, count + SPARE))
+    (null,), _ = _null_spaces(system[None])
+    weights = np.random.default_rng(0).normal(size=len(null))
+    scaling = np.append(weights @ null if len(null) else np.zeros(count), 0.0)
+    largest = np.abs(scaling).max()
+    return scaling / largest if largest > 0 else scaling
+
+
+def _groups(values: np.ndarray) -> list[np.ndarray]:
+    """The indices of equal values."""
+    order = np.argsort(values, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(values[order]) > SAME) + 1)
+
+
+def _null_spaces(systems: np.ndarray) -> tuple[list[np.ndarray], bool]:
+    """For each system a basis of the x with system x = 0, in reduced row echelon form; and whether
+    all singular values are clearly zero or clearly not.
+    """
+    systems = systems.astype(np.float64)
+    eps = np.finfo(systems.dtype).eps
+    rows = np.linalg.norm(systems, axis=2, keepdims=True)
+    systems = systems / np.where(rows > 0, rows, 1)
+    columns = np.linalg.norm(systems, axis=1, keepdims=True)
+    columns = np.where(columns > eps * columns.max(), columns, 1)
+    _, singular, right = np.linalg.svd(systems / columns, full_matrices=False)
+    relative = singular / np.maximum(singular[:, :1], eps)
+    null = relative <= eps**NULL
+    clear = not np.any(~null & (relative <= eps**UNCLEAR))
+    bases = [
+        _reduced(one[zero] / column)
+        for one, zero, column in zip(right, null, columns, strict=True)
+    ]
+    return bases, clear
+
+
+def _reduced(rows: np.ndarray) -> np.ndarray:
+    """The reduced row echelon form of independent rows, by Gauss-Jordan elimination."""
+    rows = rows / np.abs(rows).max(axis=1, keepdims=True, initial=0)
+    for k in range(len(rows)):
+        # The first column in which the remaining rows have something to say.
+        sizes = np.abs(rows[k:]).max(axis=0)
+        column = int(np.flatnonzero(sizes > NEGLIGIBLE)[0])
+        pivot = k + int(np.argmax(np.abs(rows[k:, column])))
+        rows[[k, pivot]] = rows[[pivot, k]]
+        rows[k] /= rows[k, column]
+        others = np.arange(len(rows)) != k
+        rows[others] -= rows[others, column : column + 1] * rows[k]
+    rows[np.abs(rows) < NEGLIGIBLE] = 0
+    return rows
+
+
+@eqx.filter_jit
+def _samples(
+    flat_map: FlatMap, key: PRNGKeyArray, count: int
+) -> tuple[Float[Array, "count P"], Float[Array, "count P"]]:
+    """Random points, and at each the gradient of a random combination of h."""
+    point_key, direction_key = jax.random.split(key)
+    points = flat_map.random(point_key, count)
+    theta = jax.eval_shape(flat_map.effective, flat_map.flat)
+    sizes = jnp.linalg.norm(jacobian(flat_map, points[0]), axis=1)
+    directions = jax.random.normal(direction_key, (count, theta.size), points.dtype)
+    directions = directions / jnp.where(sizes > 0, sizes, 1)[None, :]
+    return points, jax.vmap(flat_map.gradient)(points, directions.reshape(count, *theta.shape))
+
+
+@eqx.filter_jit
+def _scaling_conditions(
+    flat_map: FlatMap, key: PRNGKeyArray, count: int
+) -> Float[Array, "count P"]:
+    point_key, other_key, direction_key = jax.random.split(key, 3)
+    points, others = flat_map.random(point_key, count), flat_map.random(other_key, count)
+
+    def condition(w: Array, x: Array, a: Array) -> Float[Array, " P"]:
+        here, there = flat_map.effective(w), flat_map.effective(x)
+        # Entries of theta may differ by orders of magnitude.
+        sizes = jnp.abs(here * there)
+        a = a / jnp.maximum(sizes, jnp.finfo(w.dtype).eps * jnp.max(sizes))
+        a = jnp.where(jnp.isfinite(a), a, 0)
+        return w * flat_map.gradient(w, a * there) - x * flat_map.gradient(x, a * here)
+
+    shape = jax.eval_shape(flat_map.effective, flat_map.flat).shape
+    directions = jax.random.normal(direction_key, (count, *shape), points.dtype)
+    return jax.vmap(condition)(points, others, directions)

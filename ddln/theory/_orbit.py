@@ -1,0 +1,195 @@
+"""The orbit of the gradient fields: every point that gradient flow can reach, for all losses.
+
+Its dimension is that of the Lie algebra that the fields generate (for analytic h; Nagano 1966), and
+conservation laws are the functions that are constant on orbits. By Sussmann 1973 the tangent space
+of the orbit is spanned by the fields, carried along by their own flows. So nested brackets, which
+cost twice as much to compile and to run for each level, are not needed: carry a basis of what is
+known of the tangent space along a flow, by its linearization, add the fields at the new point,
+repeat until nothing new comes. Every such leg is the same small program.
+"""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.integrate import solve_ivp
+
+from ddln._types import Array, Float, PRNGKeyArray
+from ddln.theory._points import FlatMap
+from ddln.theory._regularity import scaled_jacobian
+
+# The length of a leg relative to that of the weights; shorter ones are tried where it leads out of
+# the domain of h.
+LENGTHS = (0.3, 0.1, 0.03)
+# The orbit counts as known after so many legs without a new direction, and a field that is not quite
+# in it is followed for so many more.
+QUIET_LEGS = 3
+UNCLEAR_LEGS = 6
+# The brackets of so many random fields are added to the fields: not needed, but fewer legs do.
+BRACKETED_FIELDS = 12
+# The relative error of a leg as a power of eps; what is smaller than SMALL is none of a direction,
+# and what is larger than LARGE is one: it is divided by its size, and so is its error.
+ACCURACY, SMALL, LARGE = 0.85, 0.5, 0.25
+
+
+class Orbit(eqx.Module):
+    """What is known of the orbit through a point.
+
+    Attributes:
+        dimension: the dimension of its tangent space, as far as it was found.
+        gap: the smallest part of a field that counted as a new direction, over the largest part that
+            did not in the end, both relative to the field.
+        points: points of the orbit, the first one included, shape [points, P].
+    """
+
+    dimension: int = eqx.field(static=True)
+    gap: float = eqx.field(static=True)
+    points: Float[Array, "points P"]
+
+
+def orbit(
+    flat_map: FlatMap, w: Float[Array, " P"], key: PRNGKeyArray, at_most: int | None = None
+) -> Orbit:
+    """Follows random fields from w until nothing new comes. The values must be known.
+
+    Args:
+        flat_map: the map.
+        w: the first point.
+        key: for the random fields.
+        at_most: a bound of the dimension, at which to stop; P if there is none.
+
+    Raises:
+        ValueError: if h has no finite derivatives near w.
+    """
+    eps = float(jnp.finfo(w.dtype).eps)
+    basis = np.zeros((w.size, 0))
+    counted, rest = 1.0, []
+    points = [np.asarray(w)]
+    at_most = w.size if at_most is None else at_most
+    key, fields_key = jax.random.split(key)
+    fields = _fields(flat_map, points[0], fields_key)
+    while True:
+        directions, sizes = _beyond(basis, fields)
+        new = sizes > eps**LARGE
+        if new.any():
+            basis = np.concatenate([basis, directions[:, new]], axis=1)
+            counted, rest = min(counted, float(sizes[new].min())), []
+        rest.append(float(sizes[~new].max(initial=0.0)))
+        # A part that is small here may be large at a later point.
+        patience = QUIET_LEGS if max(rest) < eps**SMALL else UNCLEAR_LEGS
+        if basis.shape[1] >= at_most or len(rest) > patience:
+            gap = counted / max(rest) if max(rest) > 0 else math.inf
+            return Orbit(basis.shape[1], gap, jnp.asarray(np.stack(points), w.dtype))
+        key, leg_key, fields_key = jax.random.split(key, 3)
+        end, carried = _finite_leg(flat_map, points[-1], basis, leg_key)
+        points.append(end)
+        basis, _ = np.linalg.qr(carried)
+        fields = _fields(flat_map, end, fields_key)
+
+
+def _beyond(basis: np.ndarray, fields: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The principal directions of the fields outside of the span of an orthonormal basis, with sizes."""
+    for _ in range(2):  # Twice is enough for orthogonality to rounding.
+        fields = fields - basis @ (basis.T @ fields)
+    directions, sizes, _ = np.linalg.svd(fields, full_matrices=False)
+    return directions, sizes
+
+
+def _finite_leg(
+    flat_map: FlatMap, w: np.ndarray, frame: np.ndarray, key: PRNGKeyArray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first leg that stays where h is finite."""
+    shape = jax.eval_shape(flat_map.effective, flat_map.flat).shape
+    direction = jax.random.normal(key, shape, flat_map.flat.dtype)
+    for length in LENGTHS:
+        end = _leg(flat_map, w, frame, direction, length)
+        if end is not None:
+            return end
+    raise ValueError(
+        "Argument `parameterization` must have finite first and second derivatives around its "
+        "weights, but a flow of its gradient fields could not be followed. Start elsewhere."
+    )
+
+
+def _leg(
+    flat_map: FlatMap, w: np.ndarray, frame: np.ndarray, direction: Array, length: float
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The flow of the field of <direction, h> from w, and its derivative applied to a frame."""
+    count = w.size
+    start, _ = _field(flat_map, w, direction)
+    reference = np.sum(start**2)
+    speed = length * np.linalg.norm(w)
+    if reference == 0:
+        return w, frame
+
+    def velocity(t: float, state: np.ndarray) -> np.ndarray:
+        slope, hessian = _field(flat_map, state[:count], direction)
+        if not np.isfinite(hessian).all():
+            raise _LeftDomainError
+        # A function times a field has the same orbits; this one bounds the speed.
+        size = np.sqrt(reference + np.sum(slope**2))
+        derivative = (hessian - np.outer(slope / size, slope / size @ hessian)) / size
+        moved = derivative @ state[count:].reshape(frame.shape)
+        return speed * np.concatenate([slope / size, moved.reshape(-1)])
+
+    accuracy = float(jnp.finfo(direction.dtype).eps) ** ACCURACY
+    state = np.concatenate([w, frame.reshape(-1)])
+    try:
+        solution = solve_ivp(velocity, (0, 1), state, "DOP853", [1.0], rtol=accuracy, atol=accuracy)
+    except _LeftDomainError:
+        return None
+    return solution.y[:count, -1], solution.y[count:, -1].reshape(frame.shape)
+
+
+class _LeftDomainError(Exception):
+    """A derivative of h is not finite."""
+
+
+def _fields(flat_map: FlatMap, w: np.ndarray, key: PRNGKeyArray) -> np.ndarray:
+    """Columns in the tangent space of the orbit at w: the gradients of h, or P random combinations
+    of them, and brackets of a few, relative to the size of their factors.
+    """
+    mix_key, bracket_key = jax.random.split(key)
+    columns = np.asarray(_scaled_jacobian(flat_map, jnp.asarray(w, flat_map.flat.dtype))).T
+    size = columns.shape[1]
+    if size > w.size:
+        mix = np.asarray(jax.random.normal(mix_key, (size, w.size), flat_map.flat.dtype))
+        columns = columns @ mix / size**0.5
+    shape = jax.eval_shape(flat_map.effective, flat_map.flat).shape
+    directions = jax.random.normal(
+        bracket_key, (min(BRACKETED_FIELDS, size), *shape), flat_map.flat.dtype
+    )
+    slopes, hessians = [], []
+    for direction in directions:
+        slope, hessian = _field(flat_map, w, direction)
+        norm = np.linalg.norm(slope)
+        slopes.append(slope / (norm if norm > 0 else 1))
+        hessians.append(hessian / (norm if norm > 0 else 1))
+    along = np.stack(hessians) @ np.stack(slopes).T  # [field, P, along]
+    brackets = along - along.transpose(2, 1, 0)
+    upper = np.triu_indices(len(slopes), 1)
+    return np.concatenate([columns, np.linalg.norm(w) * brackets[upper[0], :, upper[1]].T], axis=1)
+
+
+def _field(
+    flat_map: FlatMap, w: np.ndarray, direction: Array
+) -> tuple[np.ndarray, np.ndarray]:
+    """The gradient of <direction, h> and its derivative."""
+    slope, hessian = _field_and_derivative(flat_map, jnp.asarray(w, direction.dtype), direction)
+    return np.asarray(slope, np.float64), np.asarray(hessian, np.float64)
+
+
+@eqx.filter_jit
+def _field_and_derivative(
+    flat_map: FlatMap, w: Float[Array, " P"], direction: Array
+) -> tuple[Float[Array, " P"], Float[Array, "P P"]]:
+    def field(x: Float[Array, " P"]) -> Float[Array, " P"]:
+        return flat_map.gradient(x, direction)
+
+    slope, push = jax.linearize(field, w)
+    return slope, jax.vmap(push)(jnp.eye(w.size, dtype=w.dtype))
+
+
+_scaled_jacobian = eqx.filter_jit(scaled_jacobian)

@@ -1,0 +1,89 @@
+"""Points in the space of weights at which a map is looked at."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from ddln._types import Array, Float, PRNGKeyArray, Scalar, Theta
+from ddln.parameterizations import AbstractParameterization
+
+# A random weight is within this part of its size, plus a fifth of that of its leaf.
+SPREAD = 0.5
+SHARE = 0.2
+
+
+class FlatMap(eqx.Module):
+    """A parameterization as a function of its weights, leaf after leaf in one vector.
+
+    Attributes:
+        flat: the weights, shape [P].
+        leaves: the names of the leaves with their shapes, in order.
+    """
+
+    flat: Float[Array, " P"]
+    static: AbstractParameterization
+    unravel: Callable = eqx.field(static=True)
+    leaves: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)
+
+    def __init__(self, parameterization: AbstractParameterization):
+        weights, self.static = eqx.partition(parameterization, eqx.is_inexact_array)
+        self.flat, self.unravel = ravel_pytree(weights)
+        paths, _ = jax.tree.flatten_with_path(weights)
+        self.leaves = tuple((jax.tree_util.keystr(path), leaf.shape) for path, leaf in paths)
+
+    def at(self, w: Float[Array, " P"]) -> AbstractParameterization:
+        """The parameterization with these weights."""
+        return eqx.combine(self.unravel(w), self.static)
+
+    def effective(self, w: Float[Array, " P"]) -> Theta:
+        """h(w)."""
+        return self.at(w).effective()
+
+    def gradient(self, w: Float[Array, " P"], direction: Theta) -> Float[Array, " P"]:
+        """The gradient of <direction, h> at w."""
+        return jax.vjp(self.effective, w)[1](direction)[0]
+
+    def random(self, key: PRNGKeyArray, count: int) -> Float[Array, "count P"]:
+        """Random points around the weights: generic, of their size, and mostly of their signs."""
+        whole = _rms(self.flat)
+
+        def radius(leaf: Array) -> Array:
+            size = jnp.where(_rms(leaf) > 0, _rms(leaf), jnp.where(whole > 0, whole, 1))
+            return SPREAD * (jnp.abs(leaf) + SHARE * size)
+
+        radii, _ = ravel_pytree(jax.tree.map(radius, self.unravel(self.flat)))
+        moves = jax.random.uniform(
+            key, (count, self.flat.size), self.flat.dtype, minval=-1, maxval=1
+        )
+        return self.flat[None] + radii[None] * moves
+
+    def given(self, points: AbstractParameterization) -> Float[Array, "count P"]:
+        """The weights of a parameterization whose leaves have a leading axis."""
+        return jax.vmap(lambda weights: ravel_pytree(weights)[0])(
+            eqx.filter(points, eqx.is_inexact_array)
+        )
+
+
+def _rms(array: Array) -> Scalar:
+    return jnp.sqrt(jnp.mean(jnp.square(array)))
+
+
+def points_of(
+    parameterization: AbstractParameterization,
+    points: int | AbstractParameterization,
+    key: PRNGKeyArray | None,
+) -> tuple[FlatMap, Float[Array, "count P"], PRNGKeyArray]:
+    """The points that the arguments `points` and `key` of a check stand for.
+
+    A number stands for the weights themselves and that many random points around them.
+    """
+    key = jax.random.key(0) if key is None else key
+    flat_map = FlatMap(parameterization)
+    if not isinstance(points, int):
+        return flat_map, flat_map.given(points), key
+    key, random_key = jax.random.split(key)
+    random = flat_map.random(random_key, points)
+    return flat_map, jnp.concatenate([flat_map.flat[None], random]), key
