@@ -1,5 +1,6 @@
 """Where flows end."""
 
+from ddln.limits._excess_law import excess_law as excess_law
 from ddln.limits._limit import Limit as Limit
 from ddln.limits._limit import limit as limit
 from ddln.limits._margins import MarginStationarity as MarginStationarity

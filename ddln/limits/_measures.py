@@ -21,7 +21,7 @@ def effective_sparsity(theta) -> Float[Array, "*batch"]:
     return jnp.square(jnp.sum(jnp.abs(theta), axis=-1)) / jnp.where(squared > 0, squared, 1)
 
 
-def excess_l1(theta, X, y) -> np.ndarray:
+def excess_l1(theta, X, y, weights=None) -> np.ndarray:
     """|theta|_1 / |theta_1|_1 - 1, with theta_1 the least-squares solution of smallest l1 norm.
 
     Not negative, up to rounding, for a theta that minimizes |X theta - y|. Not for use inside
@@ -31,16 +31,17 @@ def excess_l1(theta, X, y) -> np.ndarray:
         theta: effective parameters along the last axis; any leading axes.
         X: the inputs, shape [n, d].
         y: the targets, shape [n].
+        weights: of the norm, as for `minimum_l1`: `l1_weights` gives those that small starts minimize.
 
     Raises:
         ValueError: if theta_1 = 0: y is orthogonal to the columns of X.
     """
-    smallest = _l1_norm(minimum_l1(X, y))
+    smallest = _l1_norm(minimum_l1(X, y, weights), weights)
     if smallest == 0:
         raise ValueError(
             "Argument `y` must have a part in the range of `X`, but theta = 0 fits it."
         )
-    return np.asarray(_l1_norm(theta) / smallest - 1)
+    return np.asarray(_l1_norm(theta, weights) / smallest - 1)
 
 
 def richness(theta, X, y) -> np.ndarray:
@@ -104,5 +105,9 @@ def regime_exponent(parameterization: AbstractParameterization, theta: Theta) ->
     return jnp.where(value > 0, growth / jnp.where(value > 0, value, 1), 2)
 
 
-def _l1_norm(theta) -> np.ndarray:
-    return np.asarray(np.abs(np.asarray(theta, np.float64)).sum(axis=-1))
+def _l1_norm(theta, weights=None) -> np.ndarray:
+    theta = np.asarray(theta, np.float64)
+    if weights is None:
+        return np.asarray(np.abs(theta).sum(axis=-1))
+    upper, lower = np.broadcast_to(np.asarray(weights, np.float64), (2, theta.shape[-1]))
+    return np.asarray((np.where(theta > 0, upper, lower) * np.abs(theta)).sum(axis=-1))
