@@ -32,7 +32,7 @@ def l1_weights(parameterization: AbstractParameterization) -> Float[Array, "2 *t
     A sign that theta cannot take, as at a tie, has an infinite weight.
 
     Source: the limit of alpha^(L-2) Q(theta), L >= 3, and Q(theta) / log(1/alpha), L = 2, Q the
-    potential of the start alpha * w_0 ([@woodworth2020] for L = 2).
+    potential of the start alpha * w_0 (Woodworth et al. 2020 for L = 2).
 
     Example:
         >>> weights = ddln.l1_weights(network)

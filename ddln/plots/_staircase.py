@@ -28,7 +28,8 @@ def staircase(
     """Draws each coefficient theta_i on the plateaus of vanishing initialization, and of a flow.
 
     The steps are the limit, dotted in black where a flow is drawn with it, from a small but positive
-    scale. The coefficients that become largest are coloured and named at the right; others are grey.
+    scale. The coefficients that become largest are coloured and named at the right; others, and those that
+    stay at zero, are grey.
 
     Example (three layers, scale 1e-2, times in units of alpha^-1):
         >>> path = ddln.vanishing_limit(network, loss)
@@ -84,7 +85,9 @@ def staircase(
             )
         shown = times <= end
         flow = times[shown], theta[shown]
-    largest = np.argsort(-np.abs(plateaus).max(axis=0), kind="stable")[:labelled]
+    sizes = np.abs(plateaus).max(axis=0)
+    largest = np.argsort(-sizes, kind="stable")[:labelled]
+    largest = largest[sizes[largest] > 0]
 
     with style():
         ax = axes_or_new(ax)
