@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from ddln._types import Array, Float
 from ddln.limits._constraints import Constraints, product
 from ddln.limits._curve import AbstractCurve
-from ddln.solvers._triangular import lower_inverse
+from ddln.solvers._inverse_factor import inverse_factor
 
 
 @jax.custom_jvp
@@ -47,7 +47,7 @@ def _with_derivatives_jvp(primals, tangents):
         + product(rows, theta_dot)
     )
     regularization = jnp.asarray(data.rounding, v.dtype)
-    inverse = lower_inverse(jnp.linalg.cholesky(data.normal_matrix(metric, regularization)))
+    inverse = inverse_factor(data.normal_matrix(metric, regularization))
 
     def solve(side):
         return product(inverse.T, product(inverse, side))

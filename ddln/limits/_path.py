@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from ddln._types import Array, Bool, Float, Int
 from ddln.limits._constraints import Constraints, product
 from ddln.limits._curve import AbstractCurve
-from ddln.solvers._triangular import lower_inverse
+from ddln.solvers._inverse_factor import inverse_factor
 
 # A step may change the logarithm of theta by this much at first; then it adapts.
 FIRST_RANGE = 0.5
@@ -104,8 +104,7 @@ def follow_path(
         v, mismatch, progress = point.v, point.mismatch, point.progress
         theta, metric = curve.effective(v), curve.metric(v)
         steepness = curve.steepness(v)
-        factor = jnp.linalg.cholesky(data.normal_matrix(metric, point.regularization))
-        inverse = lower_inverse(factor)
+        inverse = inverse_factor(data.normal_matrix(metric, point.regularization))
         # At the end the target itself: a large A theta_0 would leave its rounding.
         aim = jnp.where(progress >= 1, data.target, origin + progress * way)
         missing = aim - product(data.rows, theta)

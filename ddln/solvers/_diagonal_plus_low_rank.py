@@ -9,8 +9,8 @@ import lineax as lx
 from jaxtyping import PyTree
 
 from ddln._types import Array, Bool, Float, Scalar
+from ddln.solvers._inverse_factor import inverse_factor
 from ddln.solvers._structure import AbstractStructuredOperator, register_plain
-from ddln.solvers._triangular import lower_inverse
 
 Blocks = PyTree[Float[Array, " d"]]
 
@@ -123,8 +123,7 @@ class Woodbury(lx.AbstractLinearSolver):
             root = jnp.sqrt(operator.weight)
             z = root[:, None] * operator.design
             system = jnp.eye(n, dtype=z.dtype) + _dot(z * delta[None, :], z.T)
-            factor = jax.lax.linalg.cholesky(system, symmetrize_input=False)
-            core = lower_inverse(factor) * root[None, :]
+            core = inverse_factor(system) * root[None, :]
             design = operator.design
         else:
             hessian = _gram(operator.design, operator.weight)
@@ -132,8 +131,7 @@ class Woodbury(lx.AbstractLinearSolver):
             size = jnp.sqrt(sign * delta)
             scaled = size[:, None] * hessian
             system = jnp.eye(d, dtype=delta.dtype) + sign * scaled * size[None, :]
-            factor = jax.lax.linalg.cholesky(system, symmetrize_input=False)
-            y = _dot(lower_inverse(factor), scaled)
+            y = _dot(inverse_factor(system), scaled)
             core = hessian - sign * _dot(y.T, y)
             design = None
         okay = jnp.all(jnp.isfinite(core))

@@ -1,0 +1,57 @@
+"""The inverse of a Cholesky factor, without LAPACK."""
+
+import jax
+import jax.numpy as jnp
+
+from ddln._types import Array, Float
+
+# Blocks of this size, or MOST_BLOCKS of them, are eliminated row by row.
+BLOCK = 16
+MOST_BLOCKS = 16
+
+
+def inverse_factor(matrix: Float[Array, "m m"]) -> Float[Array, "m m"]:
+    """K = C^-1 of a positive definite matrix A = C C^T; not finite if A is not definite.
+
+    By halves: with A = [[P, B^T], [B, D]], K_P that of P, V = B K_P^T and K_S that of the Schur
+    complement D - V V^T,
+
+        K = [[K_P, 0], [-K_S V K_P, K_S]].
+
+    Under `jax.vmap` on the CPU, for 20 rows and 32 lanes, this takes half the time of a batched
+    LAPACK factorization and an inversion of its factor by products, and a triangular solve takes far
+    more. Nor can it wait for ever: two batched LAPACK calls at once can, in jaxlib 0.10.
+    """
+    return _by_halves(matrix, max(BLOCK, -(-matrix.shape[0] // MOST_BLOCKS)))
+
+
+def _by_halves(matrix: Float[Array, "m m"], block: int) -> Float[Array, "m m"]:
+    m = matrix.shape[0]
+    if m <= block:
+        return _by_elimination(matrix)
+    half = m // 2
+    first = _by_halves(matrix[:half, :half], block)
+    v = _dot(matrix[half:, :half], first.T)
+    second = _by_halves(matrix[half:, half:] - _dot(v, v.T), block)
+    corner = -_dot(second, _dot(v, first))
+    zero = jnp.zeros((half, m - half), matrix.dtype)
+    return jnp.block([[first, zero], [corner, second]])
+
+
+def _by_elimination(matrix: Float[Array, "m m"]) -> Float[Array, "m m"]:
+    """[A, I] -> [D C^T, (C D)^-1] by row operations; D is the diagonal of C."""
+    m = matrix.shape[0]
+
+    def eliminate(j, rows):
+        below = jnp.arange(m) > j
+        factors = jnp.where(below, rows[:, j] / rows[j, j], 0)
+        return rows - factors[:, None] * rows[j][None, :]
+
+    rows = jnp.concatenate([matrix, jnp.eye(m, dtype=matrix.dtype)], axis=1)
+    rows = jax.lax.fori_loop(0, m - 1, eliminate, rows)
+    pivots = jnp.diagonal(rows)
+    return rows[:, m:] * jax.lax.rsqrt(pivots)[:, None]
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
