@@ -62,7 +62,7 @@ class ReducedSpace(AbstractStateSpace):
 
     def velocity(self, state, loss):
         g = loss_gradient(loss, self.coordinates.effective(state))
-        return -self.coordinates.speed(state) * g, -g
+        return jax.tree.map(lambda speed: -speed * g, self.coordinates.speed(state)), -g
 
 
 def loss_gradient(loss: Loss, theta: Theta) -> Theta:

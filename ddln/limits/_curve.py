@@ -8,9 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddln._types import Array, Float
-from ddln.parameterizations import AbstractParameterization, DeepDiagonal, Identity
-from ddln.potentials import dual
+from ddln._types import Array, Bool, Float
+from ddln.parameterizations import (
+    AbstractParameterization,
+    DeepDiagonal,
+    Identity,
+    Power,
+    PowerDifference,
+    Square,
+)
+from ddln.potentials import PowerDifferencePotential, dual
 from ddln.potentials._smallest_layer import density, exponent
 
 
@@ -58,6 +65,10 @@ class AbstractCurve(eqx.Module):
     @abc.abstractmethod
     def dual(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
         """xi(v), differentiable in the start as well."""
+
+    def confined(self) -> Bool[Array, ""]:
+        """Whether a coordinate keeps its sign, or never moves."""
+        return jnp.asarray(False)
 
 
 class LineCurve(AbstractCurve):
@@ -147,6 +158,48 @@ class DeepDiagonalCurve(AbstractCurve):
     def dual(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
         return dual(self.start, v, self.gaps) / jnp.where(self.unit == 0, 1, self.unit)
 
+    def confined(self) -> Bool[Array, ""]:
+        return jnp.any((self.gaps[0] == 0) | (self.unit == 0))
+
+
+class PowerDifferenceCurve(AbstractCurve):
+    """theta = u^L - v^L with L >= 3 and u, v > 0, in the coordinate x of its potential.
+
+    x = (L - 2) log(u / v), and xi is an affine function of 1 / (1 + e^-x).
+    """
+
+    start: Float[Array, " d"]
+    potential: PowerDifferencePotential
+    reach: float = eqx.field(static=True, default=float("inf"))
+
+    def effective(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return self.potential.at(v)
+
+    def metric(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return self.potential.metric(v)
+
+    def slope(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return self.potential.metric(v) * self.potential.rate(v)
+
+    def stride(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return jnp.ones_like(v)
+
+    def steepness(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        depth = self.potential.depth
+        return jnp.full_like(v, depth / (depth - 2))
+
+    def advance(self, v: Float[Array, " d"], dz: Float[Array, " d"]) -> Float[Array, " d"]:
+        return v + dz
+
+    def dual_step(self, v: Float[Array, " d"], dz: Float[Array, " d"]) -> Float[Array, " d"]:
+        return self.potential.step(v, dz)
+
+    def dual(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return self.potential.step(self.start, v - self.start)
+
+    def confined(self) -> Bool[Array, ""]:
+        return ~jnp.all((self.potential.positive > 0) & (self.potential.negative > 0))
+
 
 @singledispatch
 def curve_of(parameterization: AbstractParameterization) -> AbstractCurve | None:
@@ -160,7 +213,7 @@ def _(parameterization: Identity) -> AbstractCurve:
 
 
 @curve_of.register
-def _(parameterization: DeepDiagonal) -> AbstractCurve:
+def _(parameterization: DeepDiagonal) -> DeepDiagonalCurve:
     form = parameterization.canonical()
     frozen = (form.gaps[0] == 0) & (form.start == 0)
     sign = jnp.where(jnp.prod(form.signs, axis=0) < 0, -1, 1).astype(form.start.dtype)
@@ -170,6 +223,41 @@ def _(parameterization: DeepDiagonal) -> AbstractCurve:
         gaps=jnp.where(frozen[None], 1, form.gaps),
         unit=jnp.where(frozen, 0, form.factor * sign),
     )
+
+
+@curve_of.register
+def _(parameterization: Power | Square) -> AbstractCurve | None:
+    return curve_of(_equal_layers(parameterization))
+
+
+@curve_of.register
+def _(parameterization: PowerDifference) -> AbstractCurve | None:
+    if parameterization.depth == 2:
+        return curve_of(_two_layers(parameterization))
+    potential = _power_difference(parameterization)
+    return PowerDifferenceCurve(start=potential.origin, potential=potential)
+
+
+def _power_difference(parameterization: PowerDifference) -> PowerDifferencePotential:
+    return PowerDifferencePotential(
+        parameterization.positive.reshape(-1),
+        parameterization.negative.reshape(-1),
+        parameterization.depth,
+    )
+
+
+def _equal_layers(parameterization: Power | Square) -> DeepDiagonal:
+    """c w^L as a network of L layers w / sqrt(L): the same theta and the same flow of it."""
+    is_square = isinstance(parameterization, Square)
+    depth, factor = (2, 0.5) if is_square else (parameterization.depth, 1.0)
+    layer = parameterization.weights.reshape(-1) / depth**0.5
+    return DeepDiagonal(jnp.tile(layer, (depth, 1)), factor * depth ** (depth / 2))
+
+
+def _two_layers(parameterization: PowerDifference) -> DeepDiagonal:
+    """u^2 - v^2 as the network 2 a b with a, b = (u -+ v) / sqrt(2)."""
+    u, v = parameterization.positive.reshape(-1), parameterization.negative.reshape(-1)
+    return DeepDiagonal(jnp.stack([u - v, u + v]) / 2**0.5, 2.0)
 
 
 @singledispatch
@@ -189,3 +277,27 @@ def _(parameterization: Identity, v: Float[Array, " d"]) -> AbstractParameteriza
 @at_point.register
 def _(parameterization: DeepDiagonal, v: Float[Array, " d"]) -> AbstractParameterization:
     return DeepDiagonal(parameterization.canonical().layers(v), parameterization.factor)
+
+
+@at_point.register
+def _(parameterization: Power | Square, v: Float[Array, " d"]) -> AbstractParameterization:
+    layers = _equal_layers(parameterization)
+    weights = len(layers.layers) ** 0.5 * layers.canonical().layers(v)[0]
+    return eqx.tree_at(
+        lambda p: p.weights, parameterization, weights.reshape(parameterization.weights.shape)
+    )
+
+
+@at_point.register
+def _(parameterization: PowerDifference, v: Float[Array, " d"]) -> AbstractParameterization:
+    if parameterization.depth == 2:
+        a, b = _two_layers(parameterization).canonical().layers(v)
+        weights = (b + a) / 2**0.5, (b - a) / 2**0.5
+    else:
+        weights = _power_difference(parameterization).weights(v)
+    shape = parameterization.positive.shape
+    return eqx.tree_at(
+        lambda p: (p.positive, p.negative),
+        parameterization,
+        tuple(leaf.reshape(shape) for leaf in weights),
+    )

@@ -12,7 +12,7 @@ from ddln._types import Array, Float, Loss, Theta
 from ddln._validation import require_positive
 from ddln.flows._arguments import check_model, check_start
 from ddln.limits._constraints import Constraints, product
-from ddln.limits._curve import AbstractCurve, DeepDiagonalCurve, at_point, curve_of
+from ddln.limits._curve import at_point, curve_of
 from ddln.limits._flow import integrate_to_rest
 from ddln.limits._implicit import with_derivatives
 from ddln.limits._path import follow_path
@@ -58,8 +58,8 @@ def limit(
 ) -> Limit:
     """The limit t -> infinity of the gradient flow w' = -grad_w L(h(w)) of a least-squares loss.
 
-    Where the flow is a mirror flow with a separable potential Q (`DeepDiagonal`, `Identity`), it ends
-    at the minimizer of Q among the minimizers of the loss,
+    Where the flow is a mirror flow with a separable potential Q (`DeepDiagonal`, `Square`, `Power`,
+    `PowerDifference`, `Identity`), it ends at the minimizer of Q among the minimizers of the loss,
 
         theta = argmin { Q(theta) : X^T (X theta - y) = 0 },     grad Q(theta) = X^T nu,
 
@@ -149,7 +149,7 @@ def _end_of_path(
     v, multipliers = with_derivatives(point.v, multipliers, curve, loss.design, loss.y, data)
 
     out_of_steps = RESULTS.promote(diffrax.RESULTS.max_steps_reached)
-    result = RESULTS.where(_may_be_confined(fixed), RESULTS.limit_out_of_reach, out_of_steps)
+    result = RESULTS.where(fixed.confined(), RESULTS.limit_out_of_reach, out_of_steps)
     result = RESULTS.where(point.done, RESULTS.promote(diffrax.RESULTS.successful), result)
     result = RESULTS.where(finite, result, RESULTS.nonfinite_initialization)
     shape = loss.X.shape[1:]
@@ -206,10 +206,3 @@ def _end_of_flow(
         stats={"num_steps": flow.stats["num_steps"]},
         method="flow",
     )
-
-
-def _may_be_confined(curve: AbstractCurve) -> Array:
-    """Whether a coordinate keeps its sign, or never moves."""
-    if isinstance(curve, DeepDiagonalCurve):
-        return jnp.any((curve.gaps[0] == 0) | (curve.unit == 0))
-    return jnp.asarray(False)

@@ -1,7 +1,7 @@
 """What a parameterization is, and what follows from `effective` alone."""
 
 import abc
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -12,35 +12,38 @@ from ddln._types import Array, Float, Theta
 
 
 class AbstractReducedCoordinates(eqx.Module):
-    """One unknown per coordinate that carries the whole gradient flow of a parameterization.
+    """Few unknowns per coordinate that carry the whole gradient flow of a parameterization.
 
-    With state v (of the shape of theta) and g = grad L(theta), the flow of the weights is
+    With state v, one array of the shape of theta or a tuple of such arrays, and g = grad L(theta), the
+    flow of the weights is
 
-        theta = effective(v),   v' = -speed(v) * g,   metric M = diag(speed * effective_slope),
+        theta = effective(v),   v' = -speed(v) * g,
+        metric M = diag(sum over the arrays of v of speed * effective_slope),
 
-    all maps acting elementwise. The weights are a function of v.
+    all maps acting elementwise; each entry of `speed` depends on its own entry of v alone, and
+    speed * effective_slope >= 0. The weights are a function of v.
     """
 
-    start: eqx.AbstractVar[Array]
+    start: eqx.AbstractVar[Any]
 
     @abc.abstractmethod
-    def effective(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+    def effective(self, v: Any) -> Float[Array, " d"]:
         """theta(v)."""
 
     @abc.abstractmethod
-    def effective_slope(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
-        """d theta / d v."""
+    def effective_slope(self, v: Any) -> Any:
+        """d theta / d v, with the structure of v."""
 
     @abc.abstractmethod
-    def speed(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
-        """p(v), so that v' = -p(v) grad L(theta(v))."""
+    def speed(self, v: Any) -> Any:
+        """p(v), so that v' = -p(v) grad L(theta(v)), with the structure of v."""
 
     @abc.abstractmethod
-    def speed_slope(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
-        """d p / d v."""
+    def speed_slope(self, v: Any) -> Any:
+        """d p / d v, with the structure of v."""
 
     @abc.abstractmethod
-    def weights(self, v: Float[Array, " d"]) -> tuple[Array, ...]:
+    def weights(self, v: Any) -> tuple[Array, ...]:
         """The weights at v: the inexact leaves of the parameterization, in the order of its tree."""
 
 

@@ -5,9 +5,9 @@ from typing import ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 
-from ddln._types import Array, Theta
+from ddln._types import Array, Float, Theta
 from ddln._validation import float_array
-from ddln.parameterizations._base import AbstractParameterization
+from ddln.parameterizations._base import AbstractParameterization, AbstractReducedCoordinates
 from ddln.parameterizations._power import require_depth
 
 
@@ -52,3 +52,35 @@ class PowerDifference(AbstractParameterization):
     def metric_diagonal(self) -> Theta:
         power = 2 * self.depth - 2
         return self.depth**2 * (jnp.abs(self.positive) ** power + jnp.abs(self.negative) ** power)
+
+    def reduced(self) -> "PowerDifferenceCoordinates | None":
+        if self.positive.ndim != 1:
+            return None
+        return PowerDifferenceCoordinates((self.positive, self.negative), self.depth)
+
+
+class PowerDifferenceCoordinates(AbstractReducedCoordinates):
+    """Two unknowns u, v per coordinate: theta = u^L - v^L."""
+
+    start: tuple[Array, Array]
+    depth: int = eqx.field(static=True)
+
+    def effective(self, v: tuple[Array, Array]) -> Float[Array, " d"]:
+        positive, negative = v
+        return positive**self.depth - negative**self.depth
+
+    def effective_slope(self, v: tuple[Array, Array]) -> tuple[Array, Array]:
+        positive, negative = v
+        power = self.depth - 1
+        return self.depth * positive**power, -self.depth * negative**power
+
+    def speed(self, v: tuple[Array, Array]) -> tuple[Array, Array]:
+        return self.effective_slope(v)
+
+    def speed_slope(self, v: tuple[Array, Array]) -> tuple[Array, Array]:
+        positive, negative = v
+        power, factor = self.depth - 2, self.depth * (self.depth - 1)
+        return factor * positive**power, -factor * negative**power
+
+    def weights(self, v: tuple[Array, Array]) -> tuple[Array, ...]:
+        return v

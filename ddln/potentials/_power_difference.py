@@ -111,8 +111,8 @@ class PowerDifferencePotential(AbstractSeparablePotential):
         return self.positive**power, self.negative**power
 
     @property
-    def _origin(self) -> Theta:
-        """x at the start."""
+    def origin(self) -> Theta:
+        """x at the start, x = log((b + K xi) / (a - K xi)) = (L - 2) log(u / v)."""
         return (self.depth - 2) * jnp.log(self.positive / self.negative)
 
     @property
@@ -135,14 +135,24 @@ class PowerDifferencePotential(AbstractSeparablePotential):
     def _x_at(self, xi: Theta) -> Theta:
         upper, lower = self._ends
         shift = self._speed * xi
-        return self._origin + jnp.log1p(shift / lower) - jnp.log1p(-shift / upper)
+        return self.origin + jnp.log1p(shift / lower) - jnp.log1p(-shift / upper)
 
-    def _step(self, x: Theta, reference: Theta) -> Theta:
-        """xi(x) - xi(reference): the logistic function, times the length of the range."""
-        ratio = jnp.sinh((x - reference) / 2) / (jnp.cosh(x / 2) * jnp.cosh(reference / 2))
+    def step(self, x: Theta, change: Theta) -> Theta:
+        """xi(x + change) - xi(x): xi is a logistic function, times the length of its range."""
+        ratio = jnp.sinh(change / 2) / (jnp.cosh(x / 2) * jnp.cosh((x + change) / 2))
         return sum(self._ends) / (2 * self._speed) * ratio
 
-    def _metric(self, x: Theta) -> Theta:
+    def rate(self, x: Theta) -> Theta:
+        """d xi / d x."""
+        return sum(self._ends) / (4 * self._speed) / jnp.square(jnp.cosh(x / 2))
+
+    def weights(self, x: Theta) -> tuple[Theta, Theta]:
+        """u and v."""
+        size, power = sum(self._ends), 1 / (self.depth - 2)
+        return ((1 + jnp.exp(x)) / size) ** power, ((1 + jnp.exp(-x)) / size) ** power
+
+    def metric(self, x: Theta) -> Theta:
+        """M = d theta / d xi."""
         power = self._exponent + 1
         return self.depth**2 * sum(self._ends) ** -power * _sum(x, power)
 
@@ -150,7 +160,8 @@ class PowerDifferencePotential(AbstractSeparablePotential):
         power = 2 / (self.depth - 2)
         return sum(self._ends) ** -power * _sum(x, power) / (2 * self.depth)
 
-    def _theta(self, x: Theta) -> Theta:
+    def at(self, x: Theta) -> Theta:
+        """theta(x)."""
         return sum(self._ends) ** -self._exponent * _difference(x, self._exponent)
 
     def _divergence(self, theta: Theta, x: Theta, reference: Theta) -> Theta:
@@ -161,33 +172,33 @@ class PowerDifferencePotential(AbstractSeparablePotential):
 
         def metric(eta: Theta) -> Theta:
             part = eta / length
-            return self._metric(
+            return self.metric(
                 start + jnp.log1p(part / fraction[0]) - jnp.log1p(-part / fraction[1])
             )
 
-        step = self._step(x, reference)
+        step = self.step(reference, x - reference)
         short = short_divergence(metric, jnp.where(near, step, 0))
         far = theta * step - (self._energy(x) - self._energy(reference))
         return jnp.where(near, short, far)
 
     def _value(self, theta: Theta) -> Theta:
-        return self._divergence(theta, self._x(theta), self._origin)
+        return self._divergence(theta, self._x(theta), self.origin)
 
     def _mirror_map(self, theta: Theta) -> Theta:
-        return self._step(self._x(theta), self._origin)
+        return self.step(self.origin, self._x(theta) - self.origin)
 
     def _inverse_mirror_map(self, xi: Theta) -> Theta:
-        return self._theta(self._x_at(xi))
+        return self.at(self._x_at(xi))
 
     def _conjugate(self, xi: Theta) -> Theta:
         x = self._x_at(xi)
-        near = jnp.abs(x - self._origin) < 0.1
-        theta = self._theta(jnp.where(near, x, self._origin))
-        by_xi = xi * theta - self._divergence(theta, jnp.where(near, x, self._origin), self._origin)
-        return jnp.where(near, by_xi, self._energy(x) - self._energy(self._origin))
+        near = jnp.abs(x - self.origin) < 0.1
+        theta = self.at(jnp.where(near, x, self.origin))
+        by_xi = xi * theta - self._divergence(theta, jnp.where(near, x, self.origin), self.origin)
+        return jnp.where(near, by_xi, self._energy(x) - self._energy(self.origin))
 
     def _hessian(self, theta: Theta) -> Theta:
-        return 1 / self._metric(self._x(theta))
+        return 1 / self.metric(self._x(theta))
 
     def _bregman(self, theta: Theta, reference: Theta) -> Theta:
         return self._divergence(theta, self._x(theta), self._x(reference))

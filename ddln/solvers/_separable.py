@@ -2,22 +2,24 @@
 
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 
-from ddln._types import Array, Float
+from ddln._types import Array, Float, PyTree
 from ddln.losses import AbstractPredictionLoss
 from ddln.parameterizations import AbstractReducedCoordinates
 from ddln.solvers._diagonal_plus_low_rank import DiagonalPlusLowRank
 from ddln.solvers._structure import AbstractStructuredField, Time
 
-Vector = Float[Array, " d"]
+# v: one array, or a tuple of them.
+Blocks = PyTree[Float[Array, " d"]]
 
 
 class SeparableField(AbstractStructuredField):
     """v' = -p(v) grad L(theta(v)), coordinate by coordinate.
 
     The Jacobian is diag(-p' g) - diag(p) X^T diag(c) X diag(dtheta/dv), with g = grad L and
-    X^T diag(c) X the Hessian of the loss, which must be convex.
+    X^T diag(c) X the Hessian of the loss, which must be convex. v may be several arrays: blocks of J.
 
     Args:
         coordinates: theta(v) and p(v) with their slopes, elementwise.
@@ -28,15 +30,17 @@ class SeparableField(AbstractStructuredField):
     loss: AbstractPredictionLoss
     autonomous: ClassVar[bool] = True
 
-    def __call__(self, t: Time, y: Vector, args: Any) -> Vector:
-        return -self.coordinates.speed(y) * self.loss.gradient(self.coordinates.effective(y))
+    def __call__(self, t: Time, y: Blocks, args: Any) -> Blocks:
+        gradient = self.loss.gradient(self.coordinates.effective(y))
+        return jax.tree.map(lambda speed: -speed * gradient, self.coordinates.speed(y))
 
-    def jacobian(self, t: Time, y: Vector, args: Any) -> DiagonalPlusLowRank:
+    def jacobian(self, t: Time, y: Blocks, args: Any) -> DiagonalPlusLowRank:
         coordinates, loss = self.coordinates, self.loss
         theta = coordinates.effective(y)
+        gradient = loss.gradient(theta)
         return DiagonalPlusLowRank(
-            diagonal=-coordinates.speed_slope(y) * loss.gradient(theta),
-            left=-coordinates.speed(y),
+            diagonal=jax.tree.map(lambda slope: -slope * gradient, coordinates.speed_slope(y)),
+            left=jax.tree.map(jnp.negative, coordinates.speed(y)),
             right=coordinates.effective_slope(y),
             design=loss.design,
             weight=loss.curvature(theta),
@@ -57,12 +61,13 @@ class SeparableDualField(AbstractStructuredField):
     loss: AbstractPredictionLoss
     autonomous: ClassVar[bool] = True
 
-    def __call__(self, t: Time, y: tuple[Vector, Vector], args: Any):
+    def __call__(self, t: Time, y: tuple[Blocks, Float[Array, " d"]], args: Any):
         v, _ = y
         gradient = self.loss.gradient(self.coordinates.effective(v))
-        return -self.coordinates.speed(v) * gradient, -gradient
+        velocity = jax.tree.map(lambda speed: -speed * gradient, self.coordinates.speed(v))
+        return velocity, -gradient
 
-    def jacobian(self, t: Time, y: tuple[Vector, Vector], args: Any):
+    def jacobian(self, t: Time, y: tuple[Blocks, Float[Array, " d"]], args: Any):
         v, dual = y
         inner = SeparableField(self.coordinates, self.loss).jacobian(t, v, args)
         zero = jnp.zeros_like(dual)
