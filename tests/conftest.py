@@ -1,4 +1,4 @@
-"""Strict settings for the whole suite: float64, no silent dtype or rank promotion."""
+"""Strict settings for the whole suite: float64, no silent dtype or rank promotion, fast compilation."""
 
 from pathlib import Path
 
@@ -8,6 +8,8 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# Most of the suite's time is compilation, and its programs run for milliseconds.
+jax.config.update("jax_disable_most_optimizations", True)
 
 MAPS = Path("/proc/self/maps")
 # Linux allows a process 65530 memory maps. Compiled programs hold some each, and LLVM aborts beyond.
