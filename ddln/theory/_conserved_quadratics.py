@@ -109,17 +109,18 @@ def conserved_quadratics(flat_map: FlatMap, key: PRNGKeyArray) -> ConservedQuadr
     searched = [group for group in groups if len(group) <= LARGEST_GROUP]
     largest = max((len(group) for group in searched), default=0)
     points, slopes = _samples(flat_map, key, largest + SPARE)
-    points = np.pad(np.asarray(points), ((0, 0), (0, 1)), constant_values=1.0)
-    slopes = np.pad(np.asarray(slopes), ((0, 0), (0, 1)))
+    points = np.pad(np.asarray(points, np.float64), ((0, 0), (0, 1)), constant_values=1.0)
+    slopes = np.pad(np.asarray(slopes, np.float64), ((0, 0), (0, 1)))
     found, decided = [], len(searched) == len(groups)
     for size in sorted({len(group) for group in searched}):
         same = np.stack([group for group in searched if len(group) == size])
         # At most so many systems at once as take the memory of the largest one.
         for chunk in np.array_split(same, math.ceil(len(same) * size**2 / LARGEST_GROUP**2)):
             p, q, rows = first[chunk], second[chunk], slice(0, size + SPARE)
-            systems = slopes[rows][:, p] * points[rows][:, q]
-            systems += slopes[rows][:, q] * points[rows][:, p]
-            spaces, clear = _null_spaces(systems.transpose(1, 0, 2))
+            one = slopes[rows][:, p] * points[rows][:, q]
+            other = slopes[rows][:, q] * points[rows][:, p]
+            sizes = np.linalg.norm(np.abs(one) + np.abs(other), axis=0)
+            spaces, clear = _null_spaces((one + other).transpose(1, 0, 2), sizes)
             decided &= clear
             found += [(chunk[i], row) for i, space in enumerate(spaces) for row in space]
     used = np.unique(np.concatenate([group for group, _ in found])) if found else np.zeros(0, int)
@@ -143,8 +144,10 @@ def _scalings(flat_map: FlatMap, key: PRNGKeyArray) -> np.ndarray:
     h_i(x) J_i(w) S w = h_i(w) J_i(x) S x.
     """
     count = flat_map.flat.size
-    system = np.asarray(_scaling_conditions(flat_map, key, count + SPARE))
-    (null,), _ = _null_spaces(system[None])
+    here, there = _scaling_conditions(flat_map, key, count + SPARE)
+    here, there = np.asarray(here, np.float64), np.asarray(there, np.float64)
+    sizes = np.linalg.norm(np.abs(here) + np.abs(there), axis=0)
+    (null,), _ = _null_spaces((here - there)[None], sizes[None])
     weights = np.random.default_rng(0).normal(size=len(null))
     scaling = np.append(weights @ null if len(null) else np.zeros(count), 0.0)
     largest = np.abs(scaling).max()
@@ -157,23 +160,24 @@ def _groups(values: np.ndarray) -> list[np.ndarray]:
     return np.split(order, np.flatnonzero(np.diff(values[order]) > SAME) + 1)
 
 
-def _null_spaces(systems: np.ndarray) -> tuple[list[np.ndarray], bool]:
+def _null_spaces(systems: np.ndarray, sizes: np.ndarray) -> tuple[list[np.ndarray], bool]:
     """For each system a basis of the x with system x = 0, in reduced row echelon form; and whether
     all singular values are clearly zero or clearly not.
+
+    `sizes` are the norms of the columns, had nothing in them cancelled: rounding is relative to them.
     """
-    systems = systems.astype(np.float64)
     eps = np.finfo(systems.dtype).eps
-    rows = np.linalg.norm(systems, axis=2, keepdims=True)
-    systems = systems / np.where(rows > 0, rows, 1)
-    columns = np.linalg.norm(systems, axis=1, keepdims=True)
-    columns = np.where(columns > eps * columns.max(), columns, 1)
-    _, singular, right = np.linalg.svd(systems / columns, full_matrices=False)
-    relative = singular / np.maximum(singular[:, :1], eps)
+    sizes = np.where(sizes > eps * sizes.max(initial=0), sizes, 1)
+    systems = systems / sizes[:, None, :]
+    if systems.shape[2] == 1:
+        singular, right = np.linalg.norm(systems, axis=1), np.ones((len(systems), 1, 1))
+    else:
+        _, singular, right = np.linalg.svd(systems, full_matrices=False)
+    relative = singular / np.maximum(singular[:, :1], 1)
     null = relative <= eps**NULL
     clear = not np.any(~null & (relative <= eps**UNCLEAR))
     bases = [
-        _reduced(one[zero] / column)
-        for one, zero, column in zip(right, null, columns, strict=True)
+        _reduced(one[zero] / size) for one, zero, size in zip(right, null, sizes, strict=True)
     ]
     return bases, clear
 
@@ -205,23 +209,28 @@ def _samples(
     sizes = jnp.linalg.norm(jacobian(flat_map, points[0]), axis=1)
     directions = jax.random.normal(direction_key, (count, theta.size), points.dtype)
     directions = directions / jnp.where(sizes > 0, sizes, 1)[None, :]
-    return points, jax.vmap(flat_map.gradient)(points, directions.reshape(count, *theta.shape))
+    slopes = jax.vmap(flat_map.gradient)(points, directions.reshape(count, *theta.shape))
+    norms = jnp.linalg.norm(slopes, axis=1, keepdims=True)
+    return points, slopes / jnp.where(norms > 0, norms, 1)
 
 
 @eqx.filter_jit
 def _scaling_conditions(
     flat_map: FlatMap, key: PRNGKeyArray, count: int
-) -> Float[Array, "count P"]:
+) -> tuple[Float[Array, "count P"], ...]:
+    """Both sides of the condition on a scaling, at random points and in random combinations."""
     point_key, other_key, direction_key = jax.random.split(key, 3)
     points, others = flat_map.random(point_key, count), flat_map.random(other_key, count)
 
-    def condition(w: Array, x: Array, a: Array) -> Float[Array, " P"]:
+    def condition(w: Array, x: Array, a: Array) -> tuple[Float[Array, " P"], ...]:
         here, there = flat_map.effective(w), flat_map.effective(x)
         # Entries of theta may differ by orders of magnitude.
         sizes = jnp.abs(here * there)
         a = a / jnp.maximum(sizes, jnp.finfo(w.dtype).eps * jnp.max(sizes))
         a = jnp.where(jnp.isfinite(a), a, 0)
-        return w * flat_map.gradient(w, a * there) - x * flat_map.gradient(x, a * here)
+        terms = w * flat_map.gradient(w, a * there), x * flat_map.gradient(x, a * here)
+        size = jnp.linalg.norm(terms[0]) + jnp.linalg.norm(terms[1])
+        return tuple(term / jnp.where(size > 0, size, 1) for term in terms)
 
     shape = jax.eval_shape(flat_map.effective, flat_map.flat).shape
     directions = jax.random.normal(direction_key, (count, *shape), points.dtype)
