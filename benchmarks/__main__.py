@@ -17,6 +17,8 @@ from pathlib import Path
 from benchmarks.report import RESULTS, report
 
 FOLDER = Path(__file__).parent
+# Seconds for a row, its compilation and its reference.
+PATIENCE = 900
 
 
 def row_ids() -> list[str]:
@@ -45,7 +47,12 @@ def time_row(row: str) -> str | None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "benchmark.json"
         command = [sys.executable, "-m", "pytest", row, "-q", f"--benchmark-json={file}"]
-        finished = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)
+        try:
+            finished = subprocess.run(
+                command, cwd=FOLDER, capture_output=True, text=True, check=False, timeout=PATIENCE
+            )
+        except subprocess.TimeoutExpired:
+            return f"No end after {PATIENCE} s."
         if finished.returncode != 0:
             return finished.stdout + finished.stderr
         found = json.loads(file.read_text())

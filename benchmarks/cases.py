@@ -67,7 +67,7 @@ ROWS = [
         1,
         1e-3,
     ),
-    Case("case H", "explicit Euler in a scan, layers", methods.explicit_euler, case_h(), 1),
+    Case("case H", "explicit Euler in a scan, layers", methods.explicit_euler, case_h(), 1, 0.1),
     Case(
         "shares", "products and factorizations", methods.products_and_factorizations, case_h(), 10
     ),
