@@ -176,9 +176,7 @@ def _null_spaces(systems: np.ndarray, sizes: np.ndarray) -> tuple[list[np.ndarra
     relative = singular / np.maximum(singular[:, :1], 1)
     null = relative <= eps**NULL
     clear = not np.any(~null & (relative <= eps**UNCLEAR))
-    bases = [
-        _reduced(one[zero] / size) for one, zero, size in zip(right, null, sizes, strict=True)
-    ]
+    bases = [_reduced(one[zero] / size) for one, zero, size in zip(right, null, sizes, strict=True)]
     return bases, clear
 
 

@@ -173,9 +173,7 @@ def _fields(flat_map: FlatMap, w: np.ndarray, key: PRNGKeyArray) -> np.ndarray:
     return np.concatenate([columns, np.linalg.norm(w) * brackets[upper[0], :, upper[1]].T], axis=1)
 
 
-def _field(
-    flat_map: FlatMap, w: np.ndarray, direction: Array
-) -> tuple[np.ndarray, np.ndarray]:
+def _field(flat_map: FlatMap, w: np.ndarray, direction: Array) -> tuple[np.ndarray, np.ndarray]:
     """The gradient of <direction, h> and its derivative."""
     slope, hessian = _field_and_derivative(flat_map, jnp.asarray(w, direction.dtype), direction)
     return np.asarray(slope, np.float64), np.asarray(hessian, np.float64)

@@ -33,7 +33,9 @@ def path_products(layers: Sequence, biases: Sequence | None = None) -> FromFunct
     matrices = tuple(
         float_array(f"layers[{i}]", one, "outputs inputs") for i, one in enumerate(layers)
     )
-    vectors = tuple(float_array(f"biases[{i}]", one, "outputs") for i, one in enumerate(biases or ()))
+    vectors = tuple(
+        float_array(f"biases[{i}]", one, "outputs") for i, one in enumerate(biases or ())
+    )
     for i, (one, other) in enumerate(itertools.pairwise(matrices)):
         if other.shape[1] != one.shape[0]:
             raise ValueError(

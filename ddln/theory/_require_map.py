@@ -61,7 +61,9 @@ def require_map(parameterization: AbstractParameterization) -> None:
             f"{values.shape[1:]} for traced ones."
         )
     if not np.isfinite(np.asarray(values)[0]).all():
-        raise ValueError("The map must be finite at its weights, but theta has entries that are not.")
+        raise ValueError(
+            "The map must be finite at its weights, but theta has entries that are not."
+        )
     start = 0
     for name, shape in flat_map.leaves:
         stop = start + int(np.prod(shape))
@@ -85,9 +87,7 @@ def _values_and_slopes(flat_map: FlatMap, points):
     direction = jax.random.normal(
         jax.random.key(1), jax.eval_shape(flat_map.effective, flat_map.flat).shape, points.dtype
     )
-    return jax.lax.map(
-        lambda w: (flat_map.effective(w), flat_map.gradient(w, direction)), points
-    )
+    return jax.lax.map(lambda w: (flat_map.effective(w), flat_map.gradient(w, direction)), points)
 
 
 def _first_line(error: Exception) -> str:
