@@ -35,7 +35,7 @@ class LearningRates(AbstractParameterization):
     scaled: AbstractParameterization
     rates: tuple[float, ...] = eqx.field(static=True)
 
-    def __init__(self, parameterization: AbstractParameterization, rates: PyTree):
+    def __init__(self, parameterization, rates: PyTree):
         if not isinstance(parameterization, AbstractParameterization):
             raise ValueError(
                 "Argument `parameterization` must be a parameterization, but it is a "

@@ -1,14 +1,13 @@
 """How many independent functions of the weights gradient flow conserves, whatever the loss."""
 
 import equinox as eqx
-import jax
 import numpy as np
 
-from ddln._types import Array, Float, PRNGKeyArray
+from ddln._types import PRNGKeyArray
 from ddln.parameterizations import AbstractParameterization
 from ddln.theory._conserved_quadratics import ConservedQuadratics, conserved_quadratics
 from ddln.theory._orbit import orbit
-from ddln.theory._points import FlatMap
+from ddln.theory._points import FlatMap, generator
 from ddln.theory._require_map import require_map
 
 # Below this gap the dimension of the orbit is not clear.
@@ -98,19 +97,19 @@ def count_conservation_laws(
     """
     require_map(parameterization)
     flat_map = FlatMap(parameterization)
-    keys = jax.random.split(jax.random.key(0) if key is None else key, 3)
-    w = flat_map.random(keys[0], 1)[0]
-    quadratics = conserved_quadratics(flat_map, keys[1])
+    rng = generator(key)
+    w = flat_map.random(rng, 1)[0]
+    quadratics = conserved_quadratics(flat_map, rng)
     independent = _independent(quadratics, w)
-    found = orbit(flat_map, w, keys[2], w.size - independent)
+    found = orbit(flat_map, w, rng, w.size - independent)
     return ConservationLaws(w.size, found.dimension, found.gap, quadratics, independent)
 
 
-def _independent(quadratics: ConservedQuadratics, w: Float[Array, " P"]) -> int:
+def _independent(quadratics: ConservedQuadratics, w: np.ndarray) -> int:
     """The rank of the gradients of the conserved functions at w."""
     if len(quadratics) == 0:
         return 0
-    gradients = quadratics.gradients(np.asarray(w))
+    gradients = quadratics.gradients(w)
     norms = np.linalg.norm(gradients, axis=1, keepdims=True)
     singular = np.linalg.svd(gradients / np.where(norms > 0, norms, 1), compute_uv=False)
     return int(np.sum(singular > np.finfo(gradients.dtype).eps ** 0.5 * singular[0]))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddln._types import Array, Float, PRNGKeyArray
+from ddln._types import Array, Float
 from ddln.parameterizations import AbstractParameterization
 from ddln.theory._points import FlatMap
 from ddln.theory._regularity import jacobian
@@ -91,7 +91,7 @@ class ConservedQuadratics(eqx.Module):
         return texts
 
 
-def conserved_quadratics(flat_map: FlatMap, key: PRNGKeyArray) -> ConservedQuadratics:
+def conserved_quadratics(flat_map: FlatMap, rng: np.random.Generator) -> ConservedQuadratics:
     """All f(w) = w^T A w / 2 + b^T w whose gradient is orthogonal to every gradient of h, everywhere.
 
     That is <A w + b, grad h_a(w)> = 0 for all a and w: linear conditions on A and b, one for each
@@ -101,14 +101,13 @@ def conserved_quadratics(flat_map: FlatMap, key: PRNGKeyArray) -> ConservedQuadr
     different |s_p - s_q| are separate systems; b_p counts as A_pP with s_P = 0.
     """
     count = flat_map.flat.size
-    scaling_key, key = jax.random.split(key)
-    scaling = _scalings(flat_map, scaling_key)
+    scaling = _scalings(flat_map, rng)
     first, second = np.triu_indices(count + 1)
     first, second = first[:-1], second[:-1]  # without the constant
     groups = _groups(np.abs(scaling[first] - scaling[second]))
     searched = [group for group in groups if len(group) <= LARGEST_GROUP]
     largest = max((len(group) for group in searched), default=0)
-    points, slopes = _samples(flat_map, key, largest + SPARE)
+    points, slopes = _samples(flat_map, rng, largest + SPARE)
     points = np.pad(np.asarray(points, np.float64), ((0, 0), (0, 1)), constant_values=1.0)
     slopes = np.pad(np.asarray(slopes, np.float64), ((0, 0), (0, 1)))
     found, decided = [], len(searched) == len(groups)
@@ -136,7 +135,7 @@ def conserved_quadratics(flat_map: FlatMap, key: PRNGKeyArray) -> ConservedQuadr
     )
 
 
-def _scalings(flat_map: FlatMap, key: PRNGKeyArray) -> np.ndarray:
+def _scalings(flat_map: FlatMap, rng: np.random.Generator) -> np.ndarray:
     """A random combination of all scalings s of the weights that only scale each entry of theta, with
     a zero for the constant.
 
@@ -144,11 +143,17 @@ def _scalings(flat_map: FlatMap, key: PRNGKeyArray) -> np.ndarray:
     h_i(x) J_i(w) S w = h_i(w) J_i(x) S x.
     """
     count = flat_map.flat.size
-    here, there = _scaling_conditions(flat_map, key, count + SPARE)
+    samples = count + SPARE
+    here, there = _scaling_conditions(
+        flat_map,
+        jnp.asarray(flat_map.random(rng, samples)),
+        jnp.asarray(flat_map.random(rng, samples)),
+        jnp.asarray(flat_map.random_directions(rng, samples)),
+    )
     here, there = np.asarray(here, np.float64), np.asarray(there, np.float64)
     sizes = np.linalg.norm(np.abs(here) + np.abs(there), axis=0)
     (null,), _ = _null_spaces((here - there)[None], sizes[None])
-    weights = np.random.default_rng(0).normal(size=len(null))
+    weights = rng.normal(size=len(null))
     scaling = np.append(weights @ null if len(null) else np.zeros(count), 0.0)
     largest = np.abs(scaling).max()
     return scaling / largest if largest > 0 else scaling
@@ -196,29 +201,37 @@ def _reduced(rows: np.ndarray) -> np.ndarray:
     return rows
 
 
-@eqx.filter_jit
 def _samples(
-    flat_map: FlatMap, key: PRNGKeyArray, count: int
-) -> tuple[Float[Array, "count P"], Float[Array, "count P"]]:
-    """Random points, and at each the gradient of a random combination of h."""
-    point_key, direction_key = jax.random.split(key)
-    points = flat_map.random(point_key, count)
-    theta = jax.eval_shape(flat_map.effective, flat_map.flat)
-    sizes = jnp.linalg.norm(jacobian(flat_map, points[0]), axis=1)
-    directions = jax.random.normal(direction_key, (count, theta.size), points.dtype)
-    directions = directions / jnp.where(sizes > 0, sizes, 1)[None, :]
-    slopes = jax.vmap(flat_map.gradient)(points, directions.reshape(count, *theta.shape))
-    norms = jnp.linalg.norm(slopes, axis=1, keepdims=True)
-    return points, slopes / jnp.where(norms > 0, norms, 1)
+    flat_map: FlatMap, rng: np.random.Generator, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Random points, and at each the gradient of a random combination of h, of norm one."""
+    points = flat_map.random(rng, count)
+    directions = flat_map.random_directions(rng, count)
+    sizes = np.linalg.norm(_jacobian(flat_map, jnp.asarray(points[0])), axis=1)
+    directions /= np.where(sizes > 0, sizes, 1).reshape(directions.shape[1:])
+    slopes = np.asarray(_slopes(flat_map, jnp.asarray(points), jnp.asarray(directions)))
+    norms = np.linalg.norm(slopes, axis=1, keepdims=True)
+    return points, slopes / np.where(norms > 0, norms, 1)
+
+
+_jacobian = eqx.filter_jit(jacobian)
+
+
+@eqx.filter_jit
+def _slopes(
+    flat_map: FlatMap, points: Float[Array, "count P"], directions: Float[Array, "count *theta"]
+) -> Float[Array, "count P"]:
+    return jax.vmap(flat_map.gradient)(points, directions)
 
 
 @eqx.filter_jit
 def _scaling_conditions(
-    flat_map: FlatMap, key: PRNGKeyArray, count: int
+    flat_map: FlatMap,
+    points: Float[Array, "count P"],
+    others: Float[Array, "count P"],
+    directions: Float[Array, "count *theta"],
 ) -> tuple[Float[Array, "count P"], ...]:
-    """Both sides of the condition on a scaling, at random points and in random combinations."""
-    point_key, other_key, direction_key = jax.random.split(key, 3)
-    points, others = flat_map.random(point_key, count), flat_map.random(other_key, count)
+    """Both sides of the condition on a scaling, for pairs of points and directions."""
 
     def condition(w: Array, x: Array, a: Array) -> tuple[Float[Array, " P"], ...]:
         here, there = flat_map.effective(w), flat_map.effective(x)
@@ -230,6 +243,4 @@ def _scaling_conditions(
         size = jnp.linalg.norm(terms[0]) + jnp.linalg.norm(terms[1])
         return tuple(term / jnp.where(size > 0, size, 1) for term in terms)
 
-    shape = jax.eval_shape(flat_map.effective, flat_map.flat).shape
-    directions = jax.random.normal(direction_key, (count, *shape), points.dtype)
     return jax.vmap(condition)(points, others, directions)

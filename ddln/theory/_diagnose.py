@@ -15,11 +15,11 @@ from ddln.theory._check import Check
 from ddln.theory._commutator import commutator
 from ddln.theory._conservation_laws import ConservationLaws, count_conservation_laws
 from ddln.theory._integrability import integrability
-from ddln.theory._orbit import orbit
-from ddln.theory._points import FlatMap
+from ddln.theory._orbit import orbit_points
+from ddln.theory._points import FlatMap, generator
 from ddln.theory._regularity import jacobian, regularity
 
-RANDOM_POINTS = 3
+ORBIT_POINTS, RANDOM_POINTS = 2, 2
 # Conserved functions that are written out, and how much of each.
 SHOWN, LONGEST = 3, 100
 
@@ -131,16 +131,13 @@ def diagnose(
         ValueError: as `count_conservation_laws`; also if the parameterization declares a homogeneity
             or separability that it does not have.
     """
-    key = jax.random.key(0) if key is None else key
-    orbit_key, random_key, laws_key, pairs_key = jax.random.split(key, 4)
-    laws = count_conservation_laws(parameterization, key=laws_key)
-    flat_map = FlatMap(parameterization)
-    # A bound of the dimension that is never reached, so that there are legs.
-    reached = orbit(flat_map, flat_map.flat, orbit_key, flat_map.flat.size + 1).points[:4]
-    points = jnp.concatenate([reached, flat_map.random(random_key, RANDOM_POINTS)])
+    laws = count_conservation_laws(parameterization, key=key)
+    flat_map, rng = FlatMap(parameterization), generator(key)
+    reached = orbit_points(flat_map, rng, ORBIT_POINTS)
+    points = jnp.asarray(np.concatenate([reached, flat_map.random(rng, RANDOM_POINTS)]))
     batch = jax.vmap(flat_map.at)(points)
-    commuting = commutator(parameterization, points=batch, key=pairs_key)
-    integrable = integrability(parameterization, points=batch, key=pairs_key)
+    commuting = commutator(parameterization, points=batch, key=key)
+    integrable = integrability(parameterization, points=batch, key=key)
     regular = regularity(parameterization, points=batch)
     on_orbit = slice(0, len(reached))
     verdict, reason = _mirror_flow(
@@ -211,7 +208,7 @@ def _structure(flat_map: FlatMap, points) -> tuple[bool, float | None]:
     error = np.linalg.norm(euler - degree * theta) / (np.linalg.norm(euler) + np.sqrt(square))
     if error > negligible:
         return separable, None
-    return separable, round(degree) if abs(degree - round(degree)) < 1e-6 else degree
+    return separable, float(round(degree)) if abs(degree - round(degree)) < 1e-6 else degree
 
 
 def _require_declarations(

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.integrate import solve_ivp
 
-from ddln._types import Array, Float, PRNGKeyArray
+from ddln._types import Array, Float
 from ddln.theory._points import FlatMap
 from ddln.theory._regularity import scaled_jacobian
 
@@ -41,35 +41,31 @@ class Orbit(eqx.Module):
         dimension: the dimension of its tangent space, as far as it was found.
         gap: the smallest part of a field that counted as a new direction, over the largest part that
             did not in the end, both relative to the field.
-        points: points of the orbit, the first one included, shape [points, P].
     """
 
     dimension: int = eqx.field(static=True)
     gap: float = eqx.field(static=True)
-    points: Float[Array, "points P"]
 
 
 def orbit(
-    flat_map: FlatMap, w: Float[Array, " P"], key: PRNGKeyArray, at_most: int | None = None
+    flat_map: FlatMap, w: np.ndarray, rng: np.random.Generator, at_most: int | None = None
 ) -> Orbit:
     """Follows random fields from w until nothing new comes. The values must be known.
 
     Args:
         flat_map: the map.
-        w: the first point.
-        key: for the random fields.
+        w: the first point, shape [P].
+        rng: for the random fields.
         at_most: a bound of the dimension, at which to stop; P if there is none.
 
     Raises:
         ValueError: if h has no finite derivatives near w.
     """
-    eps = float(jnp.finfo(w.dtype).eps)
+    eps = float(np.finfo(w.dtype).eps)
     basis = np.zeros((w.size, 0))
     counted, rest = 1.0, []
-    points = [np.asarray(w)]
     at_most = w.size if at_most is None else at_most
-    key, fields_key = jax.random.split(key)
-    fields = _fields(flat_map, points[0], fields_key)
+    fields = _fields(flat_map, w, rng)
     while True:
         directions, sizes = _beyond(basis, fields)
         new = sizes > eps**LARGE
@@ -81,12 +77,21 @@ def orbit(
         patience = QUIET_LEGS if max(rest) < eps**SMALL else UNCLEAR_LEGS
         if basis.shape[1] >= at_most or len(rest) > patience:
             gap = counted / max(rest) if max(rest) > 0 else math.inf
-            return Orbit(basis.shape[1], gap, jnp.asarray(np.stack(points), w.dtype))
-        key, leg_key, fields_key = jax.random.split(key, 3)
-        end, carried = _finite_leg(flat_map, points[-1], basis, leg_key)
-        points.append(end)
+            return Orbit(basis.shape[1], gap)
+        w, carried = _finite_leg(flat_map, w, basis, rng)
         basis, _ = np.linalg.qr(carried)
-        fields = _fields(flat_map, end, fields_key)
+        fields = _fields(flat_map, w, rng)
+
+
+def orbit_points(
+    flat_map: FlatMap, rng: np.random.Generator, count: int
+) -> Float[np.ndarray, "points P"]:
+    """The weights, and so many other points of the orbit through them."""
+    points = [np.asarray(flat_map.flat)]
+    for _ in range(count):
+        end, _ = _finite_leg(flat_map, points[-1], np.zeros((points[0].size, 0)), rng)
+        points.append(end.astype(points[0].dtype))
+    return np.stack(points)
 
 
 def _beyond(basis: np.ndarray, fields: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,11 +103,10 @@ def _beyond(basis: np.ndarray, fields: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _finite_leg(
-    flat_map: FlatMap, w: np.ndarray, frame: np.ndarray, key: PRNGKeyArray
+    flat_map: FlatMap, w: np.ndarray, frame: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """The first leg that stays where h is finite."""
-    shape = jax.eval_shape(flat_map.effective, flat_map.flat).shape
-    direction = jax.random.normal(key, shape, flat_map.flat.dtype)
+    direction = flat_map.random_directions(rng, 1)[0]
     for length in LENGTHS:
         end = _leg(flat_map, w, frame, direction, length)
         if end is not None:
@@ -114,7 +118,7 @@ def _finite_leg(
 
 
 def _leg(
-    flat_map: FlatMap, w: np.ndarray, frame: np.ndarray, direction: Array, length: float
+    flat_map: FlatMap, w: np.ndarray, frame: np.ndarray, direction: np.ndarray, length: float
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """The flow of the field of <direction, h> from w, and its derivative applied to a frame."""
     count = w.size
@@ -134,7 +138,7 @@ def _leg(
         moved = derivative @ state[count:].reshape(frame.shape)
         return speed * np.concatenate([slope / size, moved.reshape(-1)])
 
-    accuracy = float(jnp.finfo(direction.dtype).eps) ** ACCURACY
+    accuracy = float(np.finfo(direction.dtype).eps) ** ACCURACY
     state = np.concatenate([w, frame.reshape(-1)])
     try:
         solution = solve_ivp(velocity, (0, 1), state, "DOP853", [1.0], rtol=accuracy, atol=accuracy)
@@ -147,20 +151,15 @@ class _LeftDomainError(Exception):
     """A derivative of h is not finite."""
 
 
-def _fields(flat_map: FlatMap, w: np.ndarray, key: PRNGKeyArray) -> np.ndarray:
+def _fields(flat_map: FlatMap, w: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Columns in the tangent space of the orbit at w: the gradients of h, or P random combinations
     of them, and brackets of a few, relative to the size of their factors.
     """
-    mix_key, bracket_key = jax.random.split(key)
     columns = np.asarray(_scaled_jacobian(flat_map, jnp.asarray(w, flat_map.flat.dtype))).T
     size = columns.shape[1]
     if size > w.size:
-        mix = np.asarray(jax.random.normal(mix_key, (size, w.size), flat_map.flat.dtype))
-        columns = columns @ mix / size**0.5
-    shape = jax.eval_shape(flat_map.effective, flat_map.flat).shape
-    directions = jax.random.normal(
-        bracket_key, (min(BRACKETED_FIELDS, size), *shape), flat_map.flat.dtype
-    )
+        columns = columns @ rng.normal(size=(size, w.size)) / size**0.5
+    directions = flat_map.random_directions(rng, min(BRACKETED_FIELDS, size))
     slopes, hessians = [], []
     for direction in directions:
         slope, hessian = _field(flat_map, w, direction)
@@ -173,9 +172,13 @@ def _fields(flat_map: FlatMap, w: np.ndarray, key: PRNGKeyArray) -> np.ndarray:
     return np.concatenate([columns, np.linalg.norm(w) * brackets[upper[0], :, upper[1]].T], axis=1)
 
 
-def _field(flat_map: FlatMap, w: np.ndarray, direction: Array) -> tuple[np.ndarray, np.ndarray]:
+def _field(
+    flat_map: FlatMap, w: np.ndarray, direction: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The gradient of <direction, h> and its derivative."""
-    slope, hessian = _field_and_derivative(flat_map, jnp.asarray(w, direction.dtype), direction)
+    slope, hessian = _field_and_derivative(
+        flat_map, jnp.asarray(w, direction.dtype), jnp.asarray(direction)
+    )
     return np.asarray(slope, np.float64), np.asarray(hessian, np.float64)
 
 

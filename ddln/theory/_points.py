@@ -5,6 +5,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ddln._types import Array, Float, PRNGKeyArray, Scalar, Theta
@@ -46,19 +47,25 @@ class FlatMap(eqx.Module):
         """The gradient of <direction, h> at w."""
         return jax.vjp(self.effective, w)[1](direction)[0]
 
-    def random(self, key: PRNGKeyArray, count: int) -> Float[Array, "count P"]:
-        """Random points around the weights: generic, of their size, and mostly of their signs."""
+    def radii(self) -> Float[Array, " P"]:
+        """How far random points around the weights are: of their size, and mostly of their signs."""
         whole = _rms(self.flat)
 
         def radius(leaf: Array) -> Array:
             size = jnp.where(_rms(leaf) > 0, _rms(leaf), jnp.where(whole > 0, whole, 1))
             return SPREAD * (jnp.abs(leaf) + SHARE * size)
 
-        radii, _ = ravel_pytree(jax.tree.map(radius, self.unravel(self.flat)))
-        moves = jax.random.uniform(
-            key, (count, self.flat.size), self.flat.dtype, minval=-1, maxval=1
-        )
-        return self.flat[None] + radii[None] * moves
+        return ravel_pytree(jax.tree.map(radius, self.unravel(self.flat)))[0]
+
+    def random(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Random points around known weights, shape [count, P]."""
+        flat, radii = np.asarray(self.flat), np.asarray(self.radii())
+        return (flat + radii * rng.uniform(-1, 1, (count, flat.size))).astype(flat.dtype)
+
+    def random_directions(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Random directions of theta, shape [count, *theta]."""
+        theta = jax.eval_shape(self.effective, self.flat)
+        return rng.normal(size=(count, *theta.shape)).astype(theta.dtype)
 
     def given(self, points: AbstractParameterization) -> Float[Array, "count P"]:
         """The weights of a parameterization whose leaves have a leading axis."""
@@ -85,5 +92,13 @@ def points_of(
     if not isinstance(points, int):
         return flat_map, flat_map.given(points), key
     key, random_key = jax.random.split(key)
-    random = flat_map.random(random_key, points)
+    shape = (points, flat_map.flat.size)
+    moves = jax.random.uniform(random_key, shape, flat_map.flat.dtype, minval=-1, maxval=1)
+    random = flat_map.flat[None] + flat_map.radii()[None] * moves
     return flat_map, jnp.concatenate([flat_map.flat[None], random]), key
+
+
+def generator(key: PRNGKeyArray | None) -> np.random.Generator:
+    """NumPy's generator, seeded by a key: for work on known values, whose draws are not compiled."""
+    key = jax.random.key(0) if key is None else key
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)).reshape(-1))

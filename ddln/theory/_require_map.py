@@ -5,8 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddln._types import Array, Float, Theta
 from ddln.parameterizations import AbstractParameterization
-from ddln.theory._points import FlatMap
+from ddln.theory._points import FlatMap, generator
 
 
 def require_map(parameterization: AbstractParameterization) -> None:
@@ -43,9 +44,12 @@ def require_map(parameterization: AbstractParameterization) -> None:
             "The map must give a real array, but it gives "
             f"{getattr(theta, 'dtype', type(theta).__name__)}."
         )
-    points = jnp.concatenate([flat_map.flat[None], flat_map.random(jax.random.key(0), 2)])
+    rng = generator(None)
+    points = np.concatenate([np.asarray(flat_map.flat)[None], flat_map.random(rng, 2)])
     try:
-        values, slopes = _values_and_slopes(flat_map, points)
+        values, slopes = _values_and_slopes(
+            flat_map, jnp.asarray(points), jnp.asarray(flat_map.random_directions(rng, 1)[0])
+        )
     except (jax.errors.ConcretizationTypeError, jax.errors.NonConcreteBooleanIndexError) as error:
         raise ValueError(
             "The map must have a shape and a course that do not depend on the values of the "
@@ -83,10 +87,7 @@ def require_map(parameterization: AbstractParameterization) -> None:
 
 
 @eqx.filter_jit
-def _values_and_slopes(flat_map: FlatMap, points):
-    direction = jax.random.normal(
-        jax.random.key(1), jax.eval_shape(flat_map.effective, flat_map.flat).shape, points.dtype
-    )
+def _values_and_slopes(flat_map: FlatMap, points: Float[Array, "count P"], direction: Theta):
     return jax.lax.map(lambda w: (flat_map.effective(w), flat_map.gradient(w, direction)), points)
 
 

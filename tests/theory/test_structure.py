@@ -1,0 +1,220 @@
+"""What a map is: commuting or not, regular or not, and what its flow conserves."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ddln
+from ddln import theory
+
+RNG = np.random.default_rng(0)
+W, V = RNG.uniform(0.5, 1.5, (2, 3))
+PAGE = Path(__file__).parents[2] / "docs" / "bring-your-own-map.md"
+
+
+@pytest.fixture(autouse=True)
+def _compile_quickly():
+    """Here the time to compile counts, not the time to run."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def linear_network(*widths):
+    shapes = zip(widths[1:], widths[:-1], strict=True)
+    return ddln.DeepMatrixFactorization([RNG.normal(size=shape) for shape in shapes][::-1])
+
+
+def balancedness(*widths):
+    """The number of independent entries of U_(l+1)^T U_(l+1) - U_l U_l^T, layer by layer."""
+    laws = 0
+    for before, width, after in zip(widths, widths[1:], widths[2:], strict=False):
+        around = before + after
+        full = width <= around
+        laws += width * (width + 1) // 2 if full else around * width - around * (around - 1) // 2
+    return laws
+
+
+def relu_network(*widths, bias):
+    shapes = zip(widths[1:], widths[:-1], strict=True)
+    biases = [RNG.normal(size=width) for width in widths[1:]] if bias else None
+    return theory.path_products([RNG.normal(size=shape) for shape in shapes], biases)
+
+
+# With the count, and whether functions of degree two make it up.
+COUNTS = {
+    **{
+        f"linear {widths}": (linear_network(*widths), balancedness(*widths), True)
+        for widths in [(2, 3, 2), (3, 2, 4), (1, 5, 2), (1, 3, 3, 2), (2, 2, 3, 2), (2, 2, 2, 2, 2)]
+    },
+    # One field only: every function of the six others along its curves is conserved.
+    "linear (1, 2, 2, 1)": (linear_network(1, 2, 2, 1), 7, False),
+    "deep diagonal": (ddln.DeepDiagonal(RNG.normal(size=(4, 3))), 9, True),
+    "wide symmetric": (ddln.SymmetricFactorization(RNG.normal(size=(2, 3))), 2, False),
+    "relu": (relu_network(2, 3, 2, bias=False), 3, True),
+    "relu with bias": (relu_network(2, 3, 2, 1, bias=True), 5, True),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts(name):
+    parameterization, count, quadratic = COUNTS[name]
+    laws = theory.count_conservation_laws(parameterization)
+    assert laws.count == count, laws
+    assert laws.certified == quadratic, laws
+    assert laws.clear
+    assert laws.quadratics.complete
+
+
+def test_an_ill_conditioned_count_is_an_interval():
+    laws = theory.count_conservation_laws(linear_network(1, 10, 10, 2))
+    assert laws.independent == balancedness(1, 10, 10, 2) <= laws.count
+    assert laws.certified or not laws.clear
+
+
+def test_quadratics_are_conserved_along_flows():
+    start = ddln.MatrixFactorization(RNG.normal(size=(3, 2)), RNG.normal(size=(2, 2)))
+    loss = ddln.LeastSquares(RNG.normal(size=(4, 3, 2)) / 2, RNG.normal(size=4))
+    flow = ddln.gradient_flow(start, loss, 2.0, ts=[0.5, 1.0, 2.0], rtol=1e-9, atol=1e-11)
+    quadratics = theory.count_conservation_laws(start).quadratics
+    assert len(quadratics) == 3
+    values = jax.vmap(quadratics)(flow.parameterization)
+    np.testing.assert_allclose(values, np.broadcast_to(quadratics(start), (3, 3)), atol=1e-7)
+    moved = jax.tree.map(lambda w: w + 0.1, start)
+    assert np.max(np.abs(quadratics(moved) - quadratics(start))) > 1e-3
+    assert any("left[0, 0]^2" in text for text in quadratics.formulas())
+
+
+def spiral(w):
+    return w[0] * jnp.array([jnp.cos(w[1]), jnp.sin(w[1])])
+
+
+# The verdict, homogeneity and separability.
+MAPS = {
+    "Identity": (ddln.Identity(W), "yes", 1, True),
+    "Square": (ddln.Square(W), "yes", 2, True),
+    "Power": (ddln.Power(W, 3), "yes", 3, True),
+    "PowerDifference": (ddln.PowerDifference(W, V, 3), "yes", 3, True),
+    "DeepDiagonal": (ddln.DeepDiagonal(RNG.normal(size=(3, 3))), "yes", 3, True),
+    "frozen": (ddln.DeepDiagonal([[0.0, 1, 2], [0, 2, 1]]), "on this submanifold", 2, True),
+    "MatrixFactorization": (
+        ddln.MatrixFactorization(RNG.normal(size=(2, 2)), RNG.normal(size=(2, 2))),
+        "no", 2, False,
+    ),
+    "SymmetricFactorization": (ddln.SymmetricFactorization(np.eye(2)), "no", 2, False),
+    "DeepMatrixFactorization": (linear_network(2, 2, 2, 2), "no", 3, False),
+    "WeightNorm": (ddln.WeightNorm(1.5, V), "no", 1, False),
+    "Composed": (ddln.Composed(ddln.Square, ddln.WeightNorm(1.5, V)), "no", 2, False),
+    "LearningRates": (ddln.LearningRates(ddln.PowerDifference(W, V, 2), (0.1, 1.0)), "yes", 2, True),
+    "gain": (ddln.FromFunction(lambda w: w[0] * jnp.exp(w[1]), np.stack([W, V])), "yes", None, True),
+    "sine": (ddln.FromFunction(lambda w: jnp.sin(w), W), "yes", None, True),
+    "rotated": (
+        ddln.FromFunction(lambda w: jnp.array([[1.0, 1], [1, -1]]) @ w**2, W[:2]), "yes", 2, False,
+    ),
+    "spiral": (ddln.FromFunction(spiral, W[:2]), "no", None, False),
+    "shared": (ddln.FromFunction(lambda w: w[:2] * w[2], W), "no", 2, False),
+    "softmax": (ddln.FromFunction(lambda w: jnp.exp(w[:2]) * jnp.sum(w), W), "no", None, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_diagnose(name):
+    parameterization, verdict, degree, separable = MAPS[name]
+    found = theory.diagnose(parameterization)
+    assert found.mirror_flow == verdict, found
+    assert (found.homogeneity, found.separable) == (degree, separable)
+    assert found.commuting.holds == (verdict != "no")
+    assert found.conservation.clear
+    closed = name in ("Identity", "Square", "Power", "PowerDifference", "DeepDiagonal", "frozen")
+    assert found.potential == (
+        "closed form" if closed else "numerical" if verdict == "yes" else "none"
+    )
+    assert verdict in str(found)
+    assert verdict in found._repr_html_()
+
+
+def test_along_a_flow():
+    start = ddln.MatrixFactorization(RNG.normal(size=(2, 2)), RNG.normal(size=(2, 2)))
+    loss = ddln.LeastSquares(np.eye(4).reshape(4, 2, 2), RNG.normal(size=4))
+    flow = ddln.gradient_flow(start, loss, 1.0, ts=[0.1, 1.0], rtol=1e-8)
+    spectrum = theory.metric_spectrum(flow)
+    left, right = np.asarray(flow.parameterization.left), np.asarray(flow.parameterization.right)
+    for t in range(2):
+        # M = I (x) V V^T + U U^T (x) I for theta in row-major order.
+        metric = np.kron(np.eye(2), right[t] @ right[t].T) + np.kron(left[t] @ left[t].T, np.eye(2))
+        np.testing.assert_allclose(spectrum[t], np.linalg.eigvalsh(metric), rtol=1e-9, atol=1e-12)
+    for check in (theory.commutator, theory.integrability):
+        residual = check(start, points=flow.parameterization)
+        assert residual.lhs.shape == (2,)
+        assert residual.where.all()
+
+
+class Wrong(ddln.AbstractParameterization):
+    weights: jax.Array
+
+    def effective(self):
+        return self.weights**2
+
+    @property
+    def homogeneity(self):
+        return 3
+
+
+@pytest.mark.parametrize(
+    ("parameterization", "message"),
+    [
+        (ddln.FromFunction(lambda w: w[w > 0.0], W), "do not depend on the values"),
+        (ddln.FromFunction(lambda w: jnp.round(w), W), "`.weights` is zero here and nearby"),
+        (ddln.FromFunction(lambda w: w["a"] + 0 * w["b"], {"a": W, "b": V}), r"`.weights\['b'\]`"),
+        (
+            ddln.FromFunction(lambda w: jnp.sqrt(w - 1.0), np.ones(2)),
+            "`.weights` is not finite there",
+        ),
+        (
+            Wrong(jnp.arange(3)),
+            "`.weights` must be an array of floating-point weights, but it is int",
+        ),
+        (Wrong(jnp.array([1.0, jnp.nan])), "`.weights` must be finite"),
+        (Wrong(jnp.ones(2)), "declares the homogeneity 3, but Euler's identity"),
+    ],
+)
+def test_bad_maps(parameterization, message):
+    with pytest.raises(ValueError, match=message):
+        theory.diagnose(parameterization)
+
+
+def test_bad_networks():
+    with pytest.raises(ValueError, match="must be a chain"):
+        theory.path_products([np.ones((2, 2)), np.ones((2, 3))])
+    with pytest.raises(ValueError, match=r"`biases\[0\]` must have one entry"):
+        theory.path_products([np.ones((2, 2))], [np.ones(3)])
+    with pytest.raises(ValueError, match="at most one vector"):
+        theory.path_products([np.ones((2, 2))], [np.ones(2), np.ones(2)])
+
+
+def test_path_products_are_those_of_the_network():
+    matrices, biases = [RNG.normal(size=s) for s in ((3, 2), (1, 3))], [RNG.normal(size=3)]
+    theta = np.asarray(theory.path_products(matrices, biases)())[0]
+    x = RNG.normal(size=2)
+    hidden = matrices[0] @ x + biases[0]
+    active = hidden > 0
+    features = np.concatenate([np.concatenate([a * x, [a]]) for a in active])
+    expected = (matrices[1] @ np.maximum(hidden, 0))[0]
+    np.testing.assert_allclose(theta @ features, expected, rtol=1e-12)
+
+
+def test_the_page_runs():
+    """The code of the page "bring your own map", as it is printed."""
+    names = {}
+    for example in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+        exec(example, names)
+    np.testing.assert_allclose(
+        names["invariants"], np.tile(names["invariants"][:1], (20, 1)), atol=1e-5
+    )
+    assert names["diagnosis"].mirror_flow == "yes"
+    assert (names["laws"].count, names["laws"].certified) == (4, True)
+    assert theory.pl_rate_along_path(names["flow"], names["completion"]).status != "violated"
