@@ -17,6 +17,10 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "The loss or its gradient is not finite at the initialization, so the flow was not "
         "started. Reduce the scale of the initialization, or use float64."
     )
+    underflowing_initialization = (
+        "The metric at the initialization underflows, so the flow could not move and was not started. "
+        "Use float64, or a larger scale of the initialization."
+    )
     limit_out_of_reach = (
         "The limit was not found, and may not exist in the reach of the flow: coordinates with tied "
         "layers keep their sign, and coordinates with two layers at zero never move. "

@@ -232,7 +232,7 @@ def prepare(space: AbstractStateSpace, loss: Loss, t1: Array, atol: Array) -> La
     """The state at time 0, with its dual, and what becomes of the tolerance."""
     theta0 = space.initial.effective()
     largest = _largest(space.initial)
-    startable, refusal = _startable(largest, theta0, loss)
+    startable, refusal = _startable(space.initial, largest, loss)
     state = (space.start(), jnp.zeros_like(theta0))
     return Lane(
         state=jax.tree.map(lambda leaf: jnp.where(startable, leaf, 0), state),
@@ -331,12 +331,32 @@ def _largest(parameterization: AbstractParameterization) -> Float[Array, ""]:
     return jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in weights]).max()
 
 
-def _startable(largest: Array, theta: Array, loss: Loss) -> tuple[Bool[Array, ""], RESULTS]:
+def _startable(
+    initial: AbstractParameterization, largest: Array, loss: Loss
+) -> tuple[Bool[Array, ""], RESULTS]:
     """Whether a flow can start, and the code if it cannot."""
+    theta = initial.effective()
     finite_weights = jnp.isfinite(largest)
     value, slope = loss(theta), loss_gradient(loss, theta)
     finite_loss = jnp.isfinite(value) & jnp.all(jnp.isfinite(slope))
+    movable = ~_underflows(initial, largest)
     refusal = RESULTS.where(
-        finite_weights, RESULTS.nonfinite_initial_loss, RESULTS.nonfinite_initialization
+        movable, RESULTS.nonfinite_initial_loss, RESULTS.underflowing_initialization
     )
-    return finite_weights & finite_loss, refusal
+    refusal = RESULTS.where(finite_weights, refusal, RESULTS.nonfinite_initialization)
+    return finite_weights & finite_loss & movable, refusal
+
+
+def _underflows(initial: AbstractParameterization, largest: Array) -> Bool[Array, ""]:
+    """Whether the metric is zero where that of the weights divided by the largest is not."""
+    if not initial.separable or initial.homogeneity is None:
+        return jnp.asarray(False)
+    unit = jax.tree.map(
+        lambda leaf: (
+            leaf / jnp.where(largest > 0, largest, 1) if eqx.is_inexact_array(leaf) else leaf
+        ),
+        initial,
+    )
+    smallest = float(jnp.finfo(largest.dtype).tiny)
+    vanishes = initial.metric_diagonal() < smallest
+    return jnp.any(vanishes & (unit.metric_diagonal() > float(jnp.finfo(largest.dtype).eps)))

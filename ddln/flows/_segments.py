@@ -12,7 +12,6 @@ from ddln._types import Array, Bool, Float, Loss, PyTree
 from ddln.flows._arguments import check_model
 from ddln.flows._gradient_flow import (
     STATS,
-    Lane,
     choose_solver,
     prepare,
     state_space,
@@ -24,6 +23,22 @@ from ddln.flows._state import AbstractStateSpace
 from ddln.flows._step_control import step_control
 from ddln.flows._trajectory import Trajectory
 from ddln.parameterizations import AbstractParameterization
+
+
+class Start(eqx.Module):
+    """What stays the same along a flow.
+
+    Attributes:
+        space: the unknowns, and the parameterization they start from.
+        end: the end of the integration; 0 for a flow that cannot start.
+        atol: the absolute tolerance, for weights of this size.
+        startable: whether the flow can start.
+    """
+
+    space: AbstractStateSpace
+    end: Float[Array, ""]
+    atol: Float[Array, ""]
+    startable: Bool[Array, ""]
 
 
 class Progress(eqx.Module):
@@ -65,10 +80,14 @@ class SegmentedFlow(eqx.Module):
     coordinates: str = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
 
-    def begin(self, parameterization: AbstractParameterization) -> Progress:
+    def begin(self, parameterization: AbstractParameterization) -> tuple[Start, Progress]:
         check_model(parameterization, self.loss)
-        parts = self._parts(parameterization)
-        lane, solver, vector_field = parts.lane, parts.solver, parts.term
+        space = state_space(parameterization, self.coordinates)
+        dtype = parameterization.effective().dtype
+        lane = prepare(space, self.loss, self.t1.astype(dtype), self.atol.astype(dtype))
+        flow = Start(space=space, end=lane.end, atol=lane.atol, startable=lane.startable)
+        parts = self._parts(flow)
+        solver, vector_field = parts.solver, parts.term
         start = jnp.zeros_like(lane.end)
         next_time, (controller_state, _) = step_control(parts.rtol, lane.atol).init(
             vector_field,
@@ -81,7 +100,7 @@ class SegmentedFlow(eqx.Module):
             solver.error_order(vector_field),
         )
         next_time = jnp.minimum(next_time, lane.end)
-        return Progress(
+        return flow, Progress(
             t=start,
             state=lane.state,
             solver_state=solver.init(vector_field, start, next_time, lane.state, None),
@@ -92,20 +111,18 @@ class SegmentedFlow(eqx.Module):
             running=lane.end > start,
         )
 
-    def advance(
-        self, parameterization: AbstractParameterization, progress: Progress, steps: int
-    ) -> Progress:
+    def advance(self, start: Start, progress: Progress, steps: int) -> Progress:
         """At most so many steps more, none if the flow is not running."""
-        parts = self._parts(parameterization)
+        parts = self._parts(start)
         solution = diffrax.diffeqsolve(
             parts.term,
             parts.solver,
             progress.t,
-            jnp.where(progress.running, parts.lane.end, progress.t),
+            jnp.where(progress.running, start.end, progress.t),
             None,
             progress.state,
             saveat=diffrax.SaveAt(t1=True, solver_state=True, controller_state=True),
-            stepsize_controller=step_control(parts.rtol, parts.lane.atol, progress.next_time),
+            stepsize_controller=step_control(parts.rtol, start.atol, progress.next_time),
             solver_state=progress.solver_state,
             controller_state=(progress.controller_state, progress.next_time),
             adjoint=diffrax.ForwardMode(),
@@ -135,48 +152,41 @@ class SegmentedFlow(eqx.Module):
         # A flow that ended keeps what it ended with.
         return jax.tree.map(lambda new, old: jnp.where(progress.running, new, old), after, progress)
 
-    def finish(self, parameterization: AbstractParameterization, progress: Progress) -> Trajectory:
-        parts = self._parts(parameterization)
+    def finish(self, start: Start, progress: Progress) -> Trajectory:
+        parts = self._parts(start)
         if parts.ts is None:
             times = progress.t[None]
             states = jax.tree.map(lambda leaf: leaf[None], progress.state)
         else:
             times, states = parts.ts, saved_rows(progress)
         return trajectory(
-            parts.space,
+            start.space,
             self.loss,
             times,
             states,
             last=progress.t,
             result=progress.result,
             stats=progress.stats,
-            startable=parts.lane.startable,
+            startable=start.startable,
             rtol=parts.rtol,
-            atol=parts.lane.atol,
+            atol=start.atol,
             method=parts.method,
         )
 
-    def _parts(self, parameterization: AbstractParameterization) -> "_Parts":
-        dtype = parameterization.effective().dtype
-        t1, rtol, atol = (number.astype(dtype) for number in (self.t1, self.rtol, self.atol))
+    def _parts(self, start: Start) -> "_Parts":
+        dtype = start.end.dtype
         ts = None if self.ts is None else self.ts.astype(dtype)
-        space = state_space(parameterization, self.coordinates)
-        lane = prepare(space, self.loss, t1, atol)
-        solver, method = choose_solver(space, self.loss, self.solver)
+        solver, method = choose_solver(start.space, self.loss, self.solver)
         return _Parts(
-            space=space,
-            lane=lane,
-            term=term(space, self.loss),
+            term=term(start.space, self.loss),
             solver=solver if ts is None else SaveTimes(solver, ts),
             ts=ts,
-            rtol=rtol,
+            rtol=self.rtol.astype(dtype),
             method=method,
         )
 
 
 class _Parts(NamedTuple):
-    space: AbstractStateSpace
-    lane: Lane
     term: diffrax.ODETerm
     solver: diffrax.AbstractSolver
     ts: Array | None

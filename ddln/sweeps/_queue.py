@@ -4,8 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ddln.flows._segments import Progress, SegmentedFlow
-from ddln.parameterizations import AbstractParameterization
+from ddln.flows._segments import Progress, SegmentedFlow, Start
 
 # Lanes advanced together. On a CPU a step costs in proportion to their number from here on.
 WIDTH = 32
@@ -13,26 +12,26 @@ WIDTH = 32
 SEGMENT = 8
 
 
-def drain(flow: SegmentedFlow, stack: AbstractParameterization, progress: Progress) -> Progress:
+def drain(flow: SegmentedFlow, starts: Start, progress: Progress) -> Progress:
     """Runs all flows of a stack to their ends.
 
     Args:
         flow: how to run one.
-        stack: the initializations, leading axis B.
+        starts: what they start from, leading axis B.
         progress: where they stand, leading axis B.
 
     Returns:
         Where they end.
     """
     size = progress.t.shape[0]
-    weights, static = eqx.partition(stack, eqx.is_array)
+    arrays, static = eqx.partition(starts, eqx.is_array)
 
     def advance(row, state):
         return flow.advance(eqx.combine(row, static), state, min(SEGMENT, flow.max_steps))
 
     def segment(carry):
         progress, lanes, waiting = carry
-        rows, states = jax.tree.map(lambda leaf: leaf[lanes], (weights, progress))
+        rows, states = jax.tree.map(lambda leaf: leaf[lanes], (arrays, progress))
         states = jax.vmap(advance)(rows, states)
         progress = jax.tree.map(lambda leaf, new: leaf.at[lanes].set(new), progress, states)
         # A free lane for which no flow is left stays with its own, which has ended.

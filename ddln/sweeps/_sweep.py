@@ -1,6 +1,7 @@
 """Flows from many initializations."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -41,6 +42,7 @@ def sweep(
     max_steps: int = 16384,
     observe: Callable[[Any], Any] | None = None,
     chunk_size: int | None = None,
+    devices: Sequence[Any] | None = None,
     progress: bool | Callable[[int, int, int], None] = True,
     throw: bool = False,
 ) -> SweepResult:
@@ -69,7 +71,9 @@ def sweep(
         max_steps: as in `ddln.gradient_flow`.
         observe: a function of one `Trajectory` (for t1 = inf: of one `Limit`) to a pytree of arrays;
             its values are kept instead of theta, so that memory holds only what is wanted.
-        chunk_size: how many lanes are computed at once; None chooses.
+        chunk_size: how many lanes are computed at once; None chooses. A chunk that does not fit in
+            memory is halved, with a warning.
+        devices: devices to share each chunk, as `jax.devices()`; None takes JAX's default device.
         progress: True shows a line on a terminal; a function is called with the numbers of lanes
             done, in all, and failed after each chunk.
         throw: True raises if any lane fails.
@@ -93,18 +97,24 @@ def sweep(
         max_steps,
         observe,
         chunk_size,
+        devices,
     )
-    size, chunk_size = plan.lanes.size, plan.chunk_size
+    size = plan.lanes.size
     report = progress if callable(progress) else ProgressLine() if progress else None
-    chunks, failed = [], 0
-    for start in range(0, size, chunk_size):
-        program, arguments = plan.chunk(start)
-        chunk = jax.device_get(program(*arguments))
-        kept = min(chunk_size, size - start)
+    chunks, done, failed = [], 0, 0
+    while done < size:
+        program, arguments = plan.chunk(done)
+        try:
+            chunk = jax.device_get(program(*arguments))
+        except jax.errors.JaxRuntimeError as error:
+            plan = plan.halved(error)
+            continue
+        kept = min(plan.chunk_size, size - done)
         chunks.append(jax.tree.map(lambda leaf, kept=kept: leaf[:kept], chunk))
+        done += kept
         failed += int(np.sum(~np.asarray(is_okay(chunks[-1].result))))
         if report is not None:
-            report(start + kept, size, failed)
+            report(done, size, failed)
     merged = jax.tree.map(lambda *leaves: np.concatenate(leaves), *chunks)
     result = SweepResult(**{field.name: getattr(merged, field.name) for field in fields(merged)})
     if throw and failed:
@@ -126,6 +136,7 @@ def compile_sweep(
     max_steps: int = 16384,
     observe: Callable[[Any], Any] | None = None,
     chunk_size: int | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> None:
     """Compiles what `sweep` runs with the same arguments, which are explained there.
 
@@ -146,6 +157,7 @@ def compile_sweep(
         max_steps,
         observe,
         chunk_size,
+        devices,
     )
     program, arguments = plan.chunk(0)
     program.lower(*arguments).compile()
@@ -158,15 +170,28 @@ class _Plan(NamedTuple):
     flow: SegmentedFlow
     observe: Callable[[Any], Any] | None
     chunk_size: int
+    devices: tuple[Any, ...] | None
     limits: bool
 
     def chunk(self, start: int) -> tuple[Any, tuple]:
         """The compiled function for the chunk that begins at this lane, and its arguments."""
         # The last chunk repeats its last lane, so that all chunks have one shape: one compilation.
         indices = jnp.minimum(jnp.arange(start, start + self.chunk_size), self.lanes.size - 1)
-        if self.limits:
-            return _chunk_of_limits, (self.lanes, indices, self.flow.loss, self.observe)
-        return _chunk, (self.lanes, indices, self.flow, self.observe)
+        program = _chunk_of_limits if self.limits else _chunk
+        return _on_devices, (program, self.lanes, indices, self.flow, self.observe, self.devices)
+
+    def halved(self, error: RuntimeError) -> "_Plan":
+        """The plan for chunks of half the size, if this error is one of memory."""
+        smallest = 1 if self.devices is None else len(self.devices)
+        if "RESOURCE_EXHAUSTED" not in str(error) or self.chunk_size <= smallest:
+            raise error
+        size = _multiple(self.chunk_size // 2, smallest)
+        warnings.warn(
+            f"Chunks of {self.chunk_size} lanes do not fit in memory; the sweep goes on with {size}. "
+            f"Pass `chunk_size={size}` to begin with it.",
+            stacklevel=3,
+        )
+        return self._replace(chunk_size=size)
 
 
 def _plan(
@@ -181,6 +206,7 @@ def _plan(
     max_steps,
     observe,
     chunk_size,
+    devices,
 ) -> _Plan:
     lanes = as_initializations(initializations)
     require_option("coordinates", coordinates, ("auto", "reduced", "full"))
@@ -188,6 +214,11 @@ def _plan(
         chunk_size = _chunk_size(lanes, ts)
     if chunk_size < 1:
         raise ValueError(f"Argument `chunk_size` must be at least 1, but it is {chunk_size}.")
+    if devices is not None:
+        devices = tuple(devices)
+        if not devices:
+            raise ValueError("Argument `devices` must name at least one device, but it is empty.")
+        chunk_size = _multiple(chunk_size, len(devices))
     check_tolerances(rtol, atol, max_steps)
     limits = is_known(t1) and bool(np.isposinf(t1))
     if limits and ts is not None:
@@ -206,7 +237,7 @@ def _plan(
         coordinates=coordinates,
         max_steps=max_steps,
     )
-    return _Plan(lanes, flow, observe, chunk_size, limits)
+    return _Plan(lanes, flow, observe, chunk_size, devices, limits)
 
 
 class _Lane(eqx.Module):
@@ -230,18 +261,42 @@ def _chunk_size(lanes: Initializations, ts) -> int:
     return min(bound, lanes.size, max(2 * WIDTH, lanes.size // 16))
 
 
-@eqx.filter_jit
-def _chunk_of_limits(lanes: Initializations, indices, loss: Loss, observe) -> _Lane:
-    return _Lane(**chunk_of_limits(lanes, indices, loss, observe), method="limit")
+def _multiple(size: int, count: int) -> int:
+    """The smallest multiple of `count` that is at least `size`."""
+    return -(-size // count) * count
 
 
 @eqx.filter_jit
+def _on_devices(program, lanes, indices, flow, observe, devices) -> _Lane:
+    """The lanes of a chunk, shared out among devices; each works through its own."""
+    if devices is None:
+        return program(lanes, indices, flow, observe)
+    arrays, rest = eqx.partition((lanes, flow, observe), eqx.is_array)
+
+    def share(indices, arrays):
+        lanes, flow, observe = eqx.combine(arrays, rest)
+        return program(lanes, indices, flow, observe)
+
+    mesh = jax.sharding.Mesh(np.array(devices), ("lanes",))
+    along, whole = jax.sharding.PartitionSpec("lanes"), jax.sharding.PartitionSpec()
+    # Lanes are independent, so what the loops carry need not be proved to vary with the device.
+    shared = jax.shard_map(
+        share, mesh=mesh, in_specs=(along, whole), out_specs=along, check_vma=False
+    )
+    return shared(indices, arrays)
+
+
+def _chunk_of_limits(lanes: Initializations, indices, flow: SegmentedFlow, observe) -> _Lane:
+    return _Lane(**chunk_of_limits(lanes, indices, flow.loss, observe), method="limit")
+
+
 def _chunk(lanes: Initializations, indices, flow: SegmentedFlow, observe) -> _Lane:
     stack = lanes.take(indices)
-    finished = drain(flow, stack, eqx.filter_vmap(flow.begin)(stack))
+    starts, progress = eqx.filter_vmap(flow.begin)(stack)
+    finished = drain(flow, starts, progress)
 
-    def lane(parameterization, progress):
-        trajectory = flow.finish(parameterization, progress)
+    def lane(start, progress):
+        trajectory = flow.finish(start, progress)
         return _Lane(
             ts=trajectory.ts,
             theta=trajectory.theta if observe is None else None,
@@ -252,9 +307,9 @@ def _chunk(lanes: Initializations, indices, flow: SegmentedFlow, observe) -> _La
             method=trajectory.method,
         )
 
-    weights, static = eqx.partition(stack, eqx.is_array)
+    arrays, static = eqx.partition(starts, eqx.is_array)
     return in_batches(
         lambda lane_of: lane(eqx.combine(lane_of[0], static), lane_of[1]),
-        (weights, finished),
+        (arrays, finished),
         WIDTH,
     )

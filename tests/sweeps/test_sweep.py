@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import ddln
-from ddln.sweeps import _queue
+from ddln.sweeps import _queue, _sweep
 
 X = np.random.default_rng(0).normal(size=(4, 6))
 Y = np.random.default_rng(1).normal(size=4)
@@ -91,6 +91,36 @@ def test_observe_keeps_only_what_is_wanted():
     np.testing.assert_allclose(result.values["l1"], np.abs(full.theta[:, -1]).sum(-1), rtol=1e-9)
 
 
+def test_a_chunk_that_does_not_fit_in_memory_is_halved(monkeypatch):
+    whole = ddln.sweep(STACK, LOSS, 2.0, chunk_size=3, progress=False)
+    run = _sweep._on_devices
+
+    def small_memory(program, lanes, indices, *rest):
+        if len(indices) > 3:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return run(program, lanes, indices, *rest)
+
+    monkeypatch.setattr(_sweep, "_on_devices", small_memory)
+    with pytest.warns(UserWarning, match="do not fit in memory; the sweep goes on with") as warned:
+        result = ddln.sweep(STACK, LOSS, 2.0, chunk_size=10, progress=False)
+    assert [int(str(w.message).split()[2]) for w in warned] == [10, 5]
+    np.testing.assert_allclose(result.theta, whole.theta, rtol=1e-10, atol=1e-12)
+    monkeypatch.setattr(_sweep, "_on_devices", lambda *_: run(None, None, None, None, None, None))
+    with pytest.raises(TypeError):
+        ddln.sweep(STACK, LOSS, 2.0, chunk_size=10, progress=False)
+
+
+def test_float32_that_underflows_says_so():
+    layers = np.asarray(STACK.layers, np.float32)
+    layers[4] *= np.float32(1e-25)
+    stack = jax.vmap(ddln.DeepDiagonal)(jnp.asarray(layers))
+    loss = ddln.LeastSquares(X.astype(np.float32), Y.astype(np.float32))
+    result = ddln.sweep(stack, loss, 2.0, rtol=1e-3, atol=1e-6, chunk_size=5, progress=False)
+    ((reason, lanes),) = result.failures().items()
+    assert "Use float64" in reason
+    np.testing.assert_array_equal(lanes, [4])
+
+
 def test_progress_counts_lanes():
     layers = STACK.layers.at[0, 0, 0].set(jnp.inf)
     broken = eqx.tree_at(lambda stack: stack.layers, STACK, layers)
@@ -134,6 +164,7 @@ def test_a_compiled_sweep_is_not_traced_again():
         ({"t1": -1.0}, "`t1` must be finite and positive"),
         ({"ts": [2.0, 1.0]}, "`ts` must be increasing"),
         ({"chunk_size": 0}, "`chunk_size` must be at least 1"),
+        ({"devices": []}, "`devices` must name at least one device"),
         ({"coordinates": "polar"}, "`coordinates` must be one of"),
         ({"initializations": ddln.Identity(jnp.array(1.0))}, "must have one leading axis"),
         ({"loss": ddln.LeastSquares(X[:, :5], Y)}, r"the effective parameter has shape \(6,\)"),
