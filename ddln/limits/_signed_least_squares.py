@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from ddln._types import Array, Bool, Float, Int
 from ddln.limits._constraints import product
-from ddln.solvers._triangular import lower_inverse
+from ddln.solvers._inverse_factor import inverse_factor
 
 # Of a gradient, in units of the rounding of the dtype and of the sizes of what is summed.
 NOISE = 64
@@ -30,7 +30,7 @@ class Span(eqx.Module):
     @classmethod
     def of(cls, X: Float[Array, "n d"], members: Bool[Array, " d"]) -> "Span":
         index, columns, norms = _gathered(X, members)
-        return cls(index, columns, norms, lower_inverse(_gram_factor(columns)))
+        return cls(index, columns, norms, _inverse_gram_factor(columns))
 
     def solve(self, sides: Float[Array, "n k"]) -> Float[Array, "m k"]:
         """The coefficients of the columns nearest to each side.
@@ -50,7 +50,7 @@ def independent(
     X: Float[Array, "n d"], members: Bool[Array, " d"], tolerance: float
 ) -> Bool[Array, ""]:
     """Whether no column is in the span of those before it: the squared sine of the angle is larger."""
-    pivots = jnp.diagonal(_gram_factor(_gathered(X, members)[1]))
+    pivots = 1 / jnp.diagonal(_inverse_gram_factor(_gathered(X, members)[1]))
     return jnp.min(jnp.square(pivots)) > tolerance
 
 
@@ -63,11 +63,11 @@ def _gathered(X: Array, members: Array) -> tuple[Array, Array, Array]:
     return index, columns / norms[None], norms
 
 
-def _gram_factor(columns: Array) -> Array:
-    """The Cholesky factor of their Gram matrix, raised by its rounding; of 1 for a zero column."""
+def _inverse_gram_factor(columns: Array) -> Array:
+    """The inverse Cholesky factor of their Gram matrix, raised by its rounding; 1 for a zero column."""
     gram = product(columns.T, columns)
     rounding = float(jnp.finfo(columns.dtype).eps) * (4 + len(gram) / 8)
-    return jnp.linalg.cholesky(gram + jnp.diag(jnp.where(jnp.diagonal(gram) > 0, rounding, 1)))
+    return inverse_factor(gram + jnp.diag(jnp.where(jnp.diagonal(gram) > 0, rounding, 1)))
 
 
 def least_squares(
