@@ -5,7 +5,6 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import linprog
 
 from ddln._types import Array, Float, Scalar
 from ddln._validation import float_array
@@ -39,6 +38,10 @@ def max_margin_l1(X, y) -> np.ndarray:
     """
     rows = np.asarray(_signed_rows(X, y), np.float64)
     n, d = rows.shape
+
+    # Imported late: SciPy takes a third of the time of importing this package.
+    from scipy.optimize import linprog
+
     answer = linprog(
         np.ones(2 * d), A_ub=np.hstack([-rows, rows]), b_ub=-np.ones(n), method="highs-ds"
     )

@@ -1,7 +1,6 @@
 """Solutions to compare an implicit bias with."""
 
 import numpy as np
-from scipy.optimize import linprog
 
 from ddln._validation import float_array
 
@@ -35,6 +34,10 @@ def minimum_l1(X, y, weights=None) -> np.ndarray:
     if not np.all(costs > 0):
         raise ValueError("Argument `weights` must be positive, but it has entries that are not.")
     allowed = np.isfinite(costs)
+
+    # Imported late: SciPy takes a third of the time of importing this package.
+    from scipy.optimize import linprog
+
     answer = linprog(
         costs[allowed],
         A_eq=np.hstack([rows, -rows])[:, allowed],

@@ -14,7 +14,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.integrate import solve_ivp
 
 from ddln._types import Array, Float
 from ddln.theory._points import FlatMap
@@ -137,6 +136,9 @@ def _leg(
         derivative = (hessian - np.outer(slope / size, slope / size @ hessian)) / size
         moved = derivative @ state[count:].reshape(frame.shape)
         return speed * np.concatenate([slope / size, moved.reshape(-1)])
+
+    # Imported late: SciPy takes a third of the time of importing this package.
+    from scipy.integrate import solve_ivp
 
     accuracy = float(np.finfo(direction.dtype).eps) ** ACCURACY
     state = np.concatenate([w, frame.reshape(-1)])
