@@ -87,15 +87,15 @@ def points_of(
 
     A number stands for the weights themselves and that many random points around them.
     """
-    key = jax.random.key(0) if key is None else key
+    known_key = jax.random.key(0) if key is None else key
     flat_map = FlatMap(parameterization)
     if not isinstance(points, int):
-        return flat_map, flat_map.given(points), key
-    key, random_key = jax.random.split(key)
+        return flat_map, flat_map.given(points), known_key
+    pair_key, random_key = jax.random.split(known_key)
     shape = (points, flat_map.flat.size)
     moves = jax.random.uniform(random_key, shape, flat_map.flat.dtype, minval=-1, maxval=1)
     random = flat_map.flat[None] + flat_map.radii()[None] * moves
-    return flat_map, jnp.concatenate([flat_map.flat[None], random]), key
+    return flat_map, jnp.concatenate([flat_map.flat[None], random]), pair_key
 
 
 def generator(key: PRNGKeyArray | None) -> np.random.Generator:
