@@ -141,6 +141,10 @@ def product_row(make):
     return Row(run, LAYERS)
 
 
+def products(w):
+    return ddln.MatrixFactorization(w[:, :2], w[:, 2:])
+
+
 def parameterized(method):
     return Row(lambda u: method(ddln.DeepDiagonal(u)), LAYERS)
 
@@ -172,7 +176,41 @@ TABLE = {
     "Composed": product_row(lambda w: ddln.Composed(ddln.Square, ddln.WeightNorm(w[0, 0], w[1]))),
     "FromFunction": product_row(lambda w: ddln.FromFunction(jnp.sin, w)),
     "limit": Row(lambda u: ddln.limit(ddln.DeepDiagonal(u), squares(u), throw=False).theta, LAYERS),
+    "limit of PowerDifference": Row(
+        lambda u: (
+            ddln.limit(
+                ddln.PowerDifference(jnp.abs(u[0]), jnp.abs(u[1]), 3), squares(u), throw=False
+            ).theta
+        ),
+        LAYERS,
+    ),
+    "vanishing_limit": Row(
+        lambda u: (
+            ddln.vanishing_limit(
+                ddln.DeepDiagonal(u), squares(u), max_plateaus=6, throw=False
+            ).theta
+        ),
+        LAYERS,
+    ),
+    "l1_weights": parameterized(ddln.l1_weights),
+    "regime_exponent": parameterized(
+        lambda p: ddln.regime_exponent(p, jnp.asarray(THETA, p.layers.dtype))
+    ),
+    "relative_distance": Row(lambda t: ddln.relative_distance(t, THETA[::-1]), THETA),
     "effective_sparsity": Row(ddln.effective_sparsity, THETA),
+    "l1_margin": Row(lambda t: ddln.l1_margin(t, X.astype(t.dtype), LABELS.astype(t.dtype)), THETA),
+    "margin_stationarity": parameterized(
+        lambda p: (
+            ddln.margin_stationarity(
+                p, X.astype(p.layers.dtype), LABELS.astype(p.layers.dtype)
+            ).misalignment
+        )
+    ),
+    "LearningRates": product_row(
+        lambda w: ddln.LearningRates(ddln.MatrixFactorization(w, 2 * w), (0.1, 1.0))
+    ),
+    "regularity": Row(lambda w: theory.regularity(products(w), points=1).rhs, LAYERS),
+    "metric_spectrum": Row(lambda u: theory.metric_spectrum(straight(u)), LAYERS),
     "LeastSquares": Row(lambda t: squares(t)(t), THETA),
     "LeastSquares.gradient": Row(lambda t: squares(t).gradient(t), THETA),
     "LeastSquares.minimizer": Row(lambda x: ddln.LeastSquares(x, x[:, 0] + 1).minimizer, X),
