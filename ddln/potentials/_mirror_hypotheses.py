@@ -34,7 +34,9 @@ def bracket_residual(
         ba = jax.jvp(lambda w: field(a, w), (flat,), (field(b, flat),))[1]
         # The natural size of a bracket keeps rounding from looking like one.
         natural = jnp.linalg.norm(field(a, flat)) * jnp.linalg.norm(field(b, flat))
-        natural = natural / jnp.linalg.norm(flat) * jnp.finfo(flat.dtype).eps ** 0.25
+        distance = jnp.linalg.norm(flat)
+        natural = natural / jnp.where(distance > 0, distance, 1)
+        natural = natural * float(jnp.finfo(flat.dtype).eps) ** 0.25
         size = jnp.linalg.norm(ab) + jnp.linalg.norm(ba) + natural
         return jnp.linalg.norm(ab - ba) / jnp.where(size > 0, size, 1)
 

@@ -16,14 +16,6 @@ W, V = RNG.uniform(0.5, 1.5, (2, 3))
 PAGE = Path(__file__).parents[2] / "docs" / "bring-your-own-map.md"
 
 
-@pytest.fixture(autouse=True)
-def _compile_quickly():
-    """Here the time to compile counts, not the time to run."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def linear_network(*widths):
     shapes = zip(widths[1:], widths[:-1], strict=True)
     return ddln.DeepMatrixFactorization([RNG.normal(size=shape) for shape in shapes][::-1])
@@ -216,5 +208,6 @@ def test_the_page_runs():
         names["invariants"], np.tile(names["invariants"][:1], (20, 1)), atol=1e-5
     )
     assert names["diagnosis"].mirror_flow == "yes"
+    assert names["identity"].holds
     assert (names["laws"].count, names["laws"].certified) == (4, True)
     assert theory.pl_rate_along_path(names["flow"], names["completion"]).status != "violated"
