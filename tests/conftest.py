@@ -1,5 +1,6 @@
 """Strict settings for the whole suite: float64, no silent dtype or rank promotion, fast compilation."""
 
+import os
 from pathlib import Path
 
 import jax
@@ -10,6 +11,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Most of the suite's time is compilation, and its programs run for milliseconds.
 jax.config.update("jax_disable_most_optimizations", True)
+if jax.__version_info__[:2] == (0, 10):
+    # This halves it again. Other versions may not know the flag, and XLA aborts on such a flag.
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 MAPS = Path("/proc/self/maps")
 # Linux allows a process 65530 memory maps. Compiled programs hold some each, and LLVM aborts beyond.

@@ -87,7 +87,7 @@ def test_overwrite_replaces_and_failures_are_told(finished, data_file, tmp_path,
     out = tmp_path / "run"
     out.mkdir()
     (out / "summary.json").write_text("old")
-    options = ["--max-steps", "3", "--no-figures", "--overwrite"]
+    options = ["--depths", "2", "--max-steps", "3", "--no-figures", "--overwrite"]
     main([*SMALL, *options, "--data", str(data_file), "--out", str(out)])
     summary = json.loads((out / "summary.json").read_text())
     ((why, count),) = summary["depths"][0]["failed"].items()
