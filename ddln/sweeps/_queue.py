@@ -8,8 +8,15 @@ from ddln.flows._segments import Progress, SegmentedFlow, Start
 
 # Lanes advanced together. On a CPU a step costs in proportion to their number from here on.
 WIDTH = 32
+# With fewer than twice as many flows, fewer lanes, down to this number, so that there is a queue.
+NARROW = 8
 # Steps between two looks at which lanes are free: a free lane idles for half as many.
 SEGMENT = 8
+
+
+def queue_width(size: int) -> int:
+    """How many lanes so many flows go through."""
+    return min(WIDTH, size, max(NARROW, size // 2))
 
 
 def drain(flow: SegmentedFlow, starts: Start, progress: Progress) -> Progress:
@@ -40,7 +47,7 @@ def drain(flow: SegmentedFlow, starts: Start, progress: Progress) -> Progress:
         lanes = jnp.where(free & (candidates < size), candidates, lanes)
         return progress, lanes, waiting + jnp.sum(free)
 
-    width = min(WIDTH, size)
+    width = queue_width(size)
     start = (progress, jnp.arange(width), jnp.asarray(width))
     ended, _, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[0].running), segment, start)
     return ended
