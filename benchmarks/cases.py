@@ -1,6 +1,7 @@
 """Everything that is timed, one line a row."""
 
 import dataclasses
+import os
 from typing import NamedTuple
 
 import diffrax
@@ -21,6 +22,7 @@ class Case(NamedTuple):
         setting: on what.
         rounds: how often it is timed; the first of several runs is not.
         error: the largest error of theta that is accepted; None if there is no reference.
+        devices: as how many devices JAX sees the CPU.
     """
 
     group: str
@@ -29,13 +31,24 @@ class Case(NamedTuple):
     setting: Setting
     rounds: int = 5
     error: float | None = None
+    devices: int = 1
 
 
+CORES = os.cpu_count() or 1
 TSIT5, KVAERNO5 = diffrax.Tsit5(), diffrax.Kvaerno5()
 LSODA, RADAU = methods.scipy_in_processes("LSODA"), methods.scipy_in_processes("Radau")
 
 ROWS = [
     Case("case H", "ddln.sweep", methods.sweep, case_h(), 15, 1e-5),
+    Case(
+        "case H",
+        "ddln.sweep, all cores",
+        methods.sweep_on_all_devices,
+        case_h(),
+        15,
+        1e-5,
+        devices=CORES,
+    ),
     Case("case H", "vmap of ddln.gradient_flow", methods.vmapped_flow, case_h(), 10, 1e-5),
     Case("case H", "SciPy LSODA, reduced, processes", LSODA, case_h(), 5, 1e-3),
     Case("case H", "SciPy Radau, reduced, processes", RADAU, case_h(), 3, 1e-3),

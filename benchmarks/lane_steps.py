@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from ddln.sweeps._queue import SEGMENT, WIDTH
+from ddln.sweeps._queue import SEGMENT, queue_width
 
 
 def batched_steps(steps: np.ndarray) -> int:
     """Steps of all lanes together, useful or not: the schedule of `ddln.sweeps._queue`."""
     left = np.array(steps)
-    lanes = np.arange(min(WIDTH, len(left)))
+    lanes = np.arange(queue_width(len(left)))
     waiting = len(lanes)
     count = 0
     while left.any():

@@ -20,7 +20,7 @@ import ddln
 from benchmarks.lane_steps import batched_steps
 from benchmarks.scipy_flow import in_processes
 from benchmarks.settings import Setting
-from ddln.sweeps._queue import WIDTH
+from ddln.sweeps._queue import queue_width
 
 
 class Answer(NamedTuple):
@@ -53,21 +53,28 @@ def compiled(function: Callable, *arguments: Any) -> tuple[Callable[[], Any], fl
     return lambda: jax.block_until_ready(program(*arguments)), seconds
 
 
-@contextlib.contextmanager
-def sweep(setting: Setting) -> Iterator[Prepared]:
-    networks, loss = setting.networks, setting.loss
-    rtol, atol = setting.rtol, setting.atol
-    started = time.perf_counter()
-    ddln.compile_sweep(networks, loss, setting.t1, rtol=rtol, atol=atol)
-    seconds = time.perf_counter() - started
+def sweep_on(devices: Callable[[], list[Any] | None]) -> Method:
+    @contextlib.contextmanager
+    def method(setting: Setting) -> Iterator[Prepared]:
+        networks, loss = setting.networks, setting.loss
+        settings = {"rtol": setting.rtol, "atol": setting.atol, "devices": devices()}
+        started = time.perf_counter()
+        ddln.compile_sweep(networks, loss, setting.t1, **settings)
+        seconds = time.perf_counter() - started
 
-    def run():
-        result = ddln.sweep(networks, loss, setting.t1, rtol=rtol, atol=atol, progress=False)
-        assert result.theta is not None
-        assert result.okay.all()
-        return Answer(result.theta[:, -1], result.stats["num_steps"])
+        def run():
+            result = ddln.sweep(networks, loss, setting.t1, progress=False, **settings)
+            assert result.theta is not None
+            assert result.okay.all()
+            return Answer(result.theta[:, -1], result.stats["num_steps"])
 
-    yield Prepared(run, seconds)
+        yield Prepared(run, seconds)
+
+    return method
+
+
+sweep = sweep_on(lambda: None)
+sweep_on_all_devices = sweep_on(jax.devices)
 
 
 def _flow(setting: Setting) -> Callable:
@@ -231,9 +238,10 @@ def products_and_factorizations(setting: Setting) -> Iterator[Prepared]:
     with sweep(setting) as prepared:
         steps = prepared.run().steps
     count = batched_steps(steps)
-    facts = {"batched steps": count, "busy lane-steps": float(steps.sum() / (WIDTH * count))}
+    busy = float(steps.sum() / (queue_width(len(steps)) * count))
+    facts = {"batched steps": count, "busy lane-steps": busy}
     X = setting.loss.X
-    metric = jnp.square(setting.layers[:WIDTH, 0])
+    metric = jnp.square(setting.layers[: queue_width(len(steps)), 0])
 
     def step(_, metric):
         # One after another, as in a flow.

@@ -16,6 +16,7 @@ TEMPLATE = Path(__file__).with_name("performance.template.md")
 DOCS = Path(__file__).parent.parent / "docs"
 
 SWEEP, LSODA = "ddln.sweep", "SciPy LSODA, reduced, processes"
+ALL_CORES = "ddln.sweep, all cores"
 TSIT5, KVAERNO5 = "diffrax Tsit5, layers", "diffrax Kvaerno5, layers, 1 lane of 64"
 FLOW = "vmap of ddln.gradient_flow"
 
@@ -96,7 +97,7 @@ def _paper(figure: str, equal_error: bool) -> Callable[[Results], float]:
 
 
 def _at_equal_error(r: Results) -> float:
-    sweep = r["case H"][SWEEP]
+    sweep = r["case H"][ALL_CORES]
     return seconds_at_error(r, "LSODA", sweep["error"]) / sweep["seconds"]
 
 
@@ -128,7 +129,12 @@ TARGETS = [
         30,
         True,
     ),
-    Target("case H: times faster than SciPy LSODA at equal error", _at_equal_error, 5, True),
+    Target(
+        "case H, both on all cores: times faster than SciPy LSODA at equal error",
+        _at_equal_error,
+        5,
+        True,
+    ),
     Target("case H: times faster than the fastest other row", _best_baseline, 1, True),
     Target(
         "limits of case H: times faster than diffrax Tsit5 on the layers to t1 = 1000",

@@ -16,6 +16,7 @@ def peak_mebibytes() -> float:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.group}: {case.name}")
 def test_case(benchmark, pytestconfig, case: Case):
+    jax.config.update("jax_num_cpu_devices", case.devices)
     jax.block_until_ready(case.setting.layers)
     facts = {"group": case.group, "row": case.name, "MiB before": peak_mebibytes()}
     with case.method(case.setting) as prepared:
