@@ -8,6 +8,15 @@ from ddln._types import Array
 from ddln.parameterizations import AbstractParameterization, DeepDiagonal
 from ddln.potentials import EntropyPotential, NumericalPotential, potential
 
+
+@pytest.fixture(autouse=True)
+def _with_optimizations():
+    """Without them, and without fusion emitters, jaxlib 0.10.2 compiles some reverse modes wrongly."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
 _MIXING = jnp.array([[1.0, 0.5, 0.0], [-0.3, 1.0, 0.2], [0.1, 0.0, 1.0]])
 
 
