@@ -15,6 +15,8 @@ N, D = 5, 8
 X = RNG.normal(size=(N, D))
 Y = np.sign(RNG.normal(size=N))
 ROWS = Y[:, None] * X
+# Drawn here, so that they do not depend on which tests run, and where.
+SHALLOW, DEEP = 0.5 * RNG.normal(size=(2, 2, D)), 0.5 * RNG.normal(size=(3, 3, D))
 
 
 def test_direction_against_a_conic_solver():
@@ -52,8 +54,7 @@ def normalized_flow(layers, size):
 
 def test_two_layers_tend_to_the_largest_l1_margin():
     best = ddln.l1_margin(ddln.max_margin_l1(X, Y), X, Y)
-    for _ in range(2):
-        layers = 0.5 * RNG.normal(size=(2, D))
+    for layers in SHALLOW:
         ratios = [
             float(ddln.l1_margin(normalized_flow(layers, size)(), X, Y) / best)
             for size in (1e2, 1e4, 1e6)
@@ -66,8 +67,7 @@ def test_deeper_networks_are_stationary_and_no_more():
     best = ddln.l1_margin(ddln.max_margin_l1(X, Y), X, Y)
     stationarity = eqx.filter_jit(lambda network: ddln.margin_stationarity(network, X, Y))
     ratios, gains = [], []
-    for _ in range(3):
-        layers = 0.5 * RNG.normal(size=(3, D))
+    for layers in DEEP:
         networks = [normalized_flow(layers, size) for size in (1e4, 1e6)]
         coarse, fine = (stationarity(network) for network in networks)
         gains.append(float(coarse.misalignment / fine.misalignment))
