@@ -105,8 +105,12 @@ def test_a_chunk_that_does_not_fit_in_memory_is_halved(monkeypatch):
         result = ddln.sweep(STACK, LOSS, 2.0, chunk_size=10, progress=False)
     assert [int(str(w.message).split()[2]) for w in warned] == [10, 5]
     np.testing.assert_allclose(result.theta, whole.theta, rtol=1e-10, atol=1e-12)
-    monkeypatch.setattr(_sweep, "_on_devices", lambda *_: run(None, None, None, None, None, None))
-    with pytest.raises(TypeError):
+
+    def broken(*_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: broken")
+
+    monkeypatch.setattr(_sweep, "_on_devices", broken)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         ddln.sweep(STACK, LOSS, 2.0, chunk_size=10, progress=False)
 
 
