@@ -1,10 +1,10 @@
 """The normal equations X^T (X theta - y) = 0 as equations with orthonormal rows."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Bool, Float
+from ddln.solvers._product import product
 
 
 class Constraints(eqx.Module):
@@ -57,8 +57,3 @@ class Constraints(eqx.Module):
         matrix = product(self.rows * metric[None], self.rows.T)
         diagonal = jnp.diagonal(matrix)
         return matrix + jnp.diag(jnp.where(diagonal > 0, regularization * diagonal, 1))
-
-
-def product(left: Array, right: Array) -> Array:
-    """A matrix product that no device rounds to less than its dtype."""
-    return jax.lax.dot(left, right, precision="highest")

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Float
-from ddln.limits._constraints import Constraints, product
+from ddln.limits._constraints import Constraints
 from ddln.limits._curve import AbstractCurve
 from ddln.solvers._inverse_factor import inverse_factor
+from ddln.solvers._product import product
 
 
 @jax.custom_jvp

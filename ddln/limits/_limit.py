@@ -11,13 +11,14 @@ from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Float, Loss, Theta
 from ddln._validation import require_positive
 from ddln.flows._arguments import check_model, check_start
-from ddln.limits._constraints import Constraints, product
+from ddln.limits._constraints import Constraints
 from ddln.limits._curve import at_point, curve_of
 from ddln.limits._flow import integrate_to_rest
 from ddln.limits._implicit import with_derivatives
 from ddln.limits._path import follow_path
 from ddln.losses import LeastSquares
 from ddln.parameterizations import AbstractParameterization
+from ddln.solvers._product import product
 
 
 class Limit(eqx.Module):

@@ -8,8 +8,9 @@ import numpy as np
 
 from ddln._types import Array, Float, Scalar
 from ddln._validation import float_array
-from ddln.limits._constraints import product
 from ddln.parameterizations import AbstractParameterization
+from ddln.potentials._flow_map import pulled_back, split
+from ddln.solvers._product import product
 
 
 def max_margin_l1(X, y) -> np.ndarray:
@@ -112,9 +113,8 @@ def margin_stationarity(parameterization: AbstractParameterization, X, y) -> Mar
     margins = product(rows, theta.reshape(-1))
     shares = jax.nn.softmax(-margins)
     direction = product(shares, rows).reshape(theta.shape)
-    weights, static = eqx.partition(parameterization, eqx.is_inexact_array)
-    _, pull = jax.vjp(lambda w: eqx.combine(w, static).effective(), weights)
-    flat = [jax.flatten_util.ravel_pytree(tree)[0] for tree in (weights, pull(direction)[0])]
+    trees = split(parameterization)[0], pulled_back(parameterization, direction)
+    flat = [jax.flatten_util.ravel_pytree(tree)[0] for tree in trees]
     # |a - b|^2 / 2 of unit vectors is 1 - cos without cancellation.
     w, push = (vector / jnp.linalg.norm(vector) for vector in flat)
     least = jnp.min(margins)

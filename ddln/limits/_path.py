@@ -5,9 +5,10 @@ import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Bool, Float, Int
-from ddln.limits._constraints import Constraints, product
+from ddln.limits._constraints import Constraints
 from ddln.limits._curve import AbstractCurve
 from ddln.solvers._inverse_factor import inverse_factor
+from ddln.solvers._product import product
 
 # A step may change the logarithm of theta by this much at first; then it adapts.
 FIRST_RANGE = 0.5

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Bool, Float, Int
-from ddln.limits._constraints import product
 from ddln.solvers._inverse_factor import inverse_factor
+from ddln.solvers._product import product
 
 # Of a gradient, in units of the rounding of the dtype and of the sizes of what is summed.
 NOISE = 64

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Loss
 from ddln.flows._arguments import check_model, check_start
-from ddln.limits._constraints import product
 from ddln.limits._signed_least_squares import (
     Span,
     independent,
@@ -20,6 +19,7 @@ from ddln.limits._signed_least_squares import (
 from ddln.limits._weights import Ends, ends_of
 from ddln.losses import LeastSquares
 from ddln.parameterizations import AbstractParameterization
+from ddln.solvers._product import product
 
 
 class VanishingLimit(eqx.Module):
@@ -159,7 +159,6 @@ def _path(
 
     # One more than there are rows, to see whether the last one is the end.
     last, rows = jax.lax.scan(advance, start, length=capacity)
-    times, theta, dual, moves = rows
     first = (zeros[:1], zeros[None], zeros[None], yes[None])
     times, theta, dual, moves = (
         jnp.concatenate([head, tail[:-1]]) for head, tail in zip(first, rows, strict=True)

@@ -10,6 +10,7 @@ from jaxtyping import PyTree
 
 from ddln._types import Array, Bool, Float, Scalar
 from ddln.solvers._inverse_factor import inverse_factor
+from ddln.solvers._product import product
 from ddln.solvers._structure import AbstractStructuredOperator, register_plain
 
 Blocks = PyTree[Float[Array, " d"]]
@@ -39,8 +40,8 @@ class DiagonalPlusLowRank(AbstractStructuredOperator):
     weight: Float[Array, " n"]
 
     def mv(self, vector):
-        inner = self.weight * _dot(self.design, _sum_product(self.right, vector))
-        outer = _dot(self.design.T, inner)
+        inner = self.weight * product(self.design, _sum_product(self.right, vector))
+        outer = product(self.design.T, inner)
         return jax.tree.map(
             lambda a, left, x: a * x + left * outer, self.diagonal, self.left, vector
         )
@@ -122,7 +123,7 @@ class Woodbury(lx.AbstractLinearSolver):
         if n <= d:
             root = jnp.sqrt(operator.weight)
             z = root[:, None] * operator.design
-            system = jnp.eye(n, dtype=z.dtype) + _dot(z * delta[None, :], z.T)
+            system = jnp.eye(n, dtype=z.dtype) + product(z * delta[None, :], z.T)
             core = inverse_factor(system) * root[None, :]
             design = operator.design
         else:
@@ -131,8 +132,8 @@ class Woodbury(lx.AbstractLinearSolver):
             size = jnp.sqrt(sign * delta)
             scaled = size[:, None] * hessian
             system = jnp.eye(d, dtype=delta.dtype) + sign * scaled * size[None, :]
-            y = _dot(inverse_factor(system), scaled)
-            core = hessian - sign * _dot(y.T, y)
+            y = product(inverse_factor(system), scaled)
+            core = hessian - sign * product(y.T, y)
             design = None
         okay = jnp.all(jnp.isfinite(core))
         for leaf in jax.tree.leaves(operator.diagonal):
@@ -147,10 +148,10 @@ class Woodbury(lx.AbstractLinearSolver):
         divided = jax.tree.map(jnp.multiply, state.inverse, vector)
         inner = _sum_product(state.right, divided)
         if state.design is None:
-            outer = _dot(state.core, inner)
+            outer = product(state.core, inner)
         else:
-            inner = _dot(state.core, _dot(state.design, inner))
-            outer = _dot(state.design.T, _dot(state.core.T, inner))
+            inner = product(state.core, product(state.design, inner))
+            outer = product(state.design.T, product(state.core.T, inner))
         solution = jax.tree.map(
             lambda x, inverse, left: x - inverse * left * outer, divided, state.inverse, state.left
         )
@@ -167,13 +168,9 @@ class Woodbury(lx.AbstractLinearSolver):
         return True
 
 
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
-
-
 def _gram(design: Float[Array, "n d"], weight: Float[Array, " n"]) -> Float[Array, "d d"]:
     """X^T diag(weight) X."""
-    return _dot(design.T * weight[None, :], design)
+    return product(design.T * weight[None, :], design)
 
 
 def _sum_product(a: Blocks, b: Blocks) -> Float[Array, " d"]:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Float
+from ddln.solvers._product import product
 
 # Blocks of this size, or MOST_BLOCKS of them, are eliminated row by row.
 BLOCK = 16
@@ -31,9 +32,9 @@ def _by_halves(matrix: Float[Array, "m m"], block: int) -> Float[Array, "m m"]:
         return _by_elimination(matrix)
     half = m // 2
     first = _by_halves(matrix[:half, :half], block)
-    v = _dot(matrix[half:, :half], first.T)
-    second = _by_halves(matrix[half:, half:] - _dot(v, v.T), block)
-    corner = -_dot(second, _dot(v, first))
+    v = product(matrix[half:, :half], first.T)
+    second = _by_halves(matrix[half:, half:] - product(v, v.T), block)
+    corner = -product(second, product(v, first))
     zero = jnp.zeros((half, m - half), matrix.dtype)
     return jnp.block([[first, zero], [corner, second]])
 
@@ -51,7 +52,3 @@ def _by_elimination(matrix: Float[Array, "m m"]) -> Float[Array, "m m"]:
     rows = jax.lax.fori_loop(0, m - 1, eliminate, rows)
     pivots = jnp.diagonal(rows)
     return rows[:, m:] * jax.lax.rsqrt(pivots)[:, None]
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

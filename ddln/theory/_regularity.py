@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ddln._types import Array, Float, Int, PRNGKeyArray
+from ddln._types import Array, Float, PRNGKeyArray
 from ddln.parameterizations import AbstractParameterization
 from ddln.theory._check import Check
 from ddln.theory._points import FlatMap, points_of
@@ -43,7 +43,7 @@ def regularity(
 @eqx.filter_jit
 def _regularity(parameterization, points, key) -> Check:
     flat_map, weights, _ = points_of(parameterization, points, key)
-    ranks = jax.vmap(lambda w: rank(scaled_jacobian(flat_map, w)))(weights)
+    ranks = jax.vmap(lambda w: jnp.linalg.matrix_rank(scaled_jacobian(flat_map, w)))(weights)
     ranks = ranks.astype(weights.dtype)
     return Check(
         name="regularity",
@@ -70,10 +70,3 @@ def scaled_jacobian(flat_map: FlatMap, w: Float[Array, " P"]) -> Float[Array, "D
     rows = jacobian(flat_map, w)
     norms = jnp.linalg.norm(rows, axis=1, keepdims=True)
     return rows / jnp.where(norms > 0, norms, 1)
-
-
-def rank(matrix: Float[Array, "rows columns"]) -> Int[Array, ""]:
-    """The number of singular values above rounding."""
-    singular = jnp.linalg.svd(matrix, compute_uv=False)
-    cutoff = max(matrix.shape) * jnp.finfo(matrix.dtype).eps * singular[0]
-    return jnp.sum(singular > cutoff)
