@@ -5,7 +5,7 @@ import equinox as eqx
 import jax
 
 from ddln._results import RESULTS
-from ddln._types import Array, Float
+from ddln._types import Array, Float, PyTree
 from ddln.flows._state import AbstractStateSpace
 from ddln.parameterizations import AbstractParameterization
 
@@ -30,6 +30,7 @@ class Trajectory(eqx.Module):
         method: the coordinates and the solver that were used.
         rtol: the relative tolerance of the solve.
         atol: the absolute tolerance of the solve, after scaling with the initialization.
+        record: what else the run recorded along its way; None for a gradient flow.
     """
 
     initial: AbstractParameterization
@@ -45,6 +46,7 @@ class Trajectory(eqx.Module):
     method: str = eqx.field(static=True)
     space: AbstractStateSpace
     interpolation: diffrax.DenseInterpolation | None = None
+    record: PyTree[Array] | None = None
 
     @property
     def final(self) -> AbstractParameterization:
