@@ -71,6 +71,12 @@ def require_positive(name: str, value: Any) -> None:
         raise ValueError(f"Argument `{name}` must be finite and positive, but it is {value}.")
 
 
+def require_not_negative(name: str, value: Any) -> None:
+    """Raises if a known number is not finite or negative."""
+    if is_known(value) and not (np.isfinite(value) and value >= 0):
+        raise ValueError(f"Argument `{name}` must be finite and not negative, but it is {value}.")
+
+
 def require_option(name: str, value: str, options: Sequence[str]) -> None:
     """Raises unless a value is one of the options."""
     if value not in options:

@@ -11,7 +11,7 @@ import optimistix as optx
 
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Loss, PyTree
-from ddln._validation import require_option
+from ddln._validation import require_not_negative, require_option
 from ddln.flows._arguments import check_model, check_start, check_times, check_tolerances
 from ddln.flows._save_times import SaveTimes, saved_rows
 from ddln.flows._state import AbstractStateSpace, FullSpace, ReducedSpace, loss_gradient
@@ -39,6 +39,8 @@ def gradient_flow(
     adjoint: diffrax.AbstractAdjoint | None = None,
     event: Callable | None = None,
     dense: bool = False,
+    dual: bool = True,
+    weight_decay: float | Float[Array, ""] | None = None,
     throw: bool = True,
 ) -> Trajectory:
     """Integrates the gradient flow w' = -grad_w L(h(w)) from time 0 to t1.
@@ -74,6 +76,12 @@ def gradient_flow(
             function. A condition met at the start stops the flow there. For a float32 flow with
             float64 enabled the flow stops at the end of that step.
         dense: whether to keep dense output for `Trajectory.evaluate`; takes memory for `max_steps`.
+        dual: False leaves out the dual, and `Trajectory.dual` is None: for maps with many more
+            entries of theta than weights, as low-rank factorizations, the flow is faster without.
+        weight_decay: lambda of the penalty (lambda/2) |w|^2 on the weights:
+            w' = -grad_w L(h(w)) - lambda w, in the coordinates "full". For theta = u * v and t1 -> inf
+            this is the penalty lambda |theta|_1 on theta, for L layers that of the exponent 2/L
+            (Hoff 2017).
         throw: True raises if the solve fails, also under `jax.jit`; False leaves the reason in
             `Trajectory.result`, and no host callback in the program.
 
@@ -93,9 +101,9 @@ def gradient_flow(
     theta = check_model(parameterization, loss)
     if throw:
         check_start(parameterization)
-    space = state_space(parameterization, coordinates)
-    solver, method = choose_solver(space, loss, solver)
     dtype = theta.dtype
+    space = state_space(parameterization, coordinates, _decay(weight_decay, dtype))
+    solver, method = choose_solver(space, loss, solver)
     flow = _integrate(
         space,
         loss,
@@ -107,6 +115,7 @@ def gradient_flow(
         diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
         event,
         dense=dense,
+        dual=dual,
         max_steps=max_steps,
         method=method,
     )
@@ -127,22 +136,35 @@ def choose_solver(
     return solver, f"{type(space).__name__.removesuffix('Space').lower()}, {type(solver).__name__}"
 
 
-def state_space(parameterization: AbstractParameterization, coordinates: str) -> AbstractStateSpace:
+def state_space(
+    parameterization: AbstractParameterization,
+    coordinates: str,
+    weight_decay: Float[Array, ""] | None = None,
+) -> AbstractStateSpace:
     """The state space that `coordinates` names.
 
     Raises:
         ValueError: if reduced coordinates are asked for and there are none.
     """
     require_option("coordinates", coordinates, ("auto", "reduced", "full"))
-    reduced = None if coordinates == "full" else parameterization.reduced()
+    reducible = coordinates != "full" and weight_decay is None
+    reduced = parameterization.reduced() if reducible else None
     if reduced is not None:
         return ReducedSpace(parameterization, reduced)
     if coordinates == "reduced":
+        reason = "which has no reduced coordinates" if reducible else "with weight decay"
         raise ValueError(
             f"Argument `coordinates` must be 'full' or 'auto' for {type(parameterization).__name__}, "
-            "which has no reduced coordinates, but it is 'reduced'."
+            f"{reason}, but it is 'reduced'."
         )
-    return FullSpace(parameterization)
+    return FullSpace(parameterization, weight_decay)
+
+
+def _decay(value: Any, dtype: Any) -> Float[Array, ""] | None:
+    if value is None:
+        return None
+    require_not_negative("weight_decay", value)
+    return jnp.asarray(value, dtype)
 
 
 @eqx.filter_jit
@@ -158,10 +180,11 @@ def _integrate(
     event: Callable | None,
     *,
     dense: bool,
+    dual: bool,
     max_steps: int,
     method: str,
 ) -> Trajectory:
-    lane = prepare(space, loss, t1, atol)
+    lane = prepare(space, loss, t1, atol, dual=dual)
     end = lane.end
     stop = None
     if event is not None:
@@ -228,12 +251,12 @@ class Lane(eqx.Module):
         return RESULTS.where(self.startable, RESULTS.promote(result), self.refusal)
 
 
-def prepare(space: AbstractStateSpace, loss: Loss, t1: Array, atol: Array) -> Lane:
-    """The state at time 0, with its dual, and what becomes of the tolerance."""
+def prepare(space: AbstractStateSpace, loss: Loss, t1: Array, atol: Array, *, dual: bool) -> Lane:
+    """The state at time 0, with its dual or None for it, and what becomes of the tolerance."""
     theta0 = space.initial.effective()
     largest = _largest(space.initial)
     startable, refusal = _startable(space.initial, largest, loss)
-    state = (space.start(), jnp.zeros_like(theta0))
+    state = (space.start(), jnp.zeros_like(theta0) if dual else None)
     return Lane(
         state=jax.tree.map(lambda leaf: jnp.where(startable, leaf, 0), state),
         end=jnp.where(startable, t1, 0),
@@ -282,7 +305,7 @@ def trajectory(
         parameterization=eqx.combine(jax.tree.map(blank, weights), static),
         theta=blank(theta),
         loss=blank(values),
-        dual=blank(duals),
+        dual=None if duals is None else blank(duals),
         stats={key: jnp.asarray(stats[key]) for key in STATS},
         space=space,
         **rest,
@@ -299,7 +322,9 @@ class _Field(eqx.Module):
     loss: Loss
 
     def __call__(self, t, y, args):
-        return self.space.velocity(y[0], self.loss)
+        state, dual = y
+        velocity, slope = self.space.velocity(state, self.loss)
+        return velocity, None if dual is None else slope
 
 
 class _Condition(eqx.Module):

@@ -78,13 +78,16 @@ class SegmentedFlow(eqx.Module):
     atol: Float[Array, ""]
     solver: diffrax.AbstractSolver | None
     coordinates: str = eqx.field(static=True)
+    dual: bool = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
 
     def begin(self, parameterization: AbstractParameterization) -> tuple[Start, Progress]:
         check_model(parameterization, self.loss)
         space = state_space(parameterization, self.coordinates)
         dtype = parameterization.effective().dtype
-        lane = prepare(space, self.loss, self.t1.astype(dtype), self.atol.astype(dtype))
+        lane = prepare(
+            space, self.loss, self.t1.astype(dtype), self.atol.astype(dtype), dual=self.dual
+        )
         flow = Start(space=space, end=lane.end, atol=lane.atol, startable=lane.startable)
         parts = self._parts(flow)
         solver, vector_field = parts.solver, parts.term

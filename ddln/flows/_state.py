@@ -5,7 +5,7 @@ import abc
 import equinox as eqx
 import jax
 
-from ddln._types import Array, Loss, PyTree, Theta
+from ddln._types import Array, Float, Loss, PyTree, Theta
 from ddln.losses import AbstractPredictionLoss
 from ddln.parameterizations import AbstractParameterization, AbstractReducedCoordinates
 
@@ -29,9 +29,10 @@ class AbstractStateSpace(eqx.Module):
 
 
 class FullSpace(AbstractStateSpace):
-    """The state is the tree of weights: w' = -J^T grad L(theta)."""
+    """The state is the tree of weights: w' = -J^T grad L(theta) - weight_decay * w."""
 
     initial: AbstractParameterization
+    weight_decay: Float[Array, ""] | None = None
 
     def start(self):
         return eqx.filter(self.initial, eqx.is_inexact_array)
@@ -43,6 +44,8 @@ class FullSpace(AbstractStateSpace):
         theta, pull_back = jax.vjp(lambda w: self.rebuild(w).effective(), state)
         g = loss_gradient(loss, theta)
         (direction,) = pull_back(g)
+        if self.weight_decay is not None:
+            direction = jax.tree.map(lambda d, w: d + self.weight_decay * w, direction, state)
         return jax.tree.map(lambda leaf: -leaf, direction), -g
 
 

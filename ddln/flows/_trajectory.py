@@ -24,7 +24,7 @@ class Trajectory(eqx.Module):
         theta: the effective parameter, shape [T, *theta].
         loss: L(theta), shape [T].
         dual: xi(t) = -integral_0^t grad L(theta(s)) ds, integrated along with the flow and so
-            independent of any potential, shape [T, *theta].
+            independent of any potential, shape [T, *theta]; None if the flow was asked to leave it out.
         result: a `ddln.RESULTS` code.
         stats: numbers of steps: `num_steps`, `num_accepted_steps`, `num_rejected_steps`.
         method: the coordinates and the solver that were used.
@@ -38,7 +38,7 @@ class Trajectory(eqx.Module):
     parameterization: AbstractParameterization
     theta: Float[Array, "T *theta"]
     loss: Float[Array, " T"]
-    dual: Float[Array, "T *theta"]
+    dual: Float[Array, "T *theta"] | None
     result: RESULTS
     stats: dict[str, Array]
     rtol: Float[Array, ""]

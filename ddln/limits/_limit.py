@@ -189,6 +189,7 @@ def _end_of_flow(
     energy = sum(jnp.sum(jnp.square(leaf)) for leaf in weights)
     rate = 2 * loss.scale * jnp.square(largest) * jnp.where(energy > 0, energy, 1)
     flow = integrate_to_rest(parameterization, loss, rate, rtol, max_steps)
+    assert flow.dual is not None  # as `integrate_to_rest` asks
     end = jax.tree.map(lambda leaf: leaf[-1] if eqx.is_array(leaf) else leaf, flow.parameterization)
     theta, dual = flow.theta[-1].reshape(-1), flow.dual[-1].reshape(-1)
     size = jnp.linalg.norm(loss.y) + largest * jnp.linalg.norm(theta_0)

@@ -50,7 +50,7 @@ class SeparableField(AbstractStructuredField):
 class SeparableDualField(AbstractStructuredField):
     """The flow of `SeparableField` with its dual: y = (v, xi), xi' = -grad L(theta(v)).
 
-    The dual costs no further product with the design.
+    The dual costs no further product with the design. With xi = None it is left out.
 
     Args:
         coordinates: theta(v) and p(v) with their slopes, elementwise.
@@ -61,19 +61,19 @@ class SeparableDualField(AbstractStructuredField):
     loss: AbstractPredictionLoss
     autonomous: ClassVar[bool] = True
 
-    def __call__(self, t: Time, y: tuple[Blocks, Float[Array, " d"]], args: Any):
-        v, _ = y
+    def __call__(self, t: Time, y: tuple[Blocks, Float[Array, " d"] | None], args: Any):
+        v, dual = y
         gradient = self.loss.gradient(self.coordinates.effective(v))
         velocity = jax.tree.map(lambda speed: -speed * gradient, self.coordinates.speed(v))
-        return velocity, -gradient
+        return velocity, None if dual is None else -gradient
 
-    def jacobian(self, t: Time, y: tuple[Blocks, Float[Array, " d"]], args: Any):
+    def jacobian(self, t: Time, y: tuple[Blocks, Float[Array, " d"] | None], args: Any):
         v, dual = y
         inner = SeparableField(self.coordinates, self.loss).jacobian(t, v, args)
-        zero = jnp.zeros_like(dual)
+        zero = jax.tree.map(jnp.zeros_like, dual)
         return DiagonalPlusLowRank(
             diagonal=(inner.diagonal, zero),
-            left=(inner.left, -jnp.ones_like(dual)),
+            left=(inner.left, jax.tree.map(lambda x: -jnp.ones_like(x), dual)),
             right=(inner.right, zero),
             design=inner.design,
             weight=inner.weight,

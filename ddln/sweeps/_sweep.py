@@ -235,6 +235,7 @@ def _plan(
         atol=jnp.asarray(atol, float),
         solver=solver,
         coordinates=coordinates,
+        dual=observe is not None,
         max_steps=max_steps,
     )
     return _Plan(lanes, flow, observe, chunk_size, devices, limits)

@@ -22,7 +22,16 @@ class Path(eqx.Module):
     parameterization: AbstractParameterization
     theta: Float[Array, "T *theta"]
     loss: Float[Array, " T"]
-    dual: Float[Array, "T *theta"]
+    known_dual: Float[Array, "T *theta"] | None
+
+    @property
+    def dual(self) -> Float[Array, "T *theta"]:
+        if self.known_dual is None:
+            raise ValueError(
+                "Argument `trajectory` must have its dual, but the flow was integrated with "
+                "`dual=False`. Leave that out."
+            )
+        return self.known_dual
 
 
 def path(trajectory: Trajectory) -> Path:
@@ -47,5 +56,5 @@ def path(trajectory: Trajectory) -> Path:
         parameterization=eqx.combine(jax.tree.map(fill, rows, start), rest),
         theta=fill(trajectory.theta, theta0),
         loss=repeat_last(trajectory.loss),
-        dual=fill(trajectory.dual, jnp.zeros_like(theta0)),
+        known_dual=jax.tree.map(lambda leaf: fill(leaf, jnp.zeros_like(theta0)), trajectory.dual),
     )

@@ -145,6 +145,23 @@ def test_any_loss_and_any_solver():
             np.testing.assert_allclose(flow.theta, expected, atol=1e-6)
 
 
+def test_a_flow_without_its_dual_takes_the_same_steps():
+    loss = ddln.LeastSquares(*data(3))
+    for coordinates in ("reduced", "full"):
+        flows = [
+            ddln.gradient_flow(
+                ddln.DeepDiagonal(start(3)), loss, 4.0, coordinates=coordinates, dual=dual
+            )
+            for dual in (True, False)
+        ]
+        assert flows[1].dual is None
+        assert flows[1].stats["num_steps"] == flows[0].stats["num_steps"]
+        np.testing.assert_allclose(flows[1].theta, flows[0].theta, rtol=1e-12)
+    assert ddln.theory.monotone_loss(flows[1], loss).holds
+    with pytest.raises(ValueError, match="integrated with `dual=False`"):
+        ddln.theory.mirror_identity(flows[1], loss)
+
+
 def test_logistic_flow_agrees_with_scipy():
     rng = np.random.default_rng(4)
     X, labels = rng.normal(size=(12, DIM)), np.where(rng.random(12) < 0.5, -1.0, 1.0)
