@@ -209,6 +209,8 @@ TABLE = {
     "LearningRates": product_row(
         lambda w: ddln.LearningRates(ddln.MatrixFactorization(w, 2 * w), (0.1, 1.0))
     ),
+    "commutator": Row(lambda w: theory.commutator(products(w), points=1).lhs, LAYERS),
+    "integrability": Row(lambda w: theory.integrability(products(w), points=1).lhs, LAYERS),
     "regularity": Row(lambda w: theory.regularity(products(w), points=1).rhs, LAYERS),
     "metric_spectrum": Row(lambda u: theory.metric_spectrum(straight(u)), LAYERS),
     "LeastSquares": Row(lambda t: squares(t)(t), THETA),

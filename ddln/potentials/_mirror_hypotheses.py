@@ -29,16 +29,17 @@ def bracket_residual(
         return pull(direction)[0]
 
     def residual(key: PRNGKeyArray) -> Scalar:
-        a, b = jax.random.normal(key, (2, *shape), flat.dtype)
+        # Drawn in float32: the same directions in every precision.
+        a, b = jax.random.normal(key, (2, *shape), jnp.float32).astype(flat.dtype)
         ab = jax.jvp(lambda w: field(b, w), (flat,), (field(a, flat),))[1]
         ba = jax.jvp(lambda w: field(a, w), (flat,), (field(b, flat),))[1]
         # The natural size of a bracket keeps rounding from looking like one.
-        natural = jnp.linalg.norm(field(a, flat)) * jnp.linalg.norm(field(b, flat))
-        distance = jnp.linalg.norm(flat)
+        natural = norm(field(a, flat)) * norm(field(b, flat))
+        distance = norm(flat)
         natural = natural / jnp.where(distance > 0, distance, 1)
         natural = natural * float(jnp.finfo(flat.dtype).eps) ** 0.25
-        size = jnp.linalg.norm(ab) + jnp.linalg.norm(ba) + natural
-        return jnp.linalg.norm(ab - ba) / jnp.where(size > 0, size, 1)
+        size = norm(ab) + norm(ba) + natural
+        return norm(ab - ba) / jnp.where(size > 0, size, 1)
 
     return jnp.max(jax.vmap(residual)(jax.random.split(key, pairs)))
 
@@ -53,8 +54,8 @@ def _evidence(
     direction = jax.random.normal(direction_key, theta.shape, theta.dtype)
     weights, static = split(parameterization)
     # A point that the flow reaches, unless xi happens to be beyond its range.
-    speed = _norm(pulled_back(parameterization, direction))
-    xi = 0.1 * _norm(weights) / jnp.where(speed > 0, speed, 1) * direction
+    speed = norm(pulled_back(parameterization, direction))
+    xi = 0.1 * norm(weights) / jnp.where(speed > 0, speed, 1) * direction
     away = eqx.combine(flow_map(parameterization, xi)[0], static)
     here_residual, away_residual = (
         bracket_residual(p, k) for p, k in zip((parameterization, away), keys, strict=True)
@@ -63,8 +64,10 @@ def _evidence(
     return jnp.fmax(here_residual, away_residual), rank
 
 
-def _norm(tree: PyTree) -> Scalar:
-    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
+def norm(tree: PyTree) -> Scalar:
+    """The Euclidean norm of all leaves; its derivative at zero is zero."""
+    square = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree))
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
 
 
 def require_mirror_flow(parameterization: AbstractParameterization) -> None:

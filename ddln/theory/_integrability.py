@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from ddln._types import Array, Float, PRNGKeyArray, Scalar
 from ddln.parameterizations import AbstractParameterization
+from ddln.potentials._mirror_hypotheses import norm
 from ddln.theory._check import Check
 from ddln.theory._points import points_of
 
@@ -52,14 +53,15 @@ def _integrability(parameterization, points, key) -> Check:
 
         first, second = change(a, b), change(b, a)
         # The natural size of the terms keeps rounding from looking like a difference.
-        speeds = _norm(flat_map.gradient(w, a)) * _norm(flat_map.gradient(w, b))
-        length = jnp.where(_norm(w) > 0, _norm(w), 1)
-        natural = speeds * _norm(flat_map.effective(w)) / length**2
-        size = _norm(first) + _norm(second) + jnp.finfo(w.dtype).eps ** 0.25 * natural
-        return _norm(first - second) / jnp.where(size > 0, size, 1)
+        speeds = norm(flat_map.gradient(w, a)) * norm(flat_map.gradient(w, b))
+        length = jnp.where(norm(w) > 0, norm(w), 1)
+        natural = speeds * norm(flat_map.effective(w)) / length**2
+        size = norm(first) + norm(second) + jnp.finfo(w.dtype).eps ** 0.25 * natural
+        return norm(first - second) / jnp.where(size > 0, size, 1)
 
     def largest(w: Float[Array, " P"], key: PRNGKeyArray) -> Scalar:
-        pairs = jax.random.normal(key, (2, PAIRS, *shape), w.dtype)
+        # Drawn in float32: the same directions in every precision.
+        pairs = jax.random.normal(key, (2, PAIRS, *shape), jnp.float32).astype(w.dtype)
         return jnp.max(jax.vmap(residual, in_axes=(None, 0, 0))(w, pairs[0], pairs[1]))
 
     lhs = jax.vmap(largest)(weights, jax.random.split(key, weights.shape[0]))
@@ -74,7 +76,3 @@ def _integrability(parameterization, points, key) -> Check:
         tolerance=float(jnp.finfo(lhs.dtype).eps) ** 0.5,
         compared=jnp.ones_like(lhs, bool),
     )
-
-
-def _norm(value: Array) -> Scalar:
-    return jnp.sqrt(jnp.sum(jnp.square(value)))

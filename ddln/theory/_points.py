@@ -93,8 +93,8 @@ def points_of(
         return flat_map, flat_map.given(points), known_key
     pair_key, random_key = jax.random.split(known_key)
     shape = (points, flat_map.flat.size)
-    moves = jax.random.uniform(random_key, shape, flat_map.flat.dtype, minval=-1, maxval=1)
-    random = flat_map.flat[None] + flat_map.radii()[None] * moves
+    moves = jax.random.uniform(random_key, shape, jnp.float32, minval=-1, maxval=1)
+    random = flat_map.flat[None] + flat_map.radii()[None] * moves.astype(flat_map.flat.dtype)
     return flat_map, jnp.concatenate([flat_map.flat[None], random]), pair_key
 
 
