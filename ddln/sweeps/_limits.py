@@ -7,32 +7,64 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from ddln._types import Array, Int, Loss
-from ddln.limits import limit
+from ddln.limits import Limit, limit
 from ddln.sweeps._batches import in_batches
+from ddln.sweeps._fingerprint import describe_function
+from ddln.sweeps._flow_lanes import describe_initializations, weight_count
 from ddln.sweeps._initializations import Initializations
+from ddln.sweeps._lanes import AbstractLanes, Lane
 
 # Lanes of one batch wait for each other; this many keep the cost of a step low.
 BATCH = 16
 
 
-def chunk_of_limits(
-    lanes: Initializations,
-    indices: Int[Array, " lanes"],
-    loss: Loss,
-    observe: Callable | None,
-) -> dict[str, Any]:
-    """The fields of a `SweepResult` for some lanes, stacked."""
-    weights, static = eqx.partition(lanes.take(indices), eqx.is_array)
+class LimitLanes(AbstractLanes):
+    """The limit of the flow from each initialization."""
 
-    def lane(weights):
-        end = limit(eqx.combine(weights, static), loss, throw=False)
-        return {
-            "ts": jnp.full((1,), jnp.inf),
-            "theta": end.theta[None] if observe is None else None,
-            "loss": loss(end.theta)[None],
-            "result": end.result,
-            "stats": end.stats,
-            "values": None if observe is None else observe(end),
+    lanes: Initializations
+    loss: Loss
+    observe: Callable[[Any], Any] | None
+
+    @property
+    def size(self) -> int:
+        return self.lanes.size
+
+    def compute(self, indices: Int[Array, " lanes"]) -> Lane:
+        weights, static = eqx.partition(self.lanes.take(indices), eqx.is_array)
+        return in_batches(lambda lane: self._lane(eqx.combine(lane, static)), weights, BATCH)
+
+    def one(self) -> Lane:
+        return eqx.filter_eval_shape(lambda: self._lane(self._first()))
+
+    def weights(self) -> int:
+        return weight_count(self.lanes)
+
+    def describe(self) -> dict[str, Any]:
+        end = eqx.filter_eval_shape(lambda: self._limit(self._first()))
+        described = {
+            "initializations": describe_initializations(self.lanes),
+            "loss": describe_function(self.loss, end.theta),
+            "method": "limit",
+            "dtype": str(end.theta.dtype),
         }
+        if self.observe is not None:
+            described["observe"] = describe_function(self.observe, end)
+        return described
 
-    return in_batches(lane, weights, BATCH)
+    def _first(self):
+        return self.lanes.function(jnp.zeros((), int))
+
+    def _limit(self, parameterization) -> Limit:
+        return limit(parameterization, self.loss, throw=False)
+
+    def _lane(self, parameterization) -> Lane:
+        end = self._limit(parameterization)
+        return Lane.make(
+            ts=jnp.full((1,), jnp.inf),
+            theta=end.theta[None] if self.observe is None else None,
+            loss=self.loss(end.theta)[None],
+            result=end.result,
+            stats=end.stats,
+            values=None if self.observe is None else self.observe(end),
+            method="limit",
+        )

@@ -5,9 +5,14 @@ import time
 
 
 class ProgressLine:
-    """Writes the state of a sweep to one line of standard error, if that is a terminal."""
+    """Writes the state of a sweep to one line of standard error, if that is a terminal.
 
-    def __init__(self):
+    Args:
+        kept: lanes that an earlier run has done.
+    """
+
+    def __init__(self, kept: int = 0):
+        self._kept = kept
         self._start = time.monotonic()
         self._active = sys.stderr.isatty()
 
@@ -15,7 +20,7 @@ class ProgressLine:
         if not self._active:
             return
         elapsed = time.monotonic() - self._start
-        rate = done / elapsed if elapsed > 0 else 0.0
+        rate = (done - self._kept) / elapsed if elapsed > 0 else 0.0
         left = (total - done) / rate if rate > 0 else 0.0
         end = "\n" if done == total else ""
         sys.stderr.write(

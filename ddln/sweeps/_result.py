@@ -4,32 +4,48 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
-import jax
 import numpy as np
 
 from ddln._results import RESULTS, is_okay
+from ddln.sweeps._lanes import Lane
+from ddln.sweeps._stored_array import StoredArray
+from ddln.sweeps._variables import MISSING, as_results, attributes, codes, inner_dims, variables
 
 
 class SweepResult(eqx.Module):
-    """The flows of a sweep, in the order of the initializations, as NumPy arrays on the host.
+    """The flows of a sweep, in the order of the initializations.
+
+    The arrays are NumPy arrays on the host. Those of a sweep with a store are `StoredArray`s, which hold
+    nothing: an index reads the rows it names from the store, and `numpy.asarray` reads all.
 
     Attributes:
         ts: the saved times, shape [B, T]; inf where a lane did not get there.
         theta: the effective parameter, shape [B, T, *theta]; None if `observe` was given.
         loss: L(theta), shape [B, T].
-        result: a `ddln.RESULTS` code per lane, shape [B].
+        codes: the numbers behind `result`, shape [B].
         stats: numbers of steps per lane, each of shape [B].
         values: what `observe` returned, leaves with a leading axis B; None without `observe`.
         method: the coordinates and the solver that were used.
     """
 
-    ts: np.ndarray
-    theta: np.ndarray | None
-    loss: np.ndarray
-    result: RESULTS
-    stats: dict[str, np.ndarray]
+    ts: np.ndarray | StoredArray
+    theta: np.ndarray | StoredArray | None
+    loss: np.ndarray | StoredArray
+    codes: np.ndarray | StoredArray
+    stats: dict[str, Any]
     values: Any
     method: str = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, lanes: Lane) -> "SweepResult":
+        return cls(
+            lanes.ts, lanes.theta, lanes.loss, lanes.codes, lanes.stats, lanes.values, lanes.method
+        )
+
+    @property
+    def result(self) -> RESULTS:
+        """A `ddln.RESULTS` code per lane, shape [B]."""
+        return as_results(np.asarray(self.codes))
 
     @property
     def okay(self) -> np.ndarray:
@@ -38,12 +54,9 @@ class SweepResult(eqx.Module):
 
     def failures(self) -> dict[str, np.ndarray]:
         """The lanes that failed, by reason: message -> indices."""
-        lanes = np.flatnonzero(~self.okay)
-        reasons: dict[str, list[int]] = {}
-        for lane in lanes:
-            code = jax.tree.map(lambda leaf, lane=lane: np.asarray(leaf[lane]), self.result)
-            reasons.setdefault(RESULTS[code], []).append(int(lane))
-        return {reason: np.asarray(indices) for reason, indices in reasons.items()}
+        all_codes, messages = np.asarray(self.codes), codes()
+        reasons = np.unique(all_codes[~self.okay & (all_codes != MISSING)])
+        return {messages[int(code)]: np.flatnonzero(all_codes == code) for code in reasons}
 
     def to_xarray(
         self,
@@ -51,7 +64,9 @@ class SweepResult(eqx.Module):
         coords: Mapping[str, Any] | None = None,
         attrs: Mapping[str, Any] | None = None,
     ):
-        """A labelled `xarray.Dataset` with theta, loss, time, code and steps.
+        """A labelled `xarray.Dataset` with theta, loss, time, code, steps and what was observed.
+
+        It is in memory. For a sweep with a store, `ddln.SweepStore.to_xarray` opens the store instead.
 
         Args:
             dims: names for the axis B; several unfold it, in C order, to the sizes of `coords`.
@@ -76,18 +91,20 @@ class SweepResult(eqx.Module):
                 f"Argument `dims` must unfold {lanes} lanes, but the labels of {tuple(dims)} have "
                 f"sizes {sizes}."
             )
-
-        def unfold(array, *rest):
-            array = np.asarray(array)
-            return (*dims, *rest), array.reshape(*sizes, *array.shape[1:])
-
-        variables = {
-            "loss": unfold(self.loss, "save"),
-            "time": unfold(self.ts, "save"),
-            "okay": unfold(self.okay),
-            "steps": unfold(self.stats["num_steps"]),
-        }
-        if self.theta is not None:
-            inner = ["coordinate"] if self.theta.ndim == 3 else ["row", "column"]
-            variables["theta"] = unfold(self.theta, "save", *inner)
-        return xarray.Dataset(variables, coords, {"method": self.method, **dict(attrs or {})})
+        lane = Lane(
+            ts=self.ts,
+            theta=self.theta,
+            loss=self.loss,
+            stats=self.stats,
+            values=self.values,
+            okay=self.okay,
+            codes=self.codes,
+            method=self.method,
+        )
+        named = {}
+        for name, value in variables(lane, tuple(dims)).items():
+            array = np.asarray(value)
+            inner = inner_dims(name, array.shape[1:])
+            shape = (*sizes, *array.shape[1:])
+            named[name] = (*dims, *inner), array.reshape(shape), attributes(name)
+        return xarray.Dataset(named, coords, {"method": self.method, **dict(attrs or {})})

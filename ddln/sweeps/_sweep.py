@@ -1,32 +1,31 @@
 """Flows from many initializations."""
 
-import warnings
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import fields
-from typing import Any, NamedTuple
+from concurrent.futures import Executor
+from typing import Any
 
 import diffrax
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddln._results import is_okay
-from ddln._types import Array, Float, Loss
+from ddln._types import Array, Float, Int, Loss
 from ddln._validation import is_known, require_option
+from ddln.flows import Trajectory
 from ddln.flows._arguments import check_times, check_tolerances
 from ddln.flows._segments import SegmentedFlow
 from ddln.parameterizations import AbstractParameterization
-from ddln.sweeps._batches import in_batches
+from ddln.sweeps._engine import Job, computed
+from ddln.sweeps._flow_lanes import FlowLanes
 from ddln.sweeps._initializations import Initializations, as_initializations
-from ddln.sweeps._limits import chunk_of_limits
+from ddln.sweeps._lanes import AbstractLanes
+from ddln.sweeps._limits import LimitLanes
+from ddln.sweeps._plan import Plan
 from ddln.sweeps._progress import ProgressLine
-from ddln.sweeps._queue import WIDTH, drain
 from ddln.sweeps._result import SweepResult
-
-# A chunk holds this many lanes, if its saved rows take no more memory than CHUNK_BYTES.
-CHUNK = 1024
-CHUNK_BYTES = 2**28
+from ddln.sweeps._run_lanes import RunLanes
+from ddln.sweeps._sinks import opened
+from ddln.sweeps._store import SweepStore
 
 
 def sweep(
@@ -43,6 +42,8 @@ def sweep(
     observe: Callable[[Any], Any] | None = None,
     chunk_size: int | None = None,
     devices: Sequence[Any] | None = None,
+    store: str | os.PathLike[str] | SweepStore | None = None,
+    executor: Executor | None = None,
     progress: bool | Callable[[int, int, int], None] = True,
     throw: bool = False,
 ) -> SweepResult:
@@ -56,6 +57,13 @@ def sweep(
         >>> networks = jax.vmap(lambda key: ddln.DeepDiagonal.random(key, 3, 50))(keys)
         >>> result = ddln.sweep(networks, ddln.LeastSquares(X, y), t1=100.0)
         >>> result.theta[:, -1]
+
+    Example (a million, kept on disk; after an interruption the same call goes on):
+        >>> key = jax.random.key(0)
+        >>> rule = lambda i: ddln.DeepDiagonal.random(jax.random.fold_in(key, i), 3, 50)
+        >>> starts = ddln.Initializations(rule, 10**6)
+        >>> ddln.sweep(starts, ddln.LeastSquares(X, y), t1=100.0, store="million.zarr")
+        >>> xarray.open_zarr("million.zarr")["theta"]
 
     Args:
         initializations: a parameterization whose leaves have a leading axis B, or
@@ -71,56 +79,34 @@ def sweep(
         max_steps: as in `ddln.gradient_flow`.
         observe: a function of one `Trajectory` (for t1 = inf: of one `Limit`) to a pytree of arrays;
             its values are kept instead of theta, so that memory holds only what is wanted.
-        chunk_size: how many lanes are computed at once; None chooses. A chunk that does not fit in
-            memory is halved, with a warning.
+        chunk_size: how many lanes are computed and stored at once; None chooses. A chunk that does not
+            fit in memory is computed in halves, with a warning.
         devices: devices to share each chunk, as `jax.devices()`; None takes JAX's default device.
+        store: a path, a URL or a `ddln.SweepStore` to keep the results in. Each chunk is written when it
+            is done; with a store that has some, only the others are computed. The arrays of the result
+            are then read from it when they are indexed, and the memory of this process does not grow
+            with B, but for 8 bytes a chunk and what is read.
+        executor: any `concurrent.futures.Executor` to compute chunks as tasks, as `get_executor()` of a
+            Dask client; None computes them here. A task that fails is tried three times. With a
+            store the workers write to it, so all must reach it. Functions travel to other processes if
+            cloudpickle is installed; arrays once to each.
         progress: True shows a line on a terminal; a function is called with the numbers of lanes
-            done, in all, and failed after each chunk.
+            done, in all, and failed (in this call) after each chunk.
         throw: True raises if any lane fails.
 
     Returns:
         The results of all lanes; lanes that failed have a code and a reason in `result`.
 
     Raises:
-        ValueError: for arguments that do not fit, before the integration.
+        ValueError: for arguments that do not fit, before the integration; for a store of another sweep,
+            with what differs, or one that is being written.
         RuntimeError: if `throw=True` and a lane fails, with the reasons and their lanes.
+        OSError: if the store cannot be written. Like every interruption, as Ctrl-C, it leaves the finished
+            chunks in the store, and its message says how to go on.
     """
-    plan = _plan(
-        initializations,
-        loss,
-        t1,
-        ts,
-        coordinates,
-        solver,
-        rtol,
-        atol,
-        max_steps,
-        observe,
-        chunk_size,
-        devices,
-    )
-    size = plan.lanes.size
-    report = progress if callable(progress) else ProgressLine() if progress else None
-    chunks, done, failed = [], 0, 0
-    while done < size:
-        program, arguments = plan.chunk(done)
-        try:
-            chunk = jax.device_get(program(*arguments))
-        except jax.errors.JaxRuntimeError as error:
-            plan = plan.halved(error)
-            continue
-        kept = min(plan.chunk_size, size - done)
-        chunks.append(jax.tree.map(lambda leaf, kept=kept: leaf[:kept], chunk))
-        done += kept
-        failed += int(np.sum(~np.asarray(is_okay(chunks[-1].result))))
-        if report is not None:
-            report(done, size, failed)
-    merged = jax.tree.map(lambda *leaves: np.concatenate(leaves), *chunks)
-    result = SweepResult(**{field.name: getattr(merged, field.name) for field in fields(merged)})
-    if throw and failed:
-        reasons = [f"Lanes {where.tolist()}: {why}" for why, where in result.failures().items()]
-        raise RuntimeError(f"{failed} of {size} lanes failed. " + " ".join(reasons))
-    return result
+    flow = _flow(loss, t1, ts, coordinates, solver, rtol, atol, max_steps, observe)
+    plan = Plan.of(_lanes(initializations, flow, observe), chunk_size, devices)
+    return _run(plan, chunk_size, store, executor, progress, throw)
 
 
 def compile_sweep(
@@ -145,89 +131,71 @@ def compile_sweep(
     Raises:
         ValueError: for arguments that do not fit.
     """
-    plan = _plan(
-        initializations,
-        loss,
-        t1,
-        ts,
-        coordinates,
-        solver,
-        rtol,
-        atol,
-        max_steps,
-        observe,
-        chunk_size,
-        devices,
-    )
-    program, arguments = plan.chunk(0)
-    program.lower(*arguments).compile()
+    flow = _flow(loss, t1, ts, coordinates, solver, rtol, atol, max_steps, observe)
+    Plan.of(_lanes(initializations, flow, observe), chunk_size, devices).compile()
 
 
-class _Plan(NamedTuple):
-    """A sweep whose arguments have been checked."""
+def sweep_runs(
+    run: Callable[[Int[Array, ""]], Trajectory],
+    size: int,
+    *,
+    observe: Callable[[Any], Any] | None = None,
+    chunk_size: int | None = None,
+    devices: Sequence[Any] | None = None,
+    store: str | os.PathLike[str] | SweepStore | None = None,
+    executor: Executor | None = None,
+    progress: bool | Callable[[int, int, int], None] = True,
+    throw: bool = False,
+) -> SweepResult:
+    """Runs anything that makes a trajectory, many times: `run(0)`, ..., `run(size - 1)`.
 
-    lanes: Initializations
-    flow: SegmentedFlow
-    observe: Callable[[Any], Any] | None
-    chunk_size: int
-    devices: tuple[Any, ...] | None
-    limits: bool
+    Of gradient flows `ddln.sweep` makes many more a second: here the runs of a chunk are vmapped and wait
+    for the longest. In return each may have its own settings, as far as they may be traced.
 
-    def chunk(self, start: int) -> tuple[Any, tuple]:
-        """The compiled function for the chunk that begins at this lane, and its arguments."""
-        # The last chunk repeats its last lane, so that all chunks have one shape: one compilation.
-        indices = jnp.minimum(jnp.arange(start, start + self.chunk_size), self.lanes.size - 1)
-        program = _chunk_of_limits if self.limits else _chunk
-        return _on_devices, (program, self.lanes, indices, self.flow, self.observe, self.devices)
+    Example (mirror flows of one potential to 64 times):
+        >>> times = jnp.geomspace(1.0, 100.0, 64)
+        >>> def run(index):
+        ...     return ddln.gradient_flow(network, loss, times[index], throw=False)
+        >>> result = ddln.sweep_runs(run, 64)
 
-    def halved(self, error: RuntimeError) -> "_Plan":
-        """The plan for chunks of half the size, if this error is one of memory."""
-        smallest = 1 if self.devices is None else len(self.devices)
-        if "RESOURCE_EXHAUSTED" not in str(error) or self.chunk_size <= smallest:
-            raise error
-        size = _multiple(self.chunk_size // 2, smallest)
-        warnings.warn(
-            f"Chunks of {self.chunk_size} lanes do not fit in memory; the sweep goes on with {size}. "
-            f"Pass `chunk_size={size}` to begin with it.",
-            stacklevel=3,
-        )
-        return self._replace(chunk_size=size)
+    Args:
+        run: from an index (a traced integer) to a `ddln.Trajectory`; with `throw=False`, so that a run
+            that fails has a code.
+        size: how many runs there are.
+        observe: as in `ddln.sweep`.
+        chunk_size: as in `ddln.sweep`.
+        devices: as in `ddln.sweep`.
+        store: as in `ddln.sweep`. The fingerprint is that of the program of `run`.
+        executor: as in `ddln.sweep`.
+        progress: as in `ddln.sweep`.
+        throw: as in `ddln.sweep`.
+
+    Returns:
+        As `ddln.sweep`.
+
+    Raises:
+        ValueError: if `run` does not return a trajectory; otherwise as `ddln.sweep`.
+        RuntimeError: as `ddln.sweep`.
+        OSError: as `ddln.sweep`.
+    """
+    if size < 1:
+        raise ValueError(f"Argument `size` must be at least 1, but it is {size}.")
+    plan = Plan.of(RunLanes(run, size, observe), chunk_size, devices)
+    return _run(plan, chunk_size, store, executor, progress, throw)
 
 
-def _plan(
-    initializations,
-    loss,
-    t1,
-    ts,
-    coordinates,
-    solver,
-    rtol,
-    atol,
-    max_steps,
-    observe,
-    chunk_size,
-    devices,
-) -> _Plan:
-    lanes = as_initializations(initializations)
+def _flow(loss, t1, ts, coordinates, solver, rtol, atol, max_steps, observe) -> SegmentedFlow:
+    """The flow of one lane; its `t1` may be infinite."""
     require_option("coordinates", coordinates, ("auto", "reduced", "full"))
-    if chunk_size is None:
-        chunk_size = _chunk_size(lanes, ts)
-    if chunk_size < 1:
-        raise ValueError(f"Argument `chunk_size` must be at least 1, but it is {chunk_size}.")
-    if devices is not None:
-        devices = tuple(devices)
-        if not devices:
-            raise ValueError("Argument `devices` must name at least one device, but it is empty.")
-        chunk_size = _multiple(chunk_size, len(devices))
     check_tolerances(rtol, atol, max_steps)
-    limits = is_known(t1) and bool(np.isposinf(t1))
-    if limits and ts is not None:
-        raise ValueError(
-            "Argument `ts` must be None for t1 = inf: limits have no times to save at."
-        )
-    if not limits:
+    if is_known(t1) and np.isposinf(t1):
+        if ts is not None:
+            raise ValueError(
+                "Argument `ts` must be None for t1 = inf: limits have no times to save at."
+            )
+    else:
         check_times(t1, ts)
-    flow = SegmentedFlow(
+    return SegmentedFlow(
         loss=loss,
         t1=jnp.asarray(t1, float),
         ts=None if ts is None else jnp.asarray(ts, float),
@@ -238,86 +206,46 @@ def _plan(
         dual=observe is not None,
         max_steps=max_steps,
     )
-    return _Plan(lanes, flow, observe, chunk_size, devices, limits)
 
 
-class _Lane(eqx.Module):
-    """The fields of `SweepResult` for one lane, and stacked for one chunk, while still traced."""
-
-    ts: Any
-    theta: Any
-    loss: Any
-    result: Any
-    stats: Any
-    values: Any
-    method: str = eqx.field(static=True)
+def _lanes(initializations, flow: SegmentedFlow, observe) -> AbstractLanes:
+    lanes = as_initializations(initializations)
+    if np.isposinf(flow.t1):
+        return LimitLanes(lanes, flow.loss, observe)
+    return FlowLanes(lanes, flow, observe)
 
 
-def _chunk_size(lanes: Initializations, ts) -> int:
-    """Few enough lanes that memory is bounded, and that some chunks show progress."""
-    one = eqx.filter_eval_shape(lambda: lanes.function(jnp.zeros((), int)))
-    weights = sum(leaf.size for leaf in jax.tree.leaves(one) if hasattr(leaf, "size"))
-    numbers = 2 * weights * (1 if ts is None else len(ts))
-    bound = max(1, min(CHUNK, CHUNK_BYTES // (8 * numbers)))
-    return min(bound, lanes.size, max(2 * WIDTH, lanes.size // 16))
-
-
-def _multiple(size: int, count: int) -> int:
-    """The smallest multiple of `count` that is at least `size`."""
-    return -(-size // count) * count
-
-
-@eqx.filter_jit
-def _on_devices(program, lanes, indices, flow, observe, devices) -> _Lane:
-    """The lanes of a chunk, shared out among devices; each works through its own."""
-    if devices is None:
-        return program(lanes, indices, flow, observe)
-    arrays, rest = eqx.partition((lanes, flow, observe), eqx.is_array)
-
-    def share(indices, arrays):
-        lanes, flow, observe = eqx.combine(arrays, rest)
-        return program(lanes, indices, flow, observe)
-
-    mesh = jax.sharding.Mesh(np.array(devices), ("lanes",))
-    along, whole = jax.sharding.PartitionSpec("lanes"), jax.sharding.PartitionSpec()
-    # Lanes are independent, so what the loops carry need not be proved to vary with the device.
-    shared = jax.shard_map(
-        share, mesh=mesh, in_specs=(along, whole), out_specs=along, check_vma=False
-    )
-    # Dealt out like cards: neighbours often cost the same.
-    dealt = indices.reshape(-1, len(devices)).T.reshape(-1)
-    return jax.tree.map(
-        lambda leaf: jnp.moveaxis(leaf.reshape(len(devices), -1, *leaf.shape[1:]), 0, 1).reshape(
-            leaf.shape
-        ),
-        shared(dealt, arrays),
-    )
-
-
-def _chunk_of_limits(lanes: Initializations, indices, flow: SegmentedFlow, observe) -> _Lane:
-    return _Lane(**chunk_of_limits(lanes, indices, flow.loss, observe), method="limit")
-
-
-def _chunk(lanes: Initializations, indices, flow: SegmentedFlow, observe) -> _Lane:
-    stack = lanes.take(indices)
-    starts, progress = eqx.filter_vmap(flow.begin)(stack)
-    finished = drain(flow, starts, progress)
-
-    def lane(start, progress):
-        trajectory = flow.finish(start, progress)
-        return _Lane(
-            ts=trajectory.ts,
-            theta=trajectory.theta if observe is None else None,
-            loss=trajectory.loss,
-            result=trajectory.result,
-            stats=trajectory.stats,
-            values=None if observe is None else observe(trajectory),
-            method=trajectory.method,
+def _run(
+    plan: Plan,
+    chunk_size: int | None,
+    store: str | os.PathLike[str] | SweepStore | None,
+    executor: Executor | None,
+    progress: bool | Callable[[int, int, int], None],
+    throw: bool,
+) -> SweepResult:
+    if executor is not None and plan.devices is not None:
+        raise ValueError(
+            "Argument `devices` must be None with `executor`: each worker has devices of its own."
         )
-
-    arrays, static = eqx.partition(starts, eqx.is_array)
-    return in_batches(
-        lambda lane_of: lane(eqx.combine(lane_of[0], static), lane_of[1]),
-        (arrays, finished),
-        WIDTH,
-    )
+    size = plan.lanes.size
+    with opened(store, plan, chunk_size) as sink:
+        job = Job(sink.plan, sink.grid, sink.first, sink.write)
+        spans = (sink.grid.span(chunk) for chunk in sink.chunks)
+        done, failed = size - sum(stop - start for start, stop in spans), 0
+        report = progress if callable(progress) else ProgressLine(done) if progress else None
+        try:
+            for finished in computed(job, sink.chunks, executor):
+                sink.accept(finished)
+                done, failed = done + finished.lanes, failed + finished.failed
+                if report is not None:
+                    report(done, size, failed)
+        except BaseException as error:
+            error.add_note(f"{done} of {size} lanes were done. {sink.how_to_go_on()}")
+            raise
+    result = sink.result()
+    if throw and not result.okay.all():
+        reasons = result.failures()
+        told = [f"Lanes {where.tolist()}: {why}" for why, where in reasons.items()]
+        failed = sum(map(len, reasons.values()))
+        raise RuntimeError(f"{failed} of {size} lanes failed. " + " ".join(told))
+    return result

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import ddln
-from ddln.sweeps import _queue, _sweep
+from ddln.sweeps import _plan, _queue
 
 X = np.random.default_rng(0).normal(size=(4, 6))
 Y = np.random.default_rng(1).normal(size=4)
@@ -93,14 +93,14 @@ def test_observe_keeps_only_what_is_wanted():
 
 def test_a_chunk_that_does_not_fit_in_memory_is_halved(monkeypatch):
     whole = ddln.sweep(STACK, LOSS, 2.0, chunk_size=3, progress=False)
-    run = _sweep._on_devices
+    run = _plan._on_devices
 
-    def small_memory(program, lanes, indices, *rest):
+    def small_memory(lanes, indices, devices):
         if len(indices) > 3:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-        return run(program, lanes, indices, *rest)
+        return run(lanes, indices, devices)
 
-    monkeypatch.setattr(_sweep, "_on_devices", small_memory)
+    monkeypatch.setattr(_plan, "_on_devices", small_memory)
     with pytest.warns(UserWarning, match="do not fit in memory; the sweep goes on with") as warned:
         result = ddln.sweep(STACK, LOSS, 2.0, chunk_size=10, progress=False)
     assert [int(str(w.message).split()[2]) for w in warned] == [10, 5]
@@ -109,7 +109,7 @@ def test_a_chunk_that_does_not_fit_in_memory_is_halved(monkeypatch):
     def broken(*_):
         raise jax.errors.JaxRuntimeError("INTERNAL: broken")
 
-    monkeypatch.setattr(_sweep, "_on_devices", broken)
+    monkeypatch.setattr(_plan, "_on_devices", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         ddln.sweep(STACK, LOSS, 2.0, chunk_size=10, progress=False)
 

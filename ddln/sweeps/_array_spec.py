@@ -1,0 +1,142 @@
+"""What an array of a store looks like, and the only way it may look."""
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ddln.sweeps._variables import MISSING, is_plain
+
+DTYPES = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)))
+DTYPES += ("float16", "float32", "float64")
+# Far more than any sweep needs; sizes beyond are taken for an attack or a damaged file.
+MOST_METADATA = 2**24
+MOST_CHUNK_BYTES = 2**34
+MOST_ENTRIES = 2**60
+
+CRC_BYTES = 4
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array: a Zarr v3 array of numbers, whose chunks are plain bytes and their CRC32C.
+
+    Not compressed: each chunk file has a known size, by which one that was cut off is noticed.
+
+    Attributes:
+        dims: names of the dimensions.
+        shape: their sizes.
+        chunk: the shape of a chunk.
+        dtype: of the entries.
+        attrs: what the array means.
+    """
+
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    chunk: tuple[int, ...]
+    dtype: str
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, name: str, text: bytes) -> "ArraySpec":
+        """Reads the metadata of an array.
+
+        Raises:
+            ValueError: if anything in it is not as this package writes it.
+        """
+
+        def need(fine: bool, what: str) -> None:
+            if not fine:
+                raise ValueError(f"The array {name!r} of the store has {what}.")
+
+        need(len(text) <= MOST_METADATA, "metadata that are too long")
+        data = parse_json(text, name)
+        need(data.get("zarr_format") == 3 and data.get("node_type") == "array", "another format")
+        dtype: Any = data.get("data_type")
+        need(dtype in DTYPES, f"entries of type {dtype!r}, which is not a plain number")
+        shape: Any = data.get("shape")
+        dims: Any = data.get("dimension_names")
+        need(_are_sizes(shape) and math.prod(shape) <= MOST_ENTRIES, f"the shape {shape}")
+        need(
+            isinstance(dims, list)
+            and len(dims) == len(shape)
+            and all(isinstance(dim, str) and is_plain(dim) for dim in dims),
+            f"the dimensions {dims}",
+        )
+        grid = data.get("chunk_grid")
+        settings = grid.get("configuration") if isinstance(grid, dict) else None
+        chunk: Any = settings.get("chunk_shape") if isinstance(settings, dict) else None
+        need(
+            grid == {"name": "regular", "configuration": {"chunk_shape": chunk}}
+            and _are_sizes(chunk)
+            and len(chunk) == len(shape),
+            f"the chunk grid {grid}",
+        )
+        itemsize = np.dtype(dtype).itemsize
+        need(math.prod(chunk) * itemsize <= MOST_CHUNK_BYTES, f"chunks of shape {chunk}")
+        keys = data.get("chunk_key_encoding")
+        need(
+            keys in ({"name": "default"}, {"name": "default", "configuration": {"separator": "/"}}),
+            f"the chunk keys {keys}",
+        )
+        endian = {"configuration": {"endian": "little"}}
+        plain = ([{"name": "bytes", **endian}, {"name": "crc32c"}],)
+        plain += ([{"name": "bytes"}, {"name": "crc32c"}],) if itemsize == 1 else ()
+        need(data.get("codecs") in plain, f"the codecs {data.get('codecs')}")
+        need(not data.get("storage_transformers"), "storage transformers")
+        need(isinstance(data.get("attributes", {}), dict), "attributes of another form")
+        return cls(tuple(dims), tuple(shape), tuple(chunk), dtype, data.get("attributes", {}))
+
+    @property
+    def chunk_bytes(self) -> int:
+        """The size of a chunk's file."""
+        return math.prod(self.chunk) * np.dtype(self.dtype).itemsize + CRC_BYTES
+
+    @property
+    def fill(self) -> Any:
+        """What a missing lane has."""
+        kind = np.dtype(self.dtype).kind
+        return {"f": float("nan"), "i": MISSING, "u": 0, "b": False}[kind]
+
+    def create(self, group: Any, name: str) -> Any:
+        """Makes the array in a Zarr group."""
+        from zarr.codecs import Crc32cCodec
+
+        return group.create_array(
+            name,
+            shape=self.shape,
+            chunks=self.chunk,
+            dtype=self.dtype,
+            fill_value=self.fill,
+            filters=None,
+            compressors=[Crc32cCodec()],
+            dimension_names=self.dims,
+            attributes=self.attrs,
+        )
+
+
+def parse_json(text: bytes, name: str) -> dict[str, Any]:
+    """Reads an object, and nothing else.
+
+    Raises:
+        ValueError: if it is not one.
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"The metadata of {name!r} in the store cannot be read: {error}."
+        ) from None
+    if not isinstance(data, dict):
+        raise ValueError(f"The metadata of {name!r} in the store are not an object.")
+    return data
+
+
+def _are_sizes(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= 32
+        and all(type(size) is int and 0 < size <= MOST_ENTRIES for size in value)
+    )

@@ -1,0 +1,164 @@
+"""The files of a store, on a local disk or anywhere that fsspec reaches."""
+
+import contextlib
+import json
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from ddln.sweeps._lock import in_use, is_alive, locked, owner, read_owner
+
+
+def folder(url: str) -> "AbstractFolder":
+    """The folder at a path or URL."""
+    if url.startswith("file://"):
+        url = url.removeprefix("file://")
+    return RemoteFolder(url) if "://" in url else LocalFolder(Path(url))
+
+
+class AbstractFolder(ABC):
+    """A tree of files, with keys as `theta/c/0/1`."""
+
+    @abstractmethod
+    def sizes(self) -> dict[str, int]:
+        """The bytes of each file; empty if there is no such folder."""
+
+    @abstractmethod
+    def read(self, key: str) -> bytes:
+        """The content of a file."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Deletes a file if it is there."""
+
+    @abstractmethod
+    def zarr_store(self, read_only: bool) -> Any:
+        """The folder as a Zarr store."""
+
+    @abstractmethod
+    def lock(self) -> AbstractContextManager[None]:
+        """Keeps other writers out; raises ValueError if there is one."""
+
+    @abstractmethod
+    def create(self, fill: Callable[[Any], None]) -> None:
+        """Fills a new Zarr store, which appears as a whole where the file system can do that."""
+
+
+class LocalFolder(AbstractFolder):
+    def __init__(self, path: Path):
+        self.path = path.absolute()
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def sizes(self) -> dict[str, int]:
+        if self.path.is_file():
+            raise ValueError(f"{self.path} is a file, not a folder.")
+        return dict(_sizes_below(str(self.path), ""))
+
+    def read(self, key: str) -> bytes:
+        return (self.path / key).read_bytes()
+
+    def delete(self, key: str) -> None:
+        (self.path / key).unlink(missing_ok=True)
+
+    def zarr_store(self, read_only: bool) -> Any:
+        from zarr.storage import LocalStore
+
+        return LocalStore(self.path, read_only=read_only)
+
+    def lock(self) -> AbstractContextManager[None]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return locked(self._beside("lock"))
+
+    def create(self, fill: Callable[[Any], None]) -> None:
+        new = LocalFolder(self._beside("new"))
+        # What an earlier process left when it was stopped here: the lock is ours.
+        shutil.rmtree(new.path, ignore_errors=True)
+        try:
+            fill(new.zarr_store(read_only=False))
+            os.rename(new.path, self.path)
+        except BaseException:
+            shutil.rmtree(new.path, ignore_errors=True)
+            raise
+
+    def _beside(self, ending: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.{ending}")
+
+
+def _sizes_below(path: str, prefix: str) -> Iterator[tuple[str, int]]:
+    try:
+        entries = list(os.scandir(path))
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        # A link could lead out of the store.
+        if entry.is_dir(follow_symlinks=False):
+            yield from _sizes_below(entry.path, f"{prefix}{entry.name}/")
+        elif entry.is_file(follow_symlinks=False):
+            yield prefix + entry.name, entry.stat(follow_symlinks=False).st_size
+
+
+class RemoteFolder(AbstractFolder):
+    def __init__(self, url: str):
+        try:
+            import fsspec
+        except ImportError as error:
+            raise ImportError(
+                f'A store at {url} needs fsspec. Install it with `pip install "ddln[cli]"`, and the '
+                "package for this protocol."
+            ) from error
+        self.url = url.rstrip("/")
+        self._files, self._root = fsspec.url_to_fs(self.url)
+
+    def __str__(self) -> str:
+        return self.url
+
+    def sizes(self) -> dict[str, int]:
+        self._files.invalidate_cache()
+        try:
+            found = self._files.find(self._root, detail=True)
+        except FileNotFoundError:
+            return {}
+        prefix = self._root.rstrip("/") + "/"
+        return {
+            name[len(prefix) :]: int(facts["size"])
+            for name, facts in found.items()
+            if name.startswith(prefix)
+        }
+
+    def read(self, key: str) -> bytes:
+        return self._files.cat_file(f"{self._root}/{key}")
+
+    def delete(self, key: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._files.rm_file(f"{self._root}/{key}")
+
+    def zarr_store(self, read_only: bool) -> Any:
+        from zarr.storage import FsspecStore
+
+        return FsspecStore.from_url(self.url, read_only=read_only)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        # Without a kernel between them, two that start in the same instant are not kept apart.
+        path = f"{self._root}.lock"
+        try:
+            other = read_owner(self._files.cat_file(path))
+        except FileNotFoundError:
+            other = None
+        if other is not None and is_alive(other):
+            raise ValueError(in_use(f"{self.url}.lock", other))
+        self._files.pipe_file(path, json.dumps(owner()).encode())
+        try:
+            yield
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                self._files.rm_file(path)
+
+    def create(self, fill: Callable[[Any], None]) -> None:
+        fill(self.zarr_store(read_only=False))

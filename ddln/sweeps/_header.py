@@ -1,0 +1,124 @@
+"""The metadata of a store, read without trust."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ddln.sweeps._array_spec import MOST_METADATA, ArraySpec, parse_json
+from ddln.sweeps._folder import AbstractFolder
+from ddln.sweeps._grid import Grid
+from ddln.sweeps._variables import MARK, is_plain
+
+FORMAT = 1
+ROOT = "zarr.json"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a store says about itself.
+
+    Attributes:
+        attrs: of the group: `versions`, `sweeps` (their configurations and fingerprints), and more.
+        grid: its lanes.
+        dims: names of the dimensions of the grid.
+        specs: its arrays with lanes, by name.
+        labels: its other arrays, each of which labels the dimension it is named after.
+    """
+
+    attrs: dict[str, Any]
+    grid: Grid
+    dims: tuple[str, ...]
+    specs: dict[str, ArraySpec]
+    labels: dict[str, ArraySpec]
+
+    @classmethod
+    def read(cls, folder: AbstractFolder, sizes: dict[str, int]) -> "Header":
+        """Reads and checks the metadata.
+
+        Raises:
+            ValueError: if it is not a store as this package writes it.
+        """
+        if ROOT not in sizes:
+            raise ValueError(
+                f"There is no store at {folder}."
+                if not sizes
+                else f"{folder} is not empty, and holds no store of sweeps. Choose another place."
+            )
+        attrs = _root(folder, sizes)
+        arrays = {
+            name: ArraySpec.parse(name, _read(folder, sizes, f"{name}/{ROOT}"))
+            for name in _names(sizes)
+        }
+        dims = tuple(attrs["dims"])
+        count = len(dims)
+        specs = {name: spec for name, spec in arrays.items() if spec.dims[:count] == dims}
+        if MARK not in specs or specs[MARK].dtype != "int32" or specs[MARK].dims != dims:
+            raise ValueError(f"The store at {folder} has no result codes.")
+        grid = Grid(specs[MARK].shape, specs[MARK].chunk)
+        if not grid.is_consecutive:
+            raise ValueError(f"The store at {folder} has chunks of shape {grid.chunk}.")
+        for name, spec in specs.items():
+            inner = spec.shape[count:]
+            if spec.shape[:count] != grid.sizes or spec.chunk != (*grid.chunk, *inner):
+                raise ValueError(f"The array {name!r} of the store does not fit the others.")
+        labels = {name: spec for name, spec in arrays.items() if name not in specs}
+        known = {
+            dim: size
+            for spec in specs.values()
+            for dim, size in zip(spec.dims, spec.shape, strict=True)
+        }
+        for name, spec in labels.items():
+            if spec.dims != (name,) or spec.shape != (known.get(name),):
+                raise ValueError(f"The array {name!r} of the store does not label a dimension.")
+        return cls(attrs, grid, dims, specs, labels)
+
+
+def _root(folder: AbstractFolder, sizes: dict[str, int]) -> dict[str, Any]:
+    data = parse_json(_read(folder, sizes, ROOT), ROOT)
+    attrs = data.get("attributes")
+    if data.get("zarr_format") != 3 or data.get("node_type") != "group":
+        raise ValueError(f"{folder} is not a Zarr group of format 3.")
+    if not isinstance(attrs, dict) or "ddln_format" not in attrs:
+        raise ValueError(
+            f"{folder} is not a store of sweeps, or it was left unfinished as it was created. "
+            "Choose another place, or delete it if nothing in it is of use."
+        )
+    if attrs["ddln_format"] != FORMAT:
+        raise ValueError(
+            f"The store at {folder} has the format {attrs['ddln_format']!r}, and this version of ddln "
+            f"reads {FORMAT}."
+        )
+    dims = attrs.get("dims")
+    if (
+        not isinstance(dims, list)
+        or not dims
+        or len(set(map(str, dims))) < len(dims)
+        or not all(isinstance(dim, str) and is_plain(dim) for dim in dims)
+    ):
+        raise ValueError(f"The store at {folder} has the dimensions {dims}.")
+    sweeps = attrs.get("sweeps")
+    if (
+        not isinstance(attrs.get("versions"), dict)
+        or not isinstance(sweeps, dict)
+        or not all(
+            isinstance(sweep, dict)
+            and isinstance(sweep.get("configuration"), dict)
+            and isinstance(sweep.get("fingerprint"), str)
+            for sweep in sweeps.values()
+        )
+    ):
+        raise ValueError(f"The store at {folder} does not say what was computed.")
+    return attrs
+
+
+def _names(sizes: dict[str, int]) -> list[str]:
+    names = [key.removesuffix(f"/{ROOT}") for key in sizes if key.endswith(f"/{ROOT}")]
+    for name in names:
+        if not is_plain(name):
+            raise ValueError(f"The store has an array at {name!r}.")
+    return sorted(names)
+
+
+def _read(folder: AbstractFolder, sizes: dict[str, int], key: str) -> bytes:
+    if sizes[key] > MOST_METADATA:
+        raise ValueError(f"The metadata {key} of the store have {sizes[key]} bytes.")
+    return folder.read(key)

@@ -1,0 +1,62 @@
+"""What is computed for the lanes of a sweep."""
+
+from abc import abstractmethod
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from ddln._results import is_okay
+from ddln._types import Array, Int
+
+
+class Lane(eqx.Module):
+    """The fields of `SweepResult` for one lane; stacked for many. `make` fills in `okay`."""
+
+    ts: Any
+    theta: Any
+    loss: Any
+    stats: Any
+    values: Any
+    okay: Any
+    codes: Any
+    method: str = eqx.field(static=True)
+
+    @classmethod
+    def make(cls, *, ts, theta, loss, result, stats, values, method: str) -> "Lane":
+        """A lane from what a flow or a limit returns."""
+        return cls(
+            ts=ts,
+            theta=theta,
+            loss=loss,
+            stats=stats,
+            values=values,
+            okay=is_okay(result),
+            codes=jax.tree.leaves(result)[0],
+            method=method,
+        )
+
+
+class AbstractLanes(eqx.Module):
+    """All lanes of a sweep, by index."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """How many lanes there are."""
+
+    @abstractmethod
+    def compute(self, indices: Int[Array, " lanes"]) -> Lane:
+        """The lanes with these indices, stacked."""
+
+    @abstractmethod
+    def one(self) -> Lane:
+        """Shapes and dtypes of one lane."""
+
+    @abstractmethod
+    def weights(self) -> int:
+        """How many numbers one lane works on, about."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Everything that determines the results, as plain text and numbers."""

@@ -1,0 +1,112 @@
+"""The named variables that the results of lanes are stored as."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddln._results import RESULTS
+from ddln.sweeps._lanes import Lane
+
+# The variable that is written last: where it has no value yet (-1), a lane is missing.
+MARK = "result"
+MISSING = -1
+
+ATTRIBUTES: dict[str, dict[str, Any]] = {
+    "time": {"long_name": "time of the flow; inf where it did not get there", "units": "1"},
+    "loss": {"long_name": "L(theta)", "units": "1"},
+    "theta": {"long_name": "effective parameter", "units": "1"},
+    "okay": {"long_name": "whether the lane succeeded"},
+    "steps": {"long_name": "number of steps", "units": "1"},
+}
+
+
+def variables(lanes: Lane, names: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The results by name, in the order in which they are to be written.
+
+    What `observe` returned has the names of its path, as `checks_conservation`; alone, `values`.
+
+    Args:
+        lanes: results, or their shapes and dtypes.
+        names: that are taken.
+
+    Raises:
+        ValueError: if two variables have the same name.
+    """
+    named: list[tuple[str, Any]] = [("time", lanes.ts), ("loss", lanes.loss)]
+    if lanes.theta is not None:
+        named.append(("theta", lanes.theta))
+    named += [(_of_stat(key), value) for key, value in lanes.stats.items()]
+    leaves = jax.tree_util.tree_leaves_with_path(lanes.values)
+    named += [(_name(path), leaf) for path, leaf in leaves]
+    named += [("okay", lanes.okay), (MARK, lanes.codes)]
+    seen = set(names)
+    for name, _ in named:
+        if name in seen or not is_plain(name):
+            raise ValueError(
+                "Argument `observe` must return values with names that are new and made of letters, "
+                f"digits and underscores, but one is called {name!r}."
+            )
+        seen.add(name)
+    return dict(named)
+
+
+def restored(arrays: dict[str, Any], like: Lane) -> Lane:
+    """The inverse of `variables`: lanes like these, with arrays by name."""
+    paths, structure = jax.tree_util.tree_flatten_with_path(like.values)
+    names = [_name(path) for path, _ in paths]
+    return Lane(
+        ts=arrays["time"],
+        theta=arrays.get("theta") if like.theta is not None else None,
+        loss=arrays["loss"],
+        stats={key: arrays[_of_stat(key)] for key in like.stats},
+        values=jax.tree.unflatten(structure, [arrays[name] for name in names]),
+        okay=arrays["okay"],
+        codes=arrays[MARK],
+        method=like.method,
+    )
+
+
+def inner_dims(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Names of the axes after those of the lanes; of anything called theta they are those of theta."""
+    if name in ("time", "loss"):
+        return ("save",)
+    if name == "theta" and len(shape) in (2, 3):
+        return ("save", "coordinate") if len(shape) == 2 else ("save", "row", "column")
+    return tuple(f"{name}_{axis}" for axis in range(len(shape)))
+
+
+def attributes(name: str) -> dict[str, Any]:
+    """What a variable means, by the conventions of CF."""
+    if name != MARK:
+        return ATTRIBUTES.get(name, {})
+    messages = codes()
+    return {
+        "long_name": f"result code; {MISSING} where the lane was not computed yet",
+        "flag_values": list(messages),
+        "flag_meanings": [message or "successful" for message in messages.values()],
+    }
+
+
+def as_results(codes: Any) -> RESULTS:
+    """Codes as an enumeration."""
+    return jax.tree.unflatten(jax.tree.structure(RESULTS.successful), [codes])
+
+
+def codes() -> dict[int, str]:
+    """The messages of the result codes."""
+    return {code: RESULTS[as_results(np.asarray(code, np.int32))] for code in range(len(RESULTS))}
+
+
+def _of_stat(key: str) -> str:
+    return "steps" if key == "num_steps" else key
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    """The name of a leaf of what `observe` returned."""
+    return str(jax.tree_util.keystr(path, simple=True, separator="_")) or "values"
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name is of letters, digits and underscores: it means nothing to a file system."""
+    return name.isascii() and name.replace("_", "a").isalnum()
