@@ -12,11 +12,16 @@ from ddln.theory._conservation_laws import count_conservation_laws as count_cons
 from ddln.theory._conserved_quadratics import ConservedQuadratics as ConservedQuadratics
 from ddln.theory._diagnose import Diagnosis as Diagnosis
 from ddln.theory._diagnose import diagnose as diagnose
+from ddln.theory._effective_start import effective_start as effective_start
 from ddln.theory._integrability import integrability as integrability
 from ddln.theory._metric_lower_bound import metric_lower_bound as metric_lower_bound
 from ddln.theory._metric_spectrum import metric_spectrum as metric_spectrum
 from ddln.theory._mirror_identity import mirror_identity as mirror_identity
 from ddln.theory._mirror_optimality import mirror_optimality as mirror_optimality
+from ddln.theory._momentum_energy import momentum_energy as momentum_energy
+from ddln.theory._momentum_gap import momentum_gap as momentum_gap
+from ddln.theory._momentum_scale import momentum_scale as momentum_scale
+from ddln.theory._momentum_shrinkage import momentum_shrinkage as momentum_shrinkage
 from ddln.theory._monotone_loss import monotone_loss as monotone_loss
 from ddln.theory._path_products import path_products as path_products
 from ddln.theory._pl_rate import pl_rate as pl_rate
@@ -26,4 +31,6 @@ from ddln.theory._regularity import regularity as regularity
 from ddln.theory._sigma import sigma as sigma
 from ddln.theory._sign_preservation import sign_preservation as sign_preservation
 from ddln.theory._squared_layer_rate import squared_layer_rate as squared_layer_rate
+from ddln.theory._stochastic_gap import stochastic_gap as stochastic_gap
+from ddln.theory._sufficient_inertia import sufficient_inertia as sufficient_inertia
 from ddln.theory._tangent_kernel_rate import tangent_kernel_rate as tangent_kernel_rate

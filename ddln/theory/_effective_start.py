@@ -1,0 +1,69 @@
+"""The start whose gradient flow ends where noise or momentum has led."""
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from ddln._types import Array, Float
+from ddln.flows import Trajectory
+from ddln.flows._momentum_space import rotate
+from ddln.flows._stochastic_flow import StochasticRecord
+from ddln.parameterizations import DeepDiagonal
+from ddln.theory._deep_diagonal import deep_diagonal
+from ddln.theory._momentum import pair_record
+from ddln.theory._path import Path, path
+
+
+def effective_start(trajectory: Trajectory) -> DeepDiagonal:
+    """Two layers whose gradient flow ends where a stochastic or a momentum flow does.
+
+    With w_+- = (u +- v) / sqrt 2 and xi the dual of the trajectory, the layers returned have
+    a_+- = w_+-(t) exp(-+ c xi(t)) at the last saved time t: w(t) carried back along the accumulated
+    gradient. Since xi is in the range of X^T, theta(t) minimizes the divergence from
+    a = c (a_+^2 - a_-^2) / 2 among all theta' with X theta' = X theta(t), for the entropy of scale
+    c |a_+ a_-|; once X theta(t) = y it is `ddln.limit(effective_start(trajectory), loss)`. This is
+    exact on every path, for every step and through changes of sign.
+
+    Noise shrinks both layers alike, by half of `record.shrinkage`; momentum changes a_+ and a_-
+    differently (`momentum_scale`).
+
+    Example:
+        >>> start = ddln.theory.effective_start(trajectory)
+        >>> ddln.limit(start, loss).theta - trajectory.theta[-1]
+
+    Args:
+        trajectory: a `ddln.stochastic_flow` or `ddln.momentum_flow` of a `DeepDiagonal` with two layers,
+            in reduced coordinates.
+
+    Returns:
+        The network, NaN if the last time was not reached.
+
+    Raises:
+        ValueError: if the trajectory is not such a flow.
+
+    Source: Pesme et al. 2021, Theorem 1; Papazov et al. 2024; see "Noise and momentum" in the
+    documentation.
+    """
+    network = deep_diagonal(trajectory.initial)
+    if network.depth != 2:
+        raise ValueError(
+            "Argument `trajectory` must have two layers, but it has "
+            f"{network.depth}: with more the end depends on the path."
+        )
+    rows = path(trajectory)
+    record = trajectory.record
+    if isinstance(record, StochasticRecord):
+        factors = jnp.exp(-record.shrinkage[-1] / 2)
+        layers = network.layers * factors
+    else:
+        factors = jnp.exp(momentum_logarithm(trajectory, rows)[-1])
+        layers = rotate(rotate(network.layers) * factors)
+    layers = jnp.where(rows.reached[-1], layers, jnp.nan)
+    return eqx.tree_at(lambda p: p.layers, network, layers)
+
+
+def momentum_logarithm(trajectory: Trajectory, rows: Path) -> Float[Array, "T 2 d"]:
+    """log|a_+- / w_+-(0)| along a momentum flow."""
+    pair = pair_record(trajectory)
+    drive = deep_diagonal(trajectory.initial).factor * rows.dual
+    size = pair.growth + jnp.log(jnp.abs(jnp.cos(pair.angle)))
+    return size - jnp.stack([drive, -drive], axis=1)
