@@ -10,7 +10,7 @@ import lineax as lx
 import numpy as np
 
 from ddln._results import RESULTS, is_okay
-from ddln._types import Array, Bool, Float
+from ddln._types import Array, Bool, Float, Loss
 from ddln._validation import require_not_negative, require_option
 from ddln.flows._arguments import check_model, check_start, check_times
 from ddln.flows._brownian import BrownianSteps
@@ -20,6 +20,7 @@ from ddln.flows._noisy_space import AbstractNoisySpace, LayerSpace, LogSpace, We
 from ddln.flows._save_steps import SaveSteps
 from ddln.flows._state import FullSpace
 from ddln.flows._trajectory import Trajectory
+from ddln.flows._unit_steps import UnitSteps
 from ddln.losses import AbstractPredictionLoss
 from ddln.parameterizations import AbstractParameterization, DeepDiagonal
 
@@ -45,7 +46,7 @@ class StochasticRecord(eqx.Module):
 
 def stochastic_flow(
     parameterization: AbstractParameterization,
-    loss: AbstractPredictionLoss,
+    loss: Loss,
     t1: float | Float[Array, ""],
     *,
     key: Any,
@@ -129,11 +130,6 @@ def stochastic_flow(
         raise ValueError(
             "Argument `loss` must be a `ddln.AbstractPredictionLoss`, whose samples make the noise, "
             f"but it is a {type(loss).__name__}."
-        )
-    if not isinstance(noise, AbstractNoise):
-        raise ValueError(
-            "Argument `noise` must be a model of noise, such as `ddln.SampleNoise()`, "
-            f"but it is a {type(noise).__name__}."
         )
     noise.check(loss)
     theta = check_model(parameterization, loss)
@@ -245,11 +241,10 @@ def _integrate(
         SaveSteps(solver, indices, field.finite),
         jnp.zeros_like(t1),
         lane.end,
-        # Time is counted in steps, so that the grid is exact.
-        jnp.ones_like(t1),
+        None,
         start,
         saveat=diffrax.SaveAt(t1=True, solver_state=True),
-        stepsize_controller=diffrax.ConstantStepSize(),
+        stepsize_controller=UnitSteps(),
         adjoint=adjoint,
         max_steps=steps,
         throw=False,

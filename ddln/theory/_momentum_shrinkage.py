@@ -13,7 +13,8 @@ from ddln.theory._path import path
 def momentum_shrinkage(trajectory: Trajectory, loss: Loss) -> Check:
     """|u^2 - v^2| decreases from rest, as long as neither u + v nor u - v changes sign.
 
-    Compared are the saved times with those before them, as |gap(t)| / |gap(0)|. After a change of
+    Compared are the saved times with those before them, as |gap(t)| / |gap(0)|, but for times from
+    which on a gap changes by less than its numerical error. After a change of
     sign the gap grows from zero and may end larger than it was: then the hypothesis is not met,
     and the sides tell what happened. `sufficient_inertia` is a bound below which it is met.
 
@@ -39,6 +40,9 @@ def momentum_shrinkage(trajectory: Trajectory, loss: Loss) -> Check:
     amplitude = jnp.exp(jnp.sum(pair.growth, axis=1))
     ratio = amplitude * jnp.abs(jnp.prod(jnp.cos(pair.angle), axis=1))
     error = amplitude * jnp.sum(pair_errors(trajectory, pair), axis=1)
+    before = jnp.concatenate([jnp.ones_like(ratio[:1]), ratio[:-1]])
+    tolerance = error + jnp.concatenate([jnp.zeros_like(error[:1]), error[:-1]])
+    ahead = jnp.maximum(jnp.abs(before - ratio), jnp.abs(before - ratio[-1:]))
     changed = jnp.any(sign_changed(pair) & rows.reached[:, None, None])
     untied = jnp.abs(start[0]) != jnp.abs(start[1])
     return Check(
@@ -48,8 +52,8 @@ def momentum_shrinkage(trajectory: Trajectory, loss: Loss) -> Check:
         relation="<=",
         axes=("time", "coordinate"),
         lhs=ratio,
-        rhs=jnp.concatenate([jnp.ones_like(ratio[:1]), ratio[:-1]]),
-        tolerance=error + jnp.concatenate([jnp.zeros_like(error[:1]), error[:-1]]),
-        compared=rows.reached[:, None] & untied[None, :],
+        rhs=before,
+        tolerance=tolerance,
+        compared=rows.reached[:, None] & untied[None, :] & (ahead > tolerance),
         hypotheses={"neither u + v nor u - v changes sign": ~changed},
     )
