@@ -23,7 +23,9 @@ from ddln.flows import SampleNoise as SampleNoise
 from ddln.flows import StochasticRecord as StochasticRecord
 from ddln.flows import Trajectory as Trajectory
 from ddln.flows import VanishingDamping as VanishingDamping
+from ddln.flows import descend as descend
 from ddln.flows import gradient_flow as gradient_flow
+from ddln.flows import mirror_descent as mirror_descent
 from ddln.flows import mirror_flow as mirror_flow
 from ddln.flows import momentum_flow as momentum_flow
 from ddln.flows import momentum_scaling as momentum_scaling

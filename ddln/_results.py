@@ -21,6 +21,10 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "The metric at the initialization underflows, so the flow could not move and was not started. "
         "Use float64, or a larger scale of the initialization."
     )
+    diverged = (
+        "The next iterate would not have been finite: the step size is too large. The last finite one "
+        "was kept, and `num_steps` is its number. Use a smaller step size."
+    )
     limit_out_of_reach = (
         "The limit was not found, and may not exist in the reach of the flow: coordinates with tied "
         "layers keep their sign, and coordinates with two layers at zero never move. "

@@ -3,6 +3,8 @@
 from ddln.theory._assumption_a import assumption_a as assumption_a
 from ddln.theory._bregman_decrease import bregman_decrease as bregman_decrease
 from ddln.theory._bregman_rate import bregman_rate as bregman_rate
+from ddln.theory._catapult import Catapult as Catapult
+from ddln.theory._catapult import catapult as catapult
 from ddln.theory._check import Check as Check
 from ddln.theory._checks import checks as checks
 from ddln.theory._commutator import commutator as commutator
@@ -13,6 +15,11 @@ from ddln.theory._conserved_quadratics import ConservedQuadratics as ConservedQu
 from ddln.theory._diagnose import Diagnosis as Diagnosis
 from ddln.theory._diagnose import diagnose as diagnose
 from ddln.theory._effective_start import effective_start as effective_start
+from ddln.theory._gain import Gain as Gain
+from ddln.theory._gain import gain as gain
+from ddln.theory._gain import gain_identity as gain_identity
+from ddln.theory._gain import gain_optimality as gain_optimality
+from ddln.theory._gap_recursion import gap_recursion as gap_recursion
 from ddln.theory._integrability import integrability as integrability
 from ddln.theory._metric_lower_bound import metric_lower_bound as metric_lower_bound
 from ddln.theory._metric_spectrum import metric_spectrum as metric_spectrum
@@ -28,6 +35,7 @@ from ddln.theory._pl_rate import pl_rate as pl_rate
 from ddln.theory._pl_rate_along_path import pl_rate_along_path as pl_rate_along_path
 from ddln.theory._pl_rate_zero_last import pl_rate_zero_last as pl_rate_zero_last
 from ddln.theory._regularity import regularity as regularity
+from ddln.theory._sharpness import sharpness as sharpness
 from ddln.theory._sigma import sigma as sigma
 from ddln.theory._sign_preservation import sign_preservation as sign_preservation
 from ddln.theory._squared_layer_rate import squared_layer_rate as squared_layer_rate
