@@ -5,6 +5,7 @@ import json
 import os
 import re
 import warnings
+from array import array
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -62,7 +63,7 @@ class Stored:
     """
 
     def __init__(
-        self, plan: Plan, header: Header, first: int, chunks: np.ndarray, place: AbstractFolder
+        self, plan: Plan, header: Header, first: int, chunks: array, place: AbstractFolder
     ):
         self.plan = plan.with_width(header.grid.chunk_lanes)
         self.grid = header.grid
@@ -146,9 +147,9 @@ def _create(zarr_store: Any, store: SweepStore, specs: dict[str, ArraySpec]) -> 
 
     group = zarr.create_group(zarr_store, zarr_format=3)
     for name, spec in specs.items():
-        array = spec.create(group, name)
+        created = spec.create(group, name)
         if name in store.coords:
-            array[:] = store.coords[name]
+            created[:] = store.coords[name]
     # Last: without them it is not taken for a store.
     _update(
         zarr_store,
@@ -264,10 +265,10 @@ def _described(specs: dict[str, ArraySpec]) -> dict[str, Any]:
 
 def _missing(
     header: Header, sizes: dict[str, int], first: int, lanes: int, place: AbstractFolder
-) -> np.ndarray:
+) -> array:
     """The chunks of a sweep that are to be computed; damaged ones are removed first."""
     start, end = header.grid.chunk_of(first), header.grid.chunk_of(first + lanes - 1) + 1
-    missing, damaged = [], 0
+    missing, damaged = array("q"), 0
     for chunk in range(start, end):
         marked = chunk_key(header, MARK, chunk) in sizes
         broken = damage(header, sizes, chunk)
@@ -284,4 +285,4 @@ def _missing(
             "computed again.",
             stacklevel=6,
         )
-    return np.asarray(missing, int)
+    return missing

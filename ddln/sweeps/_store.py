@@ -111,7 +111,7 @@ class SweepStore:
                 )
         json.dumps(self.attrs)
 
-    def at(self, **where: float) -> "SweepStore":
+    def at(self, **where: Any) -> "SweepStore":
         """The part of the store with these labels, for one sweep among several.
 
         Args:
@@ -145,9 +145,7 @@ class SweepStore:
         group = self._group(place)
         done, failed, damaged = 0, {}, []
         meanings = header.specs[MARK].attrs.get("flag_meanings", [])
-        for chunk in range(header.grid.chunks):
-            if chunk_key(header, MARK, chunk) not in sizes:
-                continue
+        for chunk in _marked(header, sizes):
             broken = damage(header, sizes, chunk)
             region = header.grid.region(chunk)
             for name in header.specs if verify and not broken else ():
@@ -229,6 +227,20 @@ def chunk_key(header: Header, name: str, chunk: int) -> str:
     """The file of a chunk of an array."""
     inner = len(header.specs[name].dims) - len(header.dims)
     return "/".join([name, "c", *map(str, header.grid.index(chunk)), *["0"] * inner])
+
+
+def _marked(header: Header, sizes: dict[str, int]) -> list[int]:
+    """The chunks that are marked as done, by the files there are."""
+    counts = header.grid.counts
+    found = []
+    for key in sizes:
+        array, _, index = key.partition("/c/")
+        places = index.split("/")
+        if array == MARK and len(places) == len(counts) and all(map(str.isdecimal, places)):
+            where = tuple(map(int, places))
+            if all(i < count for i, count in zip(where, counts, strict=True)):
+                found.append(int(np.ravel_multi_index(where, counts)))
+    return sorted(found)
 
 
 def damage(header: Header, sizes: dict[str, int], chunk: int) -> list[str]:

@@ -50,7 +50,7 @@ class StoredArray:
         rows = self._rows(range(len(self)), (...,))
         return rows if dtype is None else rows.astype(dtype, copy=False)
 
-    def __getitem__(self, key: Any) -> np.ndarray:
+    def __getitem__(self, key: Any) -> Any:
         """As of a NumPy array, where the first index is a number, a slice, or a list of lanes."""
         first, *rest = key if isinstance(key, tuple) else (key,)
         if first is Ellipsis:

@@ -1,0 +1,114 @@
+"""What the processes run that the tests of crashes stop."""
+
+import errno
+import os
+import resource
+import signal
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import zarr
+
+import ddln
+from ddln.flows._state import FullSpace
+
+NOBODY = 65534
+
+LANES, CHUNK = 800, 4
+X = jnp.asarray([[1.0, 2.0, -1.0], [0.5, -1.0, 1.0]])
+
+
+def setup(cache: str) -> None:
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def run(index):
+    """A descent long enough that a chunk takes some milliseconds."""
+    start = ddln.DeepDiagonal(jnp.full((2, 3), 0.1) * (1.0 + 0.01 * index.astype(float)))
+    loss = ddln.LeastSquares(X, jnp.ones(2))
+    slope = jax.grad(lambda layers: loss(layers[0] * layers[1]))
+    layers = jax.lax.fori_loop(0, 2000, lambda _, u: u - 1e-3 * slope(u), start.layers)
+    end = jax.vmap(ddln.DeepDiagonal)(layers[None])
+    theta = layers[0] * layers[1]
+    return ddln.Trajectory(
+        initial=start,
+        ts=jnp.full(1, 2.0),
+        parameterization=end,
+        theta=theta[None],
+        loss=loss(theta)[None],
+        dual=None,
+        result=ddln.RESULTS.successful,
+        stats={"num_steps": jnp.full((), 2000)},
+        rtol=jnp.ones(()),
+        atol=jnp.ones(()),
+        method="descent",
+        space=FullSpace(start),
+    )
+
+
+def many_runs(store: str, cache: str, progress=False) -> None:
+    setup(cache)
+    ddln.sweep_runs(run, LANES, chunk_size=CHUNK, store=store, progress=progress)
+
+
+def many_flows(store: str, cache: str) -> None:
+    setup(cache)
+    key = jax.random.key(0)
+    starts = ddln.Initializations(
+        lambda i: ddln.Square(jax.random.normal(jax.random.fold_in(key, i), (3,))), 600
+    )
+    loss = ddln.LeastSquares(X, jnp.ones(2))
+    ddln.sweep(starts, loss, 1.0, chunk_size=4, store=store, progress=False)
+
+
+def reported(target, store: str, cache: str, told: str | None, **arguments) -> None:
+    """Runs a target, and writes down the error that ends it."""
+    try:
+        target(store, cache, **arguments)
+    except BaseException as error:
+        if told is None:
+            raise
+        Path(told).write_text("\n".join([f"{type(error).__name__}: {error}", *_notes(error)]))
+
+
+def _notes(error: BaseException) -> list[str]:
+    return getattr(error, "__notes__", [])
+
+
+def with_full_disk(store: str, cache: str, files: int) -> None:
+    """The disk is full after so many files of Zarr."""
+    write, written = zarr.storage.LocalStore.set, []
+
+    async def set_or_raise(self, key, value):
+        if len(written) >= files:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), key)
+        written.append(key)
+        await write(self, key, value)
+
+    zarr.storage.LocalStore.set = set_or_raise
+    many_runs(store, cache)
+
+
+def with_small_files(store: str, cache: str) -> None:
+    """After five chunks no file may have more than 20 bytes, fewer than those of any chunk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def limit(done: int, total: int, failed: int) -> None:
+        if done == 5 * CHUNK:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20, most))
+
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        many_runs(store, cache, progress=limit)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+
+def as_nobody(store: str, cache: str) -> None:
+    """Root may write anywhere; nobody may not."""
+    if os.getuid() == 0:
+        os.setuid(NOBODY)
+    many_runs(store, cache)
