@@ -185,7 +185,7 @@ class _DescentStep(AbstractStep):
         assert isinstance(self.loss, AbstractPredictionLoss)
         chosen = factors = noise = None
         if self.batches is not None:
-            chosen, factors, epoch = self.batches.draw(k, epoch)
+            chosen, factors, epoch = self.batches.draw(k, epoch, theta.dtype)
         if self.label_noise is not None:
             assert self.noise_key is not None
             shape = self.loss.y.shape if chosen is None else chosen.shape

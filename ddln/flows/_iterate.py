@@ -1,7 +1,6 @@
 """The loop of training in discrete time: many small steps, saved rows, lanes that end early."""
 
 import abc
-import dataclasses
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -51,7 +50,9 @@ class Iterates(eqx.Module):
     diverged: Bool[Array, ""]
 
 
-class _Carry(eqx.Module):
+class _Carry(NamedTuple):
+    """What is carried from step to step, or its tangent."""
+
     state: PyTree[Array]
     rows: PyTree[Array]
     count: Int[Array, ""]
@@ -178,14 +179,14 @@ def _block(step: AbstractStep, carry: _Carry, numbers: _Numbers) -> _Carry:
     if _is_watched(step, carry):
         return _steps_one_by_one(step, carry, numbers, trips)
     new = _steps_together(step, carry, numbers, trips)
-    start, end = (dataclasses.replace(c, rows=None) for c in (carry, new))
+    start, end = (c._replace(rows=None) for c in (carry, new))
     end = jax.lax.cond(
         needed & _is_in_trouble(step, carry, new, numbers),
         lambda _: _steps_one_by_one(step, start, numbers),
         lambda end: end,
         end,
     )
-    return dataclasses.replace(end, rows=new.rows)
+    return end._replace(rows=new.rows)
 
 
 @_block.def_jvp
@@ -226,7 +227,7 @@ def _block_jvp(primals, tangents):
         state_tangent,
         is_leaf=_is_none,
     )
-    return new, dataclasses.replace(pushed, state=state)
+    return new, pushed._replace(state=state)
 
 
 def _is_watched(step: AbstractStep, carry: _Carry) -> bool:

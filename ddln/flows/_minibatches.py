@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ddln._types import Array, Float, Int, PRNGKeyArray, Theta
 from ddln.losses import AbstractPredictionLoss
@@ -38,7 +39,7 @@ class Minibatches(eqx.Module):
         return jnp.zeros((self.per_epoch, self.size), jnp.int32)
 
     def draw(
-        self, k: Int[Array, ""], epoch: Int[Array, "batches size"] | None
+        self, k: Int[Array, ""], epoch: Int[Array, "batches size"] | None, dtype: DTypeLike
     ) -> tuple[Int[Array, " size"], Float[Array, " size"], Int[Array, "batches size"] | None]:
         """The samples of step k, what the gradient of each is multiplied by, and the epoch.
 
@@ -49,14 +50,15 @@ class Minibatches(eqx.Module):
             chosen = jax.random.randint(
                 jax.random.fold_in(self.key, k), (self.size,), 0, self.samples, jnp.int32
             )
-            return chosen, jnp.full(self.size, self.samples / self.size), None
+            return chosen, jnp.full(self.size, self.samples / self.size, dtype), None
         number, position = jnp.divmod(k, jnp.asarray(self.per_epoch, k.dtype))
         order: Array = jax.lax.cond(
             position == 0, lambda old: self._shuffled(number, old), lambda old: old, epoch
         )
         left = jnp.minimum(self.samples - position * self.size, self.size)
         present = jnp.arange(self.size, dtype=k.dtype) < left
-        return order[position], jnp.where(present, self.samples / left, 0), order
+        factor = self.samples / left.astype(dtype)
+        return order[position], jnp.where(present, factor, 0), order
 
     def _shuffled(
         self, number: Int[Array, ""], old: Int[Array, "batches size"]
@@ -81,5 +83,5 @@ def batch_gradient(
         y = y + noise
     slopes = loss.scale * loss.pointwise_gradient(X @ theta.reshape(-1), y)
     if factors is not None:
-        slopes = slopes * factors.astype(slopes.dtype)
+        slopes = slopes * factors
     return (slopes @ X).reshape(theta.shape)
