@@ -80,10 +80,10 @@ def test_decay_of_deep_networks_is_a_fractional_penalty(depth):
     layers = jnp.asarray(np.random.default_rng(depth).normal(size=(depth, DIM)))
 
     def end(penalty):
-        run = decayed(ddln.DeepDiagonal(layers), penalty)
+        run = decayed(ddln.DeepDiagonal(layers), penalty, rate=0.05)
         return run.theta[-1], run.parameterization.layers[-1]
 
-    penalties, actives = jnp.asarray([0.05, 0.1]), []
+    penalties, actives = jnp.asarray([0.02, 0.05]), []
     for penalty, theta, ended in zip(penalties, *quick_jit(jax.vmap(end))(penalties), strict=True):
         active = np.abs(theta) > 1e-3
         actives.append(int(np.sum(active)))
