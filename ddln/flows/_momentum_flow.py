@@ -189,7 +189,9 @@ def _integrate(
     )
     assert solution.ts is not None  # `SaveAt(t1=True)` saves it
     times = solution.ts if ts is None else ts
-    states, duals, integrals = solution.ys if ts is None else saved_rows(solution)
+    rows = solution.ys if ts is None else saved_rows(solution)
+    assert rows is not None
+    states, duals, integrals = rows
     weights = jax.vmap(lambda row: eqx.filter(space.rebuild(row), eqx.is_inexact_array))(states)
     record = MomentumRecord(
         inertia=inertia,
@@ -219,13 +221,13 @@ def _space(
 ) -> tuple[AbstractMomentumSpace, str]:
     require_option("coordinates", coordinates, ("auto", "reduced", "full"))
     pair = isinstance(parameterization, DeepDiagonal) and parameterization.depth == 2
-    if coordinates == "reduced" and not pair:
+    if pair and coordinates != "full":
+        return AngleSpace(parameterization), "reduced"  # pyright: ignore[reportArgumentType]
+    if coordinates == "reduced":
         raise ValueError(
             "Argument `coordinates` must be 'full' or 'auto' unless the parameterization is a "
             "`ddln.DeepDiagonal` with two layers, but it is 'reduced'."
         )
-    if pair and coordinates != "full":
-        return AngleSpace(parameterization), "reduced"
     return PhaseSpace(FullSpace(parameterization)), "full"
 
 

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ddln._types import Array, Float, PyTree, Scalar, Theta
+from ddln._types import Array, Bool, Float, PyTree, Scalar, Theta
 from ddln.flows._damping import AbstractDamping
 from ddln.flows._state import FullSpace
 from ddln.parameterizations import AbstractParameterization, DeepDiagonal
@@ -58,15 +58,20 @@ class PairRecord(eqx.Module):
 
     Attributes:
         growth: m, shape [T, 2, d], w_+ first.
-        angle: phi; w_+- has changed sign by t if and only if phi_+-(t) < -pi/2. Shape [T, 2, d].
+        angle: phi, shape [T, 2, d].
         riccati: int_0^t k(s) (w_+-' / w_+-)^2 ds, as long as no w_+- comes near zero, shape [T, 2, d].
-        near_zero: whether some w_+- has come near zero, shape [T].
+        near_zero: 0 as long as no w_+- has come near zero, shape [T].
     """
 
     growth: Float[Array, "T 2 d"]
     angle: Float[Array, "T 2 d"]
     riccati: Float[Array, "T 2 d"]
     near_zero: Float[Array, " T"]
+
+    @property
+    def sign_changed(self) -> Bool[Array, "*lanes T 2 d"]:
+        """Whether w_+- has changed sign by the saved times, also where it has changed back."""
+        return self.angle < -jnp.pi / 2
 
 
 class AbstractMomentumSpace(eqx.Module):
@@ -108,6 +113,7 @@ class AngleSpace(AbstractMomentumSpace):
 
     The smaller of w_+ and w_- keeps its relative accuracy. At a zero, cos phi = 0, phi' < 0: the angle
     never comes back above -pi/2, so no change of sign is missed between the times that are saved.
+    A weight that is zero, |u| = |v|, stays zero, and its m and phi too.
     """
 
     initial: DeepDiagonal
@@ -137,7 +143,9 @@ class AngleSpace(AbstractMomentumSpace):
         friction = motion.damping.rate(motion.t, motion.inertia)
         growth = (1 - pull) * sin * cos / root - friction * jnp.square(sin)
         force = -(pull * jnp.square(cos) + jnp.square(sin)) / root
-        return growth, motion.accelerate(sin * cos, force)
+        rates = growth, motion.accelerate(sin * cos, force)
+        moves = rotate(self.initial.layers) != 0
+        return jax.tree.map(lambda rate: jnp.where(moves, rate, 0), rates)
 
     def integrands(self, state, motion):
         _, angle = state

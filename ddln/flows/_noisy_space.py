@@ -21,8 +21,9 @@ from ddln.flows._state import FullSpace
 from ddln.parameterizations import AbstractParameterization, CanonicalForm, DeepDiagonal
 from ddln.parameterizations._canonical import products_of_others
 
-# How many standard deviations of the discretization error an error estimate covers.
-DEVIATIONS = 6
+# The discretization error is a weighted sum of squares of normal numbers. It exceeds its estimate with
+# probability exp(-TAIL) (Laurent and Massart 2000, Lemma 1).
+TAIL = 18
 
 
 class AbstractNoisySpace(eqx.Module):
@@ -122,8 +123,8 @@ class LayerSpace(AbstractNoisySpace):
     """The layers of a deep diagonal network, with the integrals of the law and of its error.
 
     One step of Euler's method multiplies Delta_j by 1 - r (dZ_i)^2 with r = c^2 prod_{l != j, k} (u^l)^2,
-    instead of exp(-r gamma C_ii dt). The difference in the logarithm has the mean
-    -(r g^2 + (3/2) (r gamma C_ii)^2) dt^2 and the variance 2 (r gamma C_ii dt)^2, to leading order.
+    instead of exp(-r gamma C_ii dt). To leading order the difference in the logarithm is
+    -r gamma C_ii dt (z^2 - 1), z standard normal, and has the mean -(r g^2 + (3/2) (r gamma C_ii)^2) dt^2.
     """
 
     initial: DeepDiagonal
@@ -131,7 +132,7 @@ class LayerSpace(AbstractNoisySpace):
 
     def start(self):
         zeros = jnp.zeros_like(self.canonical.gaps)
-        return self.initial.layers, zeros, zeros, zeros
+        return self.initial.layers, zeros, zeros, zeros, zeros
 
     def rebuild(self, state):
         return eqx.tree_at(lambda p: p.layers, self.initial, state[0])
@@ -147,13 +148,15 @@ class LayerSpace(AbstractNoisySpace):
         rate = shrinkage_rate(ordered[1:], self.initial.factor, variance)
         pull = shrinkage_rate(ordered[1:], self.initial.factor, jnp.square(gradient))
         moved, *_ = self.move(state, gradient)
-        return moved, rate, pull, jnp.square(rate)
+        return moved, rate, pull, rate**2, rate**4
 
     def shrinkage(self, rows, dt):
-        _, exponents, pull, squares = rows
+        _, exponents, pull, squares, fourth = rows
         mean = dt * (pull + 1.5 * squares)
+        # The norm of order 4 of the weights bounds the largest one.
+        chance = 2 * jnp.sqrt(TAIL * dt * squares) + 2 * TAIL * (dt**3 * fourth) ** 0.25
         # Twice the mean, for the orders left out.
-        return exponents, 2 * mean + DEVIATIONS * jnp.sqrt(2 * dt * squares)
+        return exponents, 2 * mean + chance
 
 
 class WeightSpace(AbstractNoisySpace):

@@ -148,7 +148,7 @@ def stochastic_flow(
         jnp.asarray(step_size, dtype),
         t1,
         _indices(ts, t1, steps, dtype),
-        BrownianSteps(key, noise.channels(loss), dtype, _refinement(steps, brownian_steps)),
+        BrownianSteps(key, noise.channels(loss), dtype, _refinement(steps, brownian_steps)),  # pyright: ignore[reportCallIssue]
         solver,
         diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
         end_only=ts is None,
@@ -252,6 +252,7 @@ def _integrate(
     _, rows, reached = solution.solver_state  # pyright: ignore[reportGeneralTypeIssues]
     if end_only:
         indices, rows = reached[None], solution.ys
+    assert rows is not None
     states, duals, loss_integral = rows
     weights = jax.vmap(lambda row: eqx.filter(space.rebuild(row), eqx.is_inexact_array))(states)
     shrinkage, error = space.shrinkage(states, t1 / steps)

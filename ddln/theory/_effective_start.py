@@ -52,6 +52,7 @@ def effective_start(trajectory: Trajectory) -> DeepDiagonal:
     rows = path(trajectory)
     record = trajectory.record
     if isinstance(record, StochasticRecord):
+        assert record.shrinkage is not None  # that of a deep diagonal network
         factors = jnp.exp(-record.shrinkage[-1] / 2)
         layers = network.layers * factors
     else:

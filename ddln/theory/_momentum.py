@@ -61,8 +61,3 @@ def pair_errors(trajectory: Trajectory, pair: PairRecord) -> Float[Array, "T 2 d
     """The error of growth plus that of the angle: relative to the amplitude w(0) e^m."""
     growth, angle = integration_error(trajectory, (pair.growth, pair.angle))
     return growth + angle
-
-
-def sign_changed(pair: PairRecord) -> Float[Array, "T 2 d"]:
-    """Whether u + v and u - v have changed sign by the saved times."""
-    return pair.angle < -jnp.pi / 2

@@ -37,6 +37,7 @@ def momentum_gap(trajectory: Trajectory, loss: Loss) -> Check:
     """
     network = deep_diagonal(trajectory.initial)
     record = momentum_record(trajectory)
+    assert record.kinetic is not None  # that of a deep diagonal network
     rows = path(trajectory)
     layers = deep_diagonal(rows.parameterization).layers
     velocity = deep_diagonal(record.velocity).layers

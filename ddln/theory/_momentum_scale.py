@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from ddln._types import Loss
 from ddln.flows import Trajectory
+from ddln.flows._momentum_space import rotate
 from ddln.theory._check import Check
 from ddln.theory._deep_diagonal import deep_diagonal
 from ddln.theory._effective_start import momentum_logarithm
@@ -26,7 +27,8 @@ def momentum_scale(trajectory: Trajectory, loss: Loss) -> Check:
         loss: any loss; the law does not depend on it.
 
     Returns:
-        a check with axes (time, sign, coordinate), shape [T, 2, d], w_+ first.
+        a check with axes (time, sign, coordinate), shape [T, 2, d], w_+ first. Weights w_+- that are
+        zero at the start stay zero, and are not compared.
 
     Raises:
         ValueError: if the trajectory is not such a flow.
@@ -35,7 +37,8 @@ def momentum_scale(trajectory: Trajectory, loss: Loss) -> Check:
     documentation.
     """
     record, pair = momentum_record(trajectory), pair_record(trajectory)
-    factor = abs(deep_diagonal(trajectory.initial).factor)
+    network = deep_diagonal(trajectory.initial)
+    moves = rotate(network.layers) != 0
     rows = path(trajectory)
     root = jnp.sqrt(record.inertia)
     k = record.memory[:, None, None]
@@ -45,7 +48,7 @@ def momentum_scale(trajectory: Trajectory, loss: Loss) -> Check:
     secant = 1 + jnp.square(tangent)
     tolerance = (
         error * (1 + jnp.abs(tangent) + k * secant / root)
-        + factor * integration_error(trajectory, rows.dual)[:, None, :]
+        + abs(network.factor) * integration_error(trajectory, rows.dual)[:, None, :]
         + integration_error(trajectory, pair.riccati)
     )
     return Check(
@@ -57,7 +60,7 @@ def momentum_scale(trajectory: Trajectory, loss: Loss) -> Check:
         lhs=momentum_logarithm(trajectory, rows),
         rhs=-pair.riccati - k * tangent / root,
         tolerance=tolerance,
-        compared=rows.reached[:, None, None],
+        compared=rows.reached[:, None, None] & moves[None],
         hypotheses={
             "neither u + v nor u - v comes near zero": jnp.all(apart | ~rows.reached),
         },

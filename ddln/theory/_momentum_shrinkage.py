@@ -6,7 +6,7 @@ from ddln._types import Loss
 from ddln.flows import Trajectory
 from ddln.theory._check import Check
 from ddln.theory._deep_diagonal import deep_diagonal
-from ddln.theory._momentum import pair_errors, pair_record, sign_changed
+from ddln.theory._momentum import pair_errors, pair_record
 from ddln.theory._path import path
 
 
@@ -43,7 +43,7 @@ def momentum_shrinkage(trajectory: Trajectory, loss: Loss) -> Check:
     before = jnp.concatenate([jnp.ones_like(ratio[:1]), ratio[:-1]])
     tolerance = error + jnp.concatenate([jnp.zeros_like(error[:1]), error[:-1]])
     ahead = jnp.maximum(jnp.abs(before - ratio), jnp.abs(before - ratio[-1:]))
-    changed = jnp.any(sign_changed(pair) & rows.reached[:, None, None])
+    changed = jnp.any(pair.sign_changed & rows.reached[:, None, None])
     untied = jnp.abs(start[0]) != jnp.abs(start[1])
     return Check(
         name="momentum_shrinkage",

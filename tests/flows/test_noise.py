@@ -102,12 +102,12 @@ def test_a_fitted_sample_makes_no_noise_and_no_nan():
 
 def test_bad_arguments_are_named():
     squares, logistic = ddln.LeastSquares(X, Y), ddln.Logistic(X, LABELS)
-    with pytest.raises(ValueError, match="`batch_size` must be at least 1, but it is 0"):
+    with pytest.raises(ValueError, match=r"`batch_size` must be at least 1, but it is 0"):
         ddln.SampleNoise(0)
-    with pytest.raises(ValueError, match="at most the number of samples 4 .* but it is 5"):
+    with pytest.raises(ValueError, match=r"at most the number of samples 4 .* but it is 5"):
         ddln.SampleNoise(5, replacement=False).check(squares)
-    with pytest.raises(ValueError, match="`std`"):
+    with pytest.raises(ValueError, match=r"`std`"):
         ddln.LabelNoise(-1.0)
     for noise in (ddln.IsotropicNoise(), ddln.LabelNoise(1.0)):
-        with pytest.raises(ValueError, match="`loss` must be a `ddln.LeastSquares`"):
+        with pytest.raises(ValueError, match=r"`loss` must be a `ddln.LeastSquares`"):
             noise.check(logistic)

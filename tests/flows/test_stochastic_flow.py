@@ -151,9 +151,9 @@ def test_a_path_that_diverges_has_a_code_and_keeps_its_finite_rows():
     times = np.linspace(0, T1, 9)
     sizes = jnp.array([GAMMA, 300.0, jnp.nan])
     for ts in (times, None):
-        paths = jax.vmap(lambda size: run(network, step_size=size, ts=ts, coordinates="full"))(
-            sizes
-        )
+        paths = jax.vmap(
+            lambda size, ts=ts: run(network, step_size=size, ts=ts, coordinates="full")
+        )(sizes)
         codes = [ddln.RESULTS.successful, ddln.RESULTS.diverged, ddln.RESULTS.diverged]
         for lane, code in enumerate(codes):
             assert bool(jax.tree.map(lambda leaf, i=lane: leaf[i], paths).result == code)
