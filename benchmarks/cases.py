@@ -132,4 +132,13 @@ LARGE = [
     Case("large", "100000 limits", methods.limits, case_h(initializations=100_000), 1),
 ]
 
-CASES = [*ROWS, *PRECISION, *PAPER, *SCALING, *LIMITS, *LARGE]
+DESCENT = [
+    Case("descent", name, method, case_h(d=30, depth=2), rounds)
+    for name, method, rounds in [
+        ("vmap of ddln.descend", methods.descent, 5),
+        ("a bare scan in JAX", methods.descent_in_a_scan, 5),
+        ("a loop in NumPy", methods.descent_in_numpy, 1),
+    ]
+]
+
+CASES = [*ROWS, *PRECISION, *PAPER, *SCALING, *LIMITS, *LARGE, *DESCENT]

@@ -15,6 +15,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import ddln
 from benchmarks.lane_steps import batched_steps
@@ -275,3 +276,64 @@ def limits(setting: Setting) -> Iterator[Prepared]:
         return Answer(theta, steps, facts)
 
     yield Prepared(run, seconds)
+
+
+# 64 lanes with this step are stable for all scales of case H with two layers and d = 30.
+STEPS, STEP_SIZE = 100_000, 1e-3
+
+
+def _descent(setting: Setting, layers: np.ndarray) -> np.ndarray:
+    """theta of one lane after STEPS steps of gradient descent, in NumPy."""
+    X, y = np.asarray(setting.loss.X), np.asarray(setting.loss.y)
+    u, v = layers
+    for _ in range(STEPS):
+        g = 2 * setting.scale * X.T @ (X @ (u * v) - y)
+        u, v = u - STEP_SIZE * g * v, v - STEP_SIZE * g * u
+    return u * v
+
+
+@contextlib.contextmanager
+def descent(setting: Setting) -> Iterator[Prepared]:
+    """Gradient descent on two layers, all lanes at once; one is checked by NumPy."""
+    loss, optimizer = setting.loss, optax.sgd(STEP_SIZE)
+
+    def one(layers):
+        run = ddln.descend(ddln.DeepDiagonal(layers), loss, optimizer, STEPS, throw=False)
+        return run.theta[-1], run.stats["num_steps"]
+
+    program, seconds = compiled(jax.vmap(one), setting.layers)
+    lane = len(setting.layers) // 2
+    expected = _descent(setting, np.asarray(setting.layers[lane]))
+
+    def run():
+        theta, steps = program()
+        error = np.max(np.abs(theta[lane] - expected))
+        return Answer(theta, steps, {"difference from NumPy": float(error)})
+
+    yield Prepared(run, seconds)
+
+
+@contextlib.contextmanager
+def descent_in_a_scan(setting: Setting) -> Iterator[Prepared]:
+    """What a user of JAX writes: a bare scan."""
+    X, y, scale = setting.loss.X, setting.loss.y, setting.scale
+
+    def loss(layers):
+        return scale * jnp.sum(jnp.square(X @ (layers[0] * layers[1]) - y))
+
+    def one(layers):
+        step = lambda u, _: (u - STEP_SIZE * jax.grad(loss)(u), None)  # noqa: E731
+        end, _ = jax.lax.scan(step, layers, length=STEPS)
+        return end[0] * end[1]
+
+    program, seconds = compiled(jax.vmap(one), setting.layers)
+    steps = np.full(len(setting.layers), STEPS)
+    yield Prepared(lambda: Answer(program(), steps), seconds)
+
+
+@contextlib.contextmanager
+def descent_in_numpy(setting: Setting) -> Iterator[Prepared]:
+    """A loop in NumPy, one lane after another."""
+    lanes = np.asarray(setting.layers)
+    steps = np.full(len(lanes), STEPS)
+    yield Prepared(lambda: Answer(np.stack([_descent(setting, u) for u in lanes]), steps))

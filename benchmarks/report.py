@@ -19,6 +19,7 @@ SWEEP, LSODA = "ddln.sweep", "SciPy LSODA, reduced, processes"
 ALL_CORES = "ddln.sweep, all cores"
 TSIT5, KVAERNO5 = "diffrax Tsit5, layers", "diffrax Kvaerno5, layers, 1 lane of 64"
 FLOW = "vmap of ddln.gradient_flow"
+DESCENT = "vmap of ddln.descend"
 
 # Cores busy with other work, on average over a row, that do not disturb it.
 QUIET = 0.2
@@ -175,6 +176,17 @@ TARGETS = [
         1e-5,
     ),
     Target(
+        "descent, 64 lanes: times faster than a loop in NumPy",
+        lambda r: r.seconds("descent", "a loop in NumPy") / r.seconds("descent", DESCENT),
+        20,
+        True,
+    ),
+    Target(
+        "descent, 64 lanes: time over a bare scan in JAX",
+        lambda r: r.seconds("descent", DESCENT) / r.seconds("descent", "a bare scan in JAX"),
+        1.5,
+    ),
+    Target(
         "compile time over diffrax Tsit5 on the layers",
         lambda r: r["case H"][SWEEP]["compile seconds"] / r["case H"][TSIT5]["compile seconds"],
         2,
@@ -322,6 +334,7 @@ def report() -> None:
         figure_3=table_of_rows(results["figure 3"]),
         figure_4=table_of_rows(results["figure 4"]),
         limits=table_of_rows(results["limits"]),
+        descent=table_of_rows(results["descent"]),
         large=table_of_rows(results["large"]),
         machines="\n".join(
             "- " + ", ".join(f"{key} {value}" for key, value in machine.items())
