@@ -7,7 +7,6 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Int, Loss, PRNGKeyArray, PyTree, Theta
@@ -22,6 +21,7 @@ from ddln.flows._step_arguments import (
     check_randomness,
     check_steps,
     converted_update,
+    takes_more,
 )
 from ddln.flows._trajectory import Trajectory
 from ddln.losses import AbstractPredictionLoss
@@ -31,7 +31,7 @@ from ddln.parameterizations import AbstractParameterization
 def descend(
     parameterization: AbstractParameterization,
     loss: Loss,
-    optimizer: optax.GradientTransformation,
+    optimizer: Any,
     steps: int,
     *,
     key: PRNGKeyArray | None = None,
@@ -168,7 +168,7 @@ class _DescentStep(AbstractStep):
             if factors is not None:
                 factors = factors.after(move)
         return _State(
-            weights=optax.apply_updates(state.weights, updates),
+            weights=eqx.apply_updates(state.weights, updates),
             optimizer=optimizer,
             dual=dual,
             dual_optimizer=dual_optimizer,
@@ -215,7 +215,7 @@ class _DescentStep(AbstractStep):
 def _descend(
     parameterization: AbstractParameterization,
     loss: Loss,
-    optimizer: optax.GradientTransformation,
+    optimizer: Any,
     key: PRNGKeyArray | None,
     label_noise: Float[Array, ""] | None,
     ts: Float[Array, " T"] | None,
@@ -309,7 +309,7 @@ class _Optimizer(eqx.Module):
 
 
 def _converted(
-    optimizer: optax.GradientTransformation,
+    optimizer: Any,
     space: FullSpace,
     loss: Loss,
     weights: PyTree[Array],
@@ -317,15 +317,15 @@ def _converted(
     full: bool,
 ) -> tuple[_Optimizer, tuple[PyTree[Array], PyTree[Array]]]:
     """The optimizer, and its states for the weights and for the dual."""
-    extended = optax.with_extra_args_support(optimizer)
+    wants_loss = full and takes_more(optimizer)
 
     def value_of(w):
         return loss(space.rebuild(w).effective())
 
     def update(slopes, state, w):
         # What line searches ask for; for others it is not computed.
-        extra = {"value": value_of(w), "grad": slopes, "value_fn": value_of} if full else {}
-        return extended.update(slopes, state, w, **extra)
+        more = {"value": value_of(w), "grad": slopes, "value_fn": value_of} if wants_loss else {}
+        return optimizer.update(slopes, state, w, **more)
 
     def dual_update(g, state):
         return optimizer.update(g, state, jnp.zeros_like(g))

@@ -1,12 +1,12 @@
 """Checks of what a descent in discrete time is given, before it starts. All raise ValueError."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
-import optax
 
 from ddln._types import Array, Loss, PRNGKeyArray, PyTree
 from ddln._validation import is_known, require_finite
@@ -72,9 +72,10 @@ def check_randomness(
             )
 
 
-def check_optimizer(optimizer: optax.GradientTransformation, weights: PyTree[Array]) -> None:
+def check_optimizer(optimizer: Any, weights: PyTree[Array]) -> None:
     """Whether it is an optax optimizer that fits the weights."""
-    if not (callable(getattr(optimizer, "init", None)) and hasattr(optimizer, "update")):
+    # optax itself is not imported: that would take a tenth of the time to import this package.
+    if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
         raise ValueError(
             "Argument `optimizer` must be an optax optimizer such as `optax.sgd(0.1)`, "
             f"but it is a {type(optimizer).__name__}."
@@ -86,6 +87,12 @@ def check_optimizer(optimizer: optax.GradientTransformation, weights: PyTree[Arr
             "Argument `optimizer` must fit the weights of the parameterization, but its `init` "
             f"fails on them: {_first_line(error)}"
         ) from error
+
+
+def takes_more(optimizer: Any) -> bool:
+    """Whether the update accepts more than gradients, state and weights, such as the loss."""
+    parameters = inspect.signature(optimizer.update).parameters.values()
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def converted_update(

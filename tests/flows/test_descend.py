@@ -366,7 +366,7 @@ BAD = {
         "`loss` must be a `ddln.AbstractPredictionLoss` with `batch_size`",
     ),
     "no optimizer": (
-        {"optimizer": optax.GradientTransformation(None, None)},
+        {"optimizer": 0.1},
         "`optimizer` must be an optax optimizer",
     ),
     "optimizer of another tree": (
