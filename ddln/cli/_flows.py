@@ -1,6 +1,7 @@
 """The flows of one depth, and what is kept of them."""
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,14 +10,20 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray
 
 from ddln.cli._data import Split
 from ddln.cli._options import SweepOptions
 from ddln.flows import Trajectory, gradient_flow
 from ddln.losses import LeastSquares
 from ddln.parameterizations import DeepDiagonal
-from ddln.sweeps import Initializations, SweepResult, compile_sweep, sweep
+from ddln.sweeps import (
+    Initializations,
+    StoredArray,
+    SweepResult,
+    SweepStore,
+    compile_sweep,
+    sweep,
+)
 from ddln.theory import (
     Check,
     assumption_a,
@@ -33,6 +40,9 @@ from ddln.theory import (
 
 # Times of a curve in a figure: enough that it looks smooth.
 CURVE_TIMES = 500
+
+# Lanes whose theta is in memory at once.
+LANES_READ = 1024
 
 # What a check can say, by code.
 STATUSES = ("holds", "inconclusive", "hypothesis not met", "violated")
@@ -109,7 +119,7 @@ class Observe(eqx.Module):
     loss: LeastSquares
 
     def __call__(self, flow: Trajectory):
-        return {"theta": flow.theta, "checks": _codes(flow, self.loss)}
+        return {"theta": flow.theta, "check": _codes(flow, self.loss)}
 
 
 def _checks(flow: Trajectory, loss: LeastSquares) -> dict[str, Check]:
@@ -120,7 +130,8 @@ def _checks(flow: Trajectory, loss: LeastSquares) -> dict[str, Check]:
 def _codes(flow: Trajectory, loss: LeastSquares):
     def code(check):
         verdict = jnp.where(check.holds, 0, 1)
-        return jnp.where(~check.applies, 2, jnp.where(check.violated, 3, verdict))
+        code = jnp.where(~check.applies, 2, jnp.where(check.violated, 3, verdict))
+        return code.astype(jnp.int8)
 
     return {name: code(check) for name, check in _checks(flow, loss).items()}
 
@@ -138,38 +149,62 @@ class Outcome:
     result: SweepResult
 
     @property
-    def theta(self) -> np.ndarray:
+    def theta(self) -> StoredArray:
         return self.result.values["theta"]
 
     @property
-    def statuses(self) -> dict[str, np.ndarray]:
-        return self.result.values["checks"]
+    def statuses(self) -> dict[str, StoredArray]:
+        return self.result.values["check"]
 
-    def dataset(self, options: SweepOptions) -> xarray.Dataset:
-        """The results with labels: depth, initialization, scale, time saved, coordinate."""
-        scales, ts = settings(options)
-        coords = {"initialization": np.arange(options.initializations), "scale": scales}
-        attrs = {"codes of checks": ", ".join(f"{i}: {name}" for i, name in enumerate(STATUSES))}
-        data = self.result.to_xarray(("initialization", "scale"), coords, attrs)
-        dims = ("initialization", "scale")
-        shape = (options.initializations, options.scale_count)
-        data["theta"] = (*dims, "save", "coordinate"), self.theta.reshape(*shape, len(ts), -1)
-        for name, code in self.statuses.items():
-            data[f"check_{name}"] = dims, code.reshape(shape).astype(np.int8)
-        return data.expand_dims(depth=[self.depth])
+    def of_each(self, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """A function of theta [lanes, T, d] for all lanes, some at a time: they stay in the store."""
+        count = len(self.theta)
+        parts = [
+            function(self.theta[start : start + LANES_READ])
+            for start in range(0, count, LANES_READ)
+        ]
+        return np.concatenate(parts)
+
+
+def store_of(url: str, split: Split, options: SweepOptions) -> SweepStore:
+    """Where the results of a run go: depth, initialization, scale, time saved, coordinate."""
+    labels = {
+        "depth": options.depths,
+        "initialization": np.arange(options.initializations),
+        "scale": settings(options).scales,
+    }
+    attrs = {
+        "data": split.name,
+        "features": list(split.feature_names),
+        "seed": options.seed,
+        "codes of checks": ", ".join(f"{i}: {name}" for i, name in enumerate(STATUSES)),
+    }
+    return SweepStore(url, ("depth", "initialization", "scale"), labels, attrs)
 
 
 def one_depth(
-    split: Split, depth: int, options: SweepOptions, report: Callable[[int, int, int], None]
+    split: Split,
+    depth: int,
+    options: SweepOptions,
+    store: SweepStore,
+    executor: Executor | None,
+    report: Callable[[int, int, int], None],
 ) -> Outcome:
-    """Integrates all flows of one depth."""
-    result = sweep(*_lanes(split, depth, options), **_settings_of(split, options), progress=report)
+    """Integrates all flows of one depth, but for those that the store has."""
+    result = sweep(
+        *_lanes(split, depth, options),
+        **_settings_of(split, options),
+        store=store.at(depth=depth),
+        executor=executor,
+        progress=report,
+    )
     return Outcome(depth, result)
 
 
-def compile_depth(split: Split, depth: int, options: SweepOptions) -> None:
+def compile_depth(split: Split, depth: int, options: SweepOptions, store: SweepStore) -> None:
     """Compiles what `one_depth` runs."""
-    compile_sweep(*_lanes(split, depth, options), **_settings_of(split, options))
+    lanes, settings = _lanes(split, depth, options), _settings_of(split, options)
+    compile_sweep(*lanes, **settings, store=store.at(depth=depth))
 
 
 def _lanes(split: Split, depth: int, options: SweepOptions):

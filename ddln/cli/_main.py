@@ -17,16 +17,18 @@ def main(arguments: list[str] | None = None) -> None:
     except ImportError as error:
         sys.exit(f"{NEEDS} ({error})")
     # Imported here, so that a missing extra is told before anything else.
-    from ddln.cli._options import SweepOptions
-    from ddln.cli._sweep_command import run
+    from ddln.cli import _export_command, _status_command, _sweep_command
+    from ddln.cli._options import ExportOptions, StatusOptions, SweepOptions
 
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments == ["--version"]:
         print(version("ddln"))
         return
-    command = tyro.conf.subcommand("sweep", prefix_name=False)
     options = tyro.cli(
-        Annotated[SweepOptions, command] | Annotated[None, tyro.conf.subcommand("version")],
+        Annotated[SweepOptions, tyro.conf.subcommand("sweep", prefix_name=False)]
+        | Annotated[StatusOptions, tyro.conf.subcommand("status", prefix_name=False)]
+        | Annotated[ExportOptions, tyro.conf.subcommand("export", prefix_name=False)]
+        | Annotated[None, tyro.conf.subcommand("version")],
         prog="ddln",
         description="Dynamics of reparameterized models.",
         args=arguments,
@@ -35,6 +37,11 @@ def main(arguments: list[str] | None = None) -> None:
         print(version("ddln"))
         return
     try:
-        run(options)
+        if isinstance(options, SweepOptions):
+            _sweep_command.run(options)
+        elif isinstance(options, StatusOptions):
+            _status_command.run(options)
+        else:
+            _export_command.run(options)
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"ddln: {error}")

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import tyro
+
 # Of the embedded data, by default: fewer samples than its 64 features, so that solutions are many and
 # the initialization decides between them.
 EMBEDDED_TRAIN = 32
@@ -25,6 +27,9 @@ class SweepOptions:
       ddln sweep
       ddln sweep --data prices.csv --target price --depths 2 6 --initializations 10
       ddln sweep --scales 1e-3 1 --t1 1e6 --out small-scales
+      ddln sweep --initializations 10000 --workers 8 --out many
+
+    A run that was stopped goes on with --resume and the options it had.
     """
 
     data: Path | None = None
@@ -61,9 +66,55 @@ class SweepOptions:
     """Flows computed at once; chosen if not given."""
     out: Path | None = None
     """The folder for the results; a new one below ddln-results if not given."""
+    store: str | None = None
+    """Another place for results.zarr: a path, or a URL such as s3://bucket/results.zarr. The workers
+    must reach it."""
+    resume: bool = False
+    """Go on with a run that was stopped: the one in --out, or the newest below ddln-results. Give the
+    other options as they were."""
+    workers: int | None = None
+    """How many processes of this machine share the flows; one if not given."""
+    address: str | None = None
+    """The scheduler of a Dask cluster whose workers share the flows, as tcp://host:8786."""
     overwrite: bool = False
     """Replace earlier results in the folder given with --out."""
     figures: bool = True
     """Whether to draw the figures."""
     compilation_cache: Path | None = None
-    """A folder where JAX keeps compiled programs for the next run."""
+    """A folder where JAX keeps compiled programs for the next run, so that it starts at once. Off if
+    not given."""
+
+
+@dataclass(frozen=True)
+class StatusOptions:
+    """Tell how far a sweep is: flows done, failed by reason, and missing; and what was computed.
+
+    For example
+      ddln status ddln-results/run-001
+      ddln status s3://bucket/results.zarr --verify
+    """
+
+    store: tyro.conf.Positional[str]
+    """The store, or the folder of a run."""
+    verify: bool = False
+    """Read everything and compare checksums."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Copy the finished flows of a sweep to a table or a netCDF file.
+
+    A table has a row for each flow and time saved, and a column for each coordinate, as theta_0. For
+    example
+      ddln export ddln-results/run-001 --to parquet
+      ddln export results.zarr --to netcdf --out results.nc
+    """
+
+    store: tyro.conf.Positional[str]
+    """The store, or the folder of a run."""
+    to: Literal["csv", "parquet", "netcdf"]
+    """The format. Parquet needs pyarrow; netCDF takes h5netcdf or SciPy."""
+    out: Path | None = None
+    """The file; in this folder, named after the store, if not given."""
+    overwrite: bool = False
+    """Replace the file if there is one."""

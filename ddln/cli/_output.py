@@ -7,20 +7,30 @@ DEFAULT = Path("ddln-results")
 OURS = ("results.zarr", "summary.json")
 
 
-def prepare(out: Path | None, overwrite: bool) -> Path:
-    """Makes the folder of a run, without losing earlier results.
+def prepare(out: Path | None, overwrite: bool, resume: bool = False) -> Path:
+    """Makes the folder of a run, or finds that of a run to go on with, without losing results.
 
     Raises:
-        ValueError: if the folder holds results (or anything else) and `overwrite` is not given.
+        ValueError: if the folder holds results (or anything else) and neither `overwrite` nor `resume`
+            is given; if there is nothing to resume.
     """
+    numbers = [int(path.name[4:]) for path in DEFAULT.glob("run-*") if path.name[4:].isdigit()]
+    newest = max(numbers, default=0)
+    if resume:
+        if out is None:
+            out = DEFAULT / f"run-{newest:03d}"
+        if overwrite:
+            raise ValueError("Options --resume and --overwrite exclude each other.")
+        if not out.is_dir():
+            raise ValueError(f"There is no run to resume at {out}. Name its folder with --out.")
+        return out
     if out is None:
-        numbers = [int(path.name[4:]) for path in DEFAULT.glob("run-*") if path.name[4:].isdigit()]
-        out = DEFAULT / f"run-{max(numbers, default=0) + 1:03d}"
+        out = DEFAULT / f"run-{newest + 1:03d}"
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not overwrite:
             raise ValueError(
-                f"{out} is not empty. Choose another folder with --out, or pass --overwrite to "
-                "replace the results in it."
+                f"{out} is not empty. Choose another folder with --out, pass --resume to go on with the "
+                "run in it, or --overwrite to replace its results."
             )
         if not out.is_dir() or not any((out / name).exists() for name in OURS):
             raise ValueError(

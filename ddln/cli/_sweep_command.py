@@ -2,14 +2,16 @@
 
 import dataclasses
 import json
+import multiprocessing
+import os
 import platform
+import signal
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -32,10 +34,12 @@ from ddln.cli._flows import (
     examples,
     one_depth,
     settings,
+    store_of,
 )
 from ddln.cli._options import SweepOptions
 from ddln.cli._output import prepare
 from ddln.cli._tables import check_rows, check_table, depth_row, depth_table
+from ddln.sweeps import SweepStore
 
 
 def run(options: SweepOptions) -> None:
@@ -45,23 +49,27 @@ def run(options: SweepOptions) -> None:
     jax.config.update("jax_enable_x64", options.precision == "float64")
     if options.compilation_cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(options.compilation_cache))
+        # For the workers.
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(options.compilation_cache)
     split = read(options)
-    out = prepare(options.out, options.overwrite)
+    out = prepare(options.out, options.overwrite, options.resume)
+    url = options.store or str(out / "results.zarr")
+    store = store_of(url, split, options)
+    kept = _kept(store, options)
     started = time.monotonic()
     console.print(_headline(split, options))
     outcomes: list[Outcome] = []
     try:
-        for outcome in _all_depths(split, options, console):
-            _append(outcome, out / "results.zarr", first=not outcomes, options=options)
-            outcomes.append(outcome)
+        with _executor(options) as executor:
+            outcomes += _all_depths(split, options, store, executor, kept, console)
     except KeyboardInterrupt:
-        console.print(_interrupted(outcomes, options, out))
+        console.print(_interrupted(store, out))
         raise SystemExit(130) from None
     rows = [depth_row(outcome, split, settings(options).scales) for outcome in outcomes]
     verdicts = check_rows(outcomes, described_checks(split, options))
     console.print(depth_table(rows))
     console.print(check_table(verdicts))
-    written = ["results.zarr", "summary.json"]
+    written = ["summary.json"] if options.store else ["results.zarr", "summary.json"]
     summary = {
         "options": {key: _plain(value) for key, value in dataclasses.asdict(options).items()},
         "data": {"name": split.name, "samples": len(split.y), "features": len(split.feature_names)},
@@ -80,31 +88,86 @@ def run(options: SweepOptions) -> None:
     console.print(f"Wrote {', '.join(written)} to [bold]{out}[/] in {elapsed:.0f} s.")
 
 
-def _all_depths(split: Split, options: SweepOptions, console: Console) -> Iterator[Outcome]:
+def _all_depths(
+    split: Split,
+    options: SweepOptions,
+    store: SweepStore,
+    executor: Executor | None,
+    kept: int,
+    console: Console,
+) -> Iterator[Outcome]:
     flows = options.initializations * options.scale_count
-    with _progress(console) as progress, _compiling(split, options) as compiled:
-        task = progress.add_task("flows", total=len(options.depths) * flows)
+    started, failures = time.monotonic(), [0] * len(options.depths)
+    with _progress(console) as progress, _compiling(split, options, store, executor) as compiled:
+        task = progress.add_task(
+            "flows", total=len(options.depths) * flows, completed=kept, failed=0, rate=0.0
+        )
         for index, depth in enumerate(options.depths):
             progress.update(task, description=f"compiling depth {depth}")
-            compiled[index].result()
+            if compiled:
+                compiled[index].result()
             progress.update(task, description=f"depth {depth}")
 
-            def report(done: int, total: int, failed: int, before: int = index * flows) -> None:
-                progress.update(task, completed=before + done)
+            def report(done: int, total: int, failed: int, index: int = index) -> None:
+                failures[index] = failed
+                done += index * flows
+                rate = (done - kept) / (time.monotonic() - started)
+                progress.update(task, completed=done, failed=sum(failures), rate=rate)
 
-            yield one_depth(split, depth, options, report)
+            yield one_depth(split, depth, options, store, executor, report)
 
 
 @contextmanager
-def _compiling(split: Split, options: SweepOptions) -> Iterator[list[Future]]:
-    """Compiles all programs in their order, in a thread, while the first ones run.
+def _executor(options: SweepOptions) -> Iterator[Executor | None]:
+    """The workers that were asked for."""
+    if options.address is not None:
+        try:
+            import distributed
+        except ImportError as error:
+            raise ImportError(
+                f'Option --address needs Dask: pip install "ddln[distributed]" ({error})'
+            ) from error
+        with distributed.Client(options.address) as client:
+            yield client.get_executor()
+    elif options.workers is not None:
+        # Ctrl-C is for this process: the workers finish the chunks they are at.
+        ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(options.workers, context, **ignore) as pool:
+            yield pool
+    else:
+        yield None
+
+
+def _kept(store: SweepStore, options: SweepOptions) -> int:
+    """How many flows the store has already.
+
+    Raises:
+        ValueError: if there is a store and nobody asked to go on with it.
+    """
+    if not store.exists():
+        return 0
+    if not options.resume:
+        raise ValueError(
+            f"There is a store at {store.url}. Choose another place with --store, or pass --resume to go "
+            "on with it."
+        )
+    return store.status().done
+
+
+@contextmanager
+def _compiling(
+    split: Split, options: SweepOptions, store: SweepStore, executor: Executor | None
+) -> Iterator[list[Future]]:
+    """Compiles all programs in their order, in a thread, while the first ones run; workers do so.
 
     One thread, because XLA uses several cores for one program. Programs are run by the main thread
     alone: two at once can wait for each other for ever in jaxlib's CPU backend.
     """
     pool = ThreadPoolExecutor(1)
     try:
-        depths = [pool.submit(compile_depth, split, depth, options) for depth in options.depths]
+        here = options.depths if executor is None else ()
+        depths = [pool.submit(compile_depth, split, depth, options, store) for depth in here]
         if options.figures:
             pool.submit(examples(split, options).compile)
         yield depths
@@ -123,6 +186,9 @@ def _check(options: SweepOptions) -> None:
         "--initializations must be at least 1": options.initializations < 1,
         "--saves must be at least 8": options.saves < 8,
         "--t1 must be positive and finite": not 0 < options.t1 < np.inf,
+        "--workers must be at least 1": options.workers is not None and options.workers < 1,
+        "--workers and --address exclude each other": options.workers is not None
+        and options.address is not None,
     }
     for message, is_wrong in wrong.items():
         if is_wrong:
@@ -149,28 +215,20 @@ def _progress(console: Console) -> Progress:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("flows"),
+        TextColumn("flows, {task.fields[failed]} failed, {task.fields[rate]:.0f}/s"),
         TimeRemainingColumn(),
         console=console,
         transient=True,
     )
 
 
-def _append(outcome: Outcome, store: Path, options: SweepOptions, first: bool) -> None:
-    dataset = outcome.dataset(options)
-    how: dict[str, Any] = {"mode": "w"} if first else {"append_dim": "depth"}
-    # Format 2 has consolidated metadata, so that `xarray.open_zarr` reads it without a warning.
-    dataset.to_zarr(store, zarr_format=2, **how)
-
-
-def _interrupted(outcomes: list[Outcome], options: SweepOptions, out: Path) -> str:
-    left = [str(depth) for depth in options.depths[len(outcomes) :]]
-    if not outcomes:
-        return "Interrupted. No depth was finished, so nothing was saved."
-    done = ", ".join(str(outcome.depth) for outcome in outcomes)
+def _interrupted(store: SweepStore, out: Path) -> str:
+    if not store.exists():
+        return "Interrupted. No flow was finished, so nothing was saved."
+    status = store.status()
     return (
-        f"Interrupted. Saved in {out / 'results.zarr'}: depth {done}. "
-        f"Not saved: depth {', '.join(left)}. Run these again with --depths {' '.join(left)}."
+        f"Interrupted. {status.done} of {status.lanes} flows are kept in {store.url}. "
+        f"Go on with the same options, --out {out} and --resume."
     )
 
 

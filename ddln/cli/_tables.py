@@ -31,8 +31,11 @@ def depth_row(outcome: Outcome, split: Split, scales: np.ndarray) -> dict[str, A
     }
     # y has norm 1, so that theta = 0 has the loss 1/2 and this is the share left unexplained.
     row["unexplained"] = _number(np.median, 2 * outcome.result.loss[okay, -1])
-    ends = np.nan_to_num(outcome.theta[:, -1])  # failed lanes are masked
-    sparsity = np.where(okay, effective_sparsity(ends), np.nan).reshape(shape)
+    # Failed lanes are masked.
+    sparsity = outcome.of_each(
+        lambda theta: np.asarray(effective_sparsity(np.nan_to_num(theta[:, -1])))
+    )
+    sparsity = np.where(okay, sparsity, np.nan).reshape(shape)
     row["sparsity_smallest_scale"] = _number(np.median, sparsity[:, 0])
     row["sparsity_largest_scale"] = _number(np.median, sparsity[:, -1])
     if len(split.held_out_targets):
@@ -46,9 +49,12 @@ def depth_row(outcome: Outcome, split: Split, scales: np.ndarray) -> dict[str, A
 
 def best_errors(outcome: Outcome, split: Split) -> np.ndarray:
     """The smallest held-out error along each flow, NaN for flows that failed."""
-    errors = split.error(outcome.theta)
-    errors = np.where(np.isfinite(errors), errors, np.inf).min(axis=1)
-    return np.where(outcome.result.okay, errors, np.nan)
+
+    def best(theta: np.ndarray) -> np.ndarray:
+        errors = split.error(theta)
+        return np.where(np.isfinite(errors), errors, np.inf).min(axis=1)
+
+    return np.where(outcome.result.okay, outcome.of_each(best), np.nan)
 
 
 def depth_table(rows: list[dict[str, Any]]) -> Table:

@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -132,6 +132,10 @@ class SweepStore:
                 raise ValueError(f"There is no {name} {label} among the labels of the store.")
         return part
 
+    def exists(self) -> bool:
+        """Whether there is anything at this place."""
+        return bool(folder(self.url).sizes())
+
     def status(self, *, verify: bool = False) -> SweepStatus:
         """How far the store is.
 
@@ -184,7 +188,22 @@ class SweepStore:
             ) from error
         place, _, _ = self._opened()
         store = place.zarr_store(read_only=True)
-        return xarray.open_zarr(store, zarr_format=3, consolidated=False, chunks=None)
+        data = xarray.open_zarr(store, zarr_format=3, consolidated=False, chunks=None)
+        return data[sorted(map(str, data.data_vars))]
+
+    def blocks(self) -> Iterator[Any]:
+        """The finished chunks, one after the other, as `xarray.Dataset`s in memory.
+
+        Raises:
+            ImportError: if xarray is not installed.
+            ValueError: if there is no store, or not one as this package writes it.
+        """
+        _, sizes, header = self._opened()
+        data = self.to_xarray()
+        for chunk in _marked(header, sizes):
+            if not damage(header, sizes, chunk):
+                region = dict(zip(header.dims, header.grid.region(chunk), strict=True))
+                yield data.isel(region).load()
 
     def _opened(self) -> tuple[AbstractFolder, dict[str, int], Header]:
         place = folder(self.url)

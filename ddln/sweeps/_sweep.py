@@ -25,7 +25,7 @@ from ddln.sweeps._progress import ProgressLine
 from ddln.sweeps._result import SweepResult
 from ddln.sweeps._run_lanes import RunLanes
 from ddln.sweeps._sinks import opened
-from ddln.sweeps._store import SweepStore
+from ddln.sweeps._store import SweepStore, layout
 
 
 def sweep(
@@ -123,6 +123,7 @@ def compile_sweep(
     observe: Callable[[Any], Any] | None = None,
     chunk_size: int | None = None,
     devices: Sequence[Any] | None = None,
+    store: SweepStore | None = None,
 ) -> None:
     """Compiles what `sweep` runs with the same arguments, which are explained there.
 
@@ -132,7 +133,11 @@ def compile_sweep(
         ValueError: for arguments that do not fit.
     """
     flow = _flow(loss, t1, ts, coordinates, solver, rtol, atol, max_steps, observe)
-    Plan.of(_lanes(initializations, flow, observe), chunk_size, devices).compile()
+    plan = Plan.of(_lanes(initializations, flow, observe), chunk_size, devices)
+    if store is not None:
+        grid, _ = layout(store, plan.lanes.size, plan.width)
+        plan = plan.with_width(grid.chunk_lanes)
+    plan.compile()
 
 
 def sweep_runs(

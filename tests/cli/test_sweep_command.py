@@ -1,8 +1,10 @@
 """`ddln sweep`, run as a user runs it, on small problems."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas
 import pytest
 import xarray
 
@@ -96,24 +98,132 @@ def test_overwrite_replaces_and_failures_are_told(finished, data_file, tmp_path,
     assert "failed: The maximum number" in " ".join(capsys.readouterr().out.split())
 
 
-def test_interrupting_keeps_finished_depths(data_file, tmp_path, monkeypatch, capsys):
+def files(folder):
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in (folder / "results.zarr").rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_run_that_is_interrupted_goes_on(finished, data_file, tmp_path, monkeypatch, capsys):
     from ddln.cli import _sweep_command
 
     whole = _sweep_command.one_depth
 
-    def interrupted(split, depth, options, report):
+    def interrupted(split, depth, *rest):
         if depth == 3:
             raise KeyboardInterrupt
-        return whole(split, depth, options, report)
+        return whole(split, depth, *rest)
 
-    monkeypatch.setattr(_sweep_command, "one_depth", interrupted)
     out = tmp_path / "run"
-    with pytest.raises(SystemExit) as stop:
-        main([*SMALL, "--data", str(data_file), "--out", str(out)])
+    options = [*SMALL, "--data", str(data_file), "--train", "20", "--no-figures", "--out", str(out)]
+    with monkeypatch.context() as patch:
+        patch.setattr(_sweep_command, "one_depth", interrupted)
+        with pytest.raises(SystemExit) as stop:
+            main(options)
     assert stop.value.code == 130
     said = " ".join(capsys.readouterr().out.split())
-    assert "depth 2. Not saved: depth 3" in said
-    np.testing.assert_array_equal(xarray.open_zarr(out / "results.zarr")["depth"], [2])
+    assert "8 of 16 flows are kept" in said
+    assert "--resume" in said
+    before = files(out)
+    result = xarray.open_zarr(out / "results.zarr")["result"]
+    assert [int((result.sel(depth=depth) >= 0).sum()) for depth in (2, 3)] == [8, 0]
+    with pytest.raises(SystemExit, match="pass --resume"):
+        main(options)
+    with pytest.raises(
+        SystemExit, match=r"of another sweep(.|\n)*rtol: 0.0001 in the store, 1e-05"
+    ):
+        main([*options, "--resume", "--rtol", "1e-5"])
+    assert files(out) == before
+    main([*options, "--resume"])
+    after, expected = files(out), files(finished)
+    assert {key: after[key] for key in expected} == expected
+    assert (out / "summary.json").exists()
+
+
+def test_a_store_elsewhere_and_workers(finished, data_file, tmp_path, monkeypatch, capsys):
+    import distributed
+
+    from ddln.cli import _sweep_command
+
+    monkeypatch.chdir(tmp_path)
+    options = [*SMALL, "--data", str(data_file), "--train", "20", "--no-figures"]
+    # Processes would compile again; what they do is tested with `ddln.sweep`.
+    monkeypatch.setattr(
+        _sweep_command,
+        "ProcessPoolExecutor",
+        lambda workers, context, **_: ThreadPoolExecutor(workers),
+    )
+    main([*options, "--store", "threads.zarr", "--workers", "2"])
+    assert "Wrote summary.json" in capsys.readouterr().out
+    cluster = distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None)
+    with cluster:
+        main([*options, "--store", "dask.zarr", "--address", cluster.scheduler_address])
+    whole = xarray.open_zarr(finished / "results.zarr").load()
+    for name in ("threads.zarr", "dask.zarr"):
+        xarray.testing.assert_identical(xarray.open_zarr(name).load(), whole)
+    with pytest.raises(SystemExit, match=r"There is a store at dask\.zarr"):
+        main([*options, "--store", "dask.zarr"])
+
+
+def test_status(finished, capsys):
+    for place in (finished, finished / "results.zarr"):
+        main(["status", str(place), "--verify"])
+        told = " ".join(capsys.readouterr().out.split())
+        assert "done 16 missing 0 in all 16" in told
+        assert "fingerprint of depth=2: " in told
+        assert "begun with ddln " in told
+        assert "All checksums are right." in told
+    with pytest.raises(SystemExit, match="There is no store at"):
+        main(["status", str(finished / "nothing")])
+
+
+def test_status_of_a_store_with_failures_and_damage(data_file, tmp_path, capsys):
+    out = tmp_path / "run"
+    options = ["--depths", "2", "--max-steps", "3", "--no-figures"]
+    main([*SMALL, *options, "--data", str(data_file), "--out", str(out)])
+    (out / "results.zarr/loss/c/0/0/0/0").write_bytes(b"")
+    capsys.readouterr()
+    main(["status", str(out)])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "missing 8 in all 8" in told
+    assert "loss/c/0/0/0/0" in told
+
+
+@pytest.mark.parametrize("to", ["csv", "parquet"])
+def test_export_to_a_table(finished, tmp_path, monkeypatch, capsys, to):
+    monkeypatch.chdir(tmp_path)
+    main(["export", str(finished), "--to", to])
+    assert "Wrote 16 flows to" in capsys.readouterr().out
+    read = {"csv": pandas.read_csv, "parquet": pandas.read_parquet}[to]
+    table = read(f"results.{to}").set_index(["depth", "initialization", "scale", "save"])
+    data = xarray.open_zarr(finished / "results.zarr").load()
+    for name in ("loss", "time", "okay", "steps", "check_conservation"):
+        column = table[name].to_xarray()
+        np.testing.assert_allclose(column, data[name].broadcast_like(column), rtol=1e-12)
+    for index in range(6):
+        column = table[f"theta_{index}"].to_xarray()
+        np.testing.assert_allclose(column, data["theta"][..., index], rtol=1e-12)
+    with pytest.raises(SystemExit, match=r"exists\. Choose another file"):
+        main(["export", str(finished), "--to", to])
+    main(["export", str(finished), "--to", to, "--overwrite"])
+    assert [path.name for path in tmp_path.iterdir()] == [f"results.{to}"]
+
+
+@pytest.mark.parametrize("engine", ["h5netcdf", "scipy"])
+def test_export_to_netcdf(finished, tmp_path, monkeypatch, engine):
+    import importlib.util
+
+    if engine == "scipy":
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    file = tmp_path / "results.nc"
+    main(["export", str(finished / "results.zarr"), "--to", "netcdf", "--out", str(file)])
+    data = xarray.open_zarr(finished / "results.zarr").load()
+    with xarray.open_dataset(file, engine=engine) as copy:
+        for name in data.variables:
+            np.testing.assert_array_equal(copy[name], data[name])
+        assert json.loads(copy.attrs["sweeps"]) == data.attrs["sweeps"]
 
 
 @pytest.mark.parametrize(
@@ -126,6 +236,10 @@ def test_interrupting_keeps_finished_depths(data_file, tmp_path, monkeypatch, ca
         (["--scale-count", "1"], "--scale-count must be at least 2"),
         (["--initializations", "0"], "--initializations must be at least 1"),
         (["--saves", "2"], "--saves must be at least 8"),
+        (["--workers", "0"], "--workers must be at least 1"),
+        (["--workers", "1", "--address", "x"], "--workers and --address exclude each other"),
+        (["--resume"], "There is no run to resume"),
+        (["--resume", "--overwrite"], "exclude each other"),
         (["--train", "1"], "--train must be between 2 and 442"),
         (["--data", "nowhere.csv"], "nowhere.csv"),
     ],
