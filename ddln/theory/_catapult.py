@@ -1,6 +1,7 @@
 """Losses that rise before they fall."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Float, Int
@@ -12,13 +13,13 @@ class Catapult(eqx.Module):
     """How far the loss of a descent has risen.
 
     Attributes:
-        peak: the largest loss over the first one; 1 if the loss was never above it.
-        step: the step of the largest loss.
+        climb: the most that a loss is above the least one before it, over the first loss.
+        step: the step of that loss; 0 if none is above an earlier one.
         rises: at how many saved rows the loss is above that of the row before, by more than the
             rounding of the first loss.
     """
 
-    peak: Float[Array, ""]
+    climb: Float[Array, ""]
     step: Float[Array, ""]
     rises: Int[Array, ""]
 
@@ -32,7 +33,7 @@ def catapult(trajectory: Trajectory) -> Catapult:
 
     Example:
         >>> run = ddln.descend(network, loss, optax.sgd(1.0), 10_000, ts=range(200))
-        >>> ddln.theory.catapult(run).peak
+        >>> ddln.theory.catapult(run).climb
 
     Args:
         trajectory: a descent with two saved rows or more, the first one at step 0.
@@ -42,9 +43,10 @@ def catapult(trajectory: Trajectory) -> Catapult:
     rows = path(trajectory)
     first = rows.loss[0]
     rounding = 4 * jnp.finfo(first.dtype).eps * first
-    highest = jnp.argmax(rows.loss)
+    above = rows.loss - jax.lax.cummin(rows.loss)
+    highest = jnp.argmax(above)
     return Catapult(
-        peak=rows.loss[highest] / jnp.where(first > 0, first, 1),
+        climb=above[highest] / jnp.where(first > 0, first, 1),
         step=rows.ts[highest],
         rises=jnp.sum(rows.loss[1:] > rows.loss[:-1] + rounding),
     )

@@ -1,7 +1,9 @@
 """Which divergence gradient descent with a finite step minimizes: the gain of two layers."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ddln._types import Array, Float, Loss
 from ddln.flows import Trajectory, TwoLayerFactors
@@ -55,7 +57,8 @@ def gain(trajectory: Trajectory, *, momentum: bool = False) -> Gain:
             weights, which is for heavy ball as well, with the rounding error of small |u^2 - v^2|.
 
     Returns:
-        The gain. Where a coordinate was killed by x_k = +-1, its scale is zero.
+        The gain, NaN in rows that were not reached. Where a coordinate was killed by x_k = +-1, its
+        scale is zero.
 
     Raises:
         ValueError: if the trajectory is not such a descent.
@@ -63,26 +66,21 @@ def gain(trajectory: Trajectory, *, momentum: bool = False) -> Gain:
     Source: Even et al. 2023, Theorem 1; for heavy ball the discrete form of Papazov et al. 2024; see
     "Discrete steps" in the documentation.
     """
-    network, factors = two_layer_descent(trajectory)
-    rows = path(trajectory)
-    start = _sum_and_difference(network.layers)[None]
-    carried = network.factor * rows.dual
-    if momentum:
-        logarithm = jnp.log(
-            jnp.abs(_sum_and_difference(deep_diagonal(rows.parameterization).layers))
-        )
-    else:
-        logarithm = jnp.log(jnp.abs(start)) + log_factors(factors, rows)
-    logarithm = logarithm - jnp.stack([carried, -carried], axis=1)
+    network, _ = _two_layer_descent(trajectory)
+    reached = path(trajectory).reached[:, None]
+    logarithm = _logarithm(trajectory, momentum)
     a = jnp.exp(logarithm)
-    ends = (abs(network.factor) / 2) ** 0.5 * a[-1, :: 1 if network.factor > 0 else -1]
-    scale = abs(network.factor) * jnp.exp(jnp.sum(logarithm, axis=1))
-    log_scale_0 = jnp.sum(jnp.log(jnp.abs(start)), axis=1)
+    start = jnp.log(jnp.abs(_sum_and_difference(network.layers)))
+    size = (abs(network.factor) / 2) ** 0.5
+    plus, minus = (size * end for end in a[-1, :: 1 if network.factor > 0 else -1])
+    ends = PowerDifference(plus, minus, 2)
     return Gain(
-        shrink=log_scale_0 - jnp.sum(logarithm, axis=1),
-        scale=scale,
-        centre=0.5 * network.factor * (a[:, 0] - a[:, 1]) * (a[:, 0] + a[:, 1]),
-        start=PowerDifference(ends[0], ends[1], 2),
+        shrink=jnp.where(reached, jnp.sum(start[None] - logarithm, axis=1), jnp.nan),
+        scale=jnp.where(reached, _scale(network, logarithm), jnp.nan),
+        centre=jnp.where(
+            reached, network.factor / 2 * (a[:, 0] - a[:, 1]) * (a[:, 0] + a[:, 1]), jnp.nan
+        ),
+        start=jax.tree.map(lambda leaf: jnp.where(reached[-1], leaf, jnp.nan), ends),
     )
 
 
@@ -108,7 +106,7 @@ def gain_identity(trajectory: Trajectory, loss: Loss) -> Check:
 
     Source: Even et al. 2023, proof of Theorem 1.
     """
-    network, factors = two_layer_descent(trajectory)
+    network, factors = _two_layer_descent(trajectory)
     rows = path(trajectory)
     layers = deep_diagonal(rows.parameterization).layers
     start, weights = _sum_and_difference(network.layers)[None], _sum_and_difference(layers)
@@ -121,7 +119,7 @@ def gain_identity(trajectory: Trajectory, loss: Loss) -> Check:
         relation="==",
         axes=("step", "sign", "coordinate"),
         lhs=jnp.log(jnp.abs(weights / start)),
-        rhs=jnp.where(moving, log_factors(factors, rows), 0),
+        rhs=jnp.where(moving, _log_factors(factors, rows), 0),
         tolerance=_rounding(trajectory, layers) / jnp.abs(weights),
         compared=rows.reached[:, None, None] & moving,
     )
@@ -154,10 +152,14 @@ def gain_optimality(trajectory: Trajectory, loss: Loss, *, momentum: bool = Fals
             f"but it is a {type(loss).__name__}."
         )
     rows = path(trajectory)
-    found = gain(trajectory, momentum=momentum)
-    positive = found.scale > 0
-    scale = jnp.where(positive, found.scale, 1)
-    gradient = (jnp.arcsinh(rows.theta / scale) - jnp.arcsinh(found.centre / scale)) / 2
+    network, _ = _two_layer_descent(trajectory)
+    logarithm = _logarithm(trajectory, momentum)
+    scale = _scale(network, logarithm)
+    positive = scale > 0
+    scale = jnp.where(positive, scale, 1)
+    # arcsinh(centre / A) = sign(c) log(a_+ / a_-).
+    centre = jnp.where(positive, np.sign(network.factor) * (logarithm[:, 0] - logarithm[:, 1]), 0)
+    gradient = (jnp.arcsinh(rows.theta / scale) - centre) / 2
     _, singular, right = jnp.linalg.svd(loss.design, full_matrices=False)
     cutoff = max(loss.design.shape) * jnp.finfo(singular.dtype).eps * singular[0]
     right = jnp.where((singular > cutoff)[:, None], right, 0)
@@ -182,7 +184,26 @@ def gain_optimality(trajectory: Trajectory, loss: Loss, *, momentum: bool = Fals
     )
 
 
-def two_layer_descent(trajectory: Trajectory) -> tuple[DeepDiagonal, TwoLayerFactors]:
+def _logarithm(trajectory: Trajectory, momentum: bool) -> Float[Array, "T 2 d"]:
+    """log a_+-; of the start in rows that were not reached."""
+    network, factors = _two_layer_descent(trajectory)
+    rows = path(trajectory)
+    if momentum:
+        weights = _sum_and_difference(deep_diagonal(rows.parameterization).layers)
+        logarithm = jnp.log(jnp.abs(weights))
+    else:
+        start = _sum_and_difference(network.layers)[None]
+        logarithm = jnp.log(jnp.abs(start)) + _log_factors(factors, rows)
+    carried = network.factor * rows.dual
+    return logarithm - jnp.stack([carried, -carried], axis=1)
+
+
+def _scale(network: DeepDiagonal, logarithm: Float[Array, "T 2 d"]) -> Float[Array, "T d"]:
+    """|c| a_+ a_-."""
+    return abs(network.factor) * jnp.exp(jnp.sum(logarithm, axis=1))
+
+
+def _two_layer_descent(trajectory: Trajectory) -> tuple[DeepDiagonal, TwoLayerFactors]:
     """The start of a descent of two layers, and what it has recorded.
 
     Raises:
@@ -198,7 +219,7 @@ def two_layer_descent(trajectory: Trajectory) -> tuple[DeepDiagonal, TwoLayerFac
     return network, trajectory.record
 
 
-def log_factors(factors: TwoLayerFactors, rows: Path) -> Float[Array, "T 2 d"]:
+def _log_factors(factors: TwoLayerFactors, rows: Path) -> Float[Array, "T 2 d"]:
     """sum log|1 -+ x_k|, zero in rows that were not reached."""
     product = jnp.where(rows.reached[:, None, None], factors.product, 1)
     return jnp.log(jnp.abs(product))
