@@ -77,6 +77,7 @@ from ddln.potentials import PowerDifferencePotential as PowerDifferencePotential
 from ddln.potentials import PowerPotential as PowerPotential
 from ddln.potentials import QuadraticPotential as QuadraticPotential
 from ddln.potentials import potential as potential
+from ddln.solvers import RKC as RKC
 from ddln.solvers import Rodas5P as Rodas5P
 from ddln.sweeps import Initializations as Initializations
 from ddln.sweeps import StoredArray as StoredArray

@@ -230,6 +230,11 @@ TABLE = {
     "gradient_flow reduced": flow_row(),
     "gradient_flow full": flow_row(coordinates="full"),
     "gradient_flow Tsit5": flow_row(solver=diffrax.Tsit5()),
+    "gradient_flow RKC": Row(
+        lambda u: flow(solver=ddln.RKC(reverse=True))(u).theta,
+        LAYERS,
+        lambda u: flow(solver=ddln.RKC(), adjoint=diffrax.ForwardMode())(u).theta,
+    ),
     "gradient_flow event": Row(
         event_flow, LAYERS, lambda u: event_flow(u, adjoint=diffrax.ForwardMode())
     ),

@@ -19,10 +19,12 @@ from ddln.flows._step_control import step_control
 from ddln.flows._trajectory import Trajectory
 from ddln.losses import AbstractPredictionLoss
 from ddln.parameterizations import AbstractParameterization
-from ddln.solvers import Rodas5P, SeparableDualField
+from ddln.solvers import RKC, Rodas5P, SeparableDualField
 
 # A dense Jacobian is factorized once per step; beyond this many unknowns an explicit solver is chosen.
 DENSE_JACOBIAN_LIMIT = 200
+# A structured one needs a matrix of min(n, d) rows; beyond this many `RKC`, without one, is faster.
+FACTORIZATION_LIMIT = 400
 
 
 def gradient_flow(
@@ -61,9 +63,10 @@ def gradient_flow(
         coordinates: "reduced" integrates the reduced coordinates of a separable parameterization (d
             unknowns; conservation laws hold to rounding), "full" the weights; "auto" takes "reduced"
             wherever the parameterization has it.
-        solver: any diffrax solver. None takes Rodas5P, with the structured Jacobian where the
-            coordinates are reduced and the loss is a `ddln.AbstractPredictionLoss`, else with a dense
-            one up to 200 unknowns, and beyond them Tsit5. `Trajectory.method` names the choice.
+        solver: any diffrax solver. Where the coordinates are reduced and the loss is a
+            `ddln.AbstractPredictionLoss`, None takes Rodas5P with the structured Jacobian, or the
+            matrix-free `ddln.RKC`, of lower order, if min(n, d) > 400; else Rodas5P with a dense
+            Jacobian up to 200 unknowns, and beyond them Tsit5. `Trajectory.method` names the choice.
         rtol: the relative tolerance.
         atol: the absolute tolerance, for unknowns of size one: it is multiplied by
             min(1, largest |w| at the start), so that a tiny initialization is resolved too.
@@ -103,7 +106,8 @@ def gradient_flow(
         check_start(parameterization)
     dtype = theta.dtype
     space = state_space(parameterization, coordinates, _decay(weight_decay, dtype))
-    solver, method = choose_solver(space, loss, solver)
+    reverse = not isinstance(adjoint, diffrax.ForwardMode)
+    solver, method = choose_solver(space, loss, solver, reverse=reverse)
     flow = _integrate(
         space,
         loss,
@@ -125,14 +129,18 @@ def gradient_flow(
 
 
 def choose_solver(
-    space: AbstractStateSpace, loss: Loss, solver: diffrax.AbstractSolver | None
+    space: AbstractStateSpace, loss: Loss, solver: diffrax.AbstractSolver | None, *, reverse: bool
 ) -> tuple[diffrax.AbstractSolver, str]:
     """The solver that None stands for, and the name of the method."""
     if solver is None:
-        structured = isinstance(space, ReducedSpace) and isinstance(loss, AbstractPredictionLoss)
         unknowns = sum(leaf.size for leaf in jax.tree.leaves(space.start()))
-        stiff = structured or unknowns + space.initial.effective().size <= DENSE_JACOBIAN_LIMIT
-        solver = Rodas5P() if stiff else diffrax.Tsit5()
+        if isinstance(space, ReducedSpace) and isinstance(loss, AbstractPredictionLoss):
+            matrix_free = min(loss.design.shape) > FACTORIZATION_LIMIT
+            solver = RKC(reverse=reverse) if matrix_free else Rodas5P()
+        elif unknowns + space.initial.effective().size <= DENSE_JACOBIAN_LIMIT:
+            solver = Rodas5P()
+        else:
+            solver = diffrax.Tsit5()
     return solver, f"{type(space).__name__.removesuffix('Space').lower()}, {type(solver).__name__}"
 
 

@@ -179,7 +179,7 @@ class SegmentedFlow(eqx.Module):
     def _parts(self, start: Start) -> "_Parts":
         dtype = start.end.dtype
         ts = None if self.ts is None else self.ts.astype(dtype)
-        solver, method = choose_solver(start.space, self.loss, self.solver)
+        solver, method = choose_solver(start.space, self.loss, self.solver, reverse=False)
         return _Parts(
             term=term(start.space, self.loss),
             solver=solver if ts is None else SaveTimes(solver, ts),

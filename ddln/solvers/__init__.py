@@ -2,6 +2,7 @@
 
 from ddln.solvers._diagonal_plus_low_rank import DiagonalPlusLowRank as DiagonalPlusLowRank
 from ddln.solvers._diagonal_plus_low_rank import Woodbury as Woodbury
+from ddln.solvers._rkc import RKC as RKC
 from ddln.solvers._rodas5p import Rodas5P as Rodas5P
 from ddln.solvers._rosenbrock import AbstractRosenbrock as AbstractRosenbrock
 from ddln.solvers._rosenbrock import RosenbrockInterpolation as RosenbrockInterpolation
