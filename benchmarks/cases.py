@@ -122,6 +122,21 @@ SCALING = [
     for size in values
 ]
 
+# A factorization of n rows each step against products with the data alone. The precise ends of the
+# larger flows would take hours.
+MATRIX_FREE = [
+    Case(
+        "matrix-free",
+        f"{solver.__class__.__name__}, n {n}",
+        methods.flow_by(solver),
+        case_h(n=n, d=4 * n, initializations=2),
+        1,
+        1e-3 if n <= 100 else None,
+    )
+    for n in (50, 100, 200, 400, 800)
+    for solver in (ddln.Rodas5P(), ddln.RKC())
+]
+
 LIMITS = [
     Case("limits", f"depth {depth}", methods.limits, case_h(depth=depth), 10)
     for depth in (2, 3, 4, 6, 10)
@@ -141,4 +156,4 @@ DESCENT = [
     ]
 ]
 
-CASES = [*ROWS, *PRECISION, *PAPER, *SCALING, *LIMITS, *LARGE, *DESCENT]
+CASES = [*ROWS, *PRECISION, *PAPER, *SCALING, *MATRIX_FREE, *LIMITS, *LARGE, *DESCENT]

@@ -98,6 +98,31 @@ def vmapped_flow(setting: Setting) -> Iterator[Prepared]:
     yield Prepared(lambda: Answer(*program()), seconds)
 
 
+def flow_by(solver: diffrax.AbstractSolver) -> Method:
+    """A vmapped flow, by this solver, without its dual."""
+
+    @contextlib.contextmanager
+    def method(setting: Setting) -> Iterator[Prepared]:
+        def one(layers):
+            trajectory = ddln.gradient_flow(
+                ddln.DeepDiagonal(layers),
+                setting.loss,
+                setting.t1,
+                solver=solver,
+                rtol=setting.rtol,
+                atol=setting.atol,
+                adjoint=diffrax.ForwardMode(),
+                dual=False,
+                throw=False,
+            )
+            return trajectory.theta[-1], trajectory.stats["num_steps"]
+
+        program, seconds = compiled(jax.vmap(one), setting.layers)
+        yield Prepared(lambda: Answer(*program()), seconds)
+
+    return method
+
+
 @contextlib.contextmanager
 def gradient_of_flow(setting: Setting) -> Iterator[Prepared]:
     """Reverse mode through all lanes, checked by central differences along one direction."""
