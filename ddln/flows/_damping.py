@@ -36,7 +36,7 @@ class AbstractDamping(eqx.Module):
 class ConstantDamping(AbstractDamping):
     """d = 1: lambda w'' + w' + grad F(w) = 0, the heavy ball; inertia 0 is gradient flow.
 
-    k = lambda. Source: Papazov et al. 2024, equation 3.
+    k = lambda. Source: Papazov et al. 2024.
     """
 
     def rate(self, t, inertia):
@@ -62,7 +62,7 @@ class VanishingDamping(AbstractDamping):
     Raises:
         ValueError: if `alpha` is not above 1.
 
-    Source: Su, Boyd and Candès 2016, equation 3.
+    Source: Su, Boyd and Candès 2016.
     """
 
     alpha: float | Float[jax.Array, ""] = 3.0

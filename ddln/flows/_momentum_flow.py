@@ -91,7 +91,7 @@ def momentum_flow(
     Warns:
         UserWarning: if coordinates of a deep diagonal network never move (two layers are zero there).
 
-    Source: Papazov et al. 2024, equation 3; Su, Boyd and Candès 2016, equation 3.
+    Source: Papazov et al. 2024; Su, Boyd and Candès 2016.
     """
     check_times(t1, ts)
     check_tolerances(rtol, atol, max_steps)

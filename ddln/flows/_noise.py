@@ -99,7 +99,7 @@ class IsotropicNoise(AbstractNoise):
     It is `SampleNoise()` with every squared residual replaced by their mean and the square of the
     mean gradient left out. For a batch of b samples divide the step size of the flow by b.
 
-    Source: Pesme et al. 2021, equation 4.
+    Source: Pesme et al. 2021.
     """
 
     def check(self, loss):

@@ -120,7 +120,7 @@ def stochastic_flow(
     Warns:
         UserWarning: if coordinates of a deep diagonal network never move (two layers are zero there).
 
-    Source: Pesme et al. 2021, equation 4, for theta = w_+^2 - w_-^2; the laws for every depth and
+    Source: Pesme et al. 2021, for theta = w_+^2 - w_-^2; the laws for every depth and
     every covariance are derived in the documentation, "Noise and momentum".
     """
     check_times(t1, ts)

@@ -44,7 +44,8 @@ def stochastic_gap(trajectory: Trajectory, loss: Loss) -> Check:
             "Argument `trajectory` must be a `ddln.stochastic_flow`, but it has no record of one."
         )
     # Both are there for a deep diagonal network.
-    assert record.shrinkage is not None and record.error is not None
+    assert record.shrinkage is not None
+    assert record.error is not None
     rows = path(trajectory)
     order = network.canonical().permutation
     start = jnp.take_along_axis(network.layers, order, axis=0)[None]
