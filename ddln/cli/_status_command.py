@@ -3,6 +3,7 @@
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ddln.cli._options import StatusOptions
 from ddln.cli._places import store_at
@@ -17,20 +18,21 @@ def run(options: StatusOptions) -> None:
     table.add_column("", justify="right")
     table.add_row("done", str(status.done))
     for reason, count in status.failed.items():
-        table.add_row(f"  failed: {reason}", f"[red]{count}[/]")
+        table.add_row(Text(f"  failed: {reason}"), Text(str(count), "red"))
     table.add_row("missing", str(status.missing))
     table.add_row("in all", str(status.lanes))
     console = Console()
-    console.print(store.url, soft_wrap=True)
+    console.print(store.url, soft_wrap=True, markup=False)
     console.print(table)
     for key, fingerprint in status.sweeps.items():
-        console.print(f"fingerprint of {key}: {fingerprint}", soft_wrap=True)
+        console.print(f"fingerprint of {key}: {fingerprint}", soft_wrap=True, markup=False)
     told = ", ".join(f"{name} {number}" for name, number in status.versions.items())
-    console.print(f"begun with {told}", soft_wrap=True)
+    console.print(f"begun with {told}", soft_wrap=True, markup=False)
     if status.damaged:
         console.print(
-            "[red]Damaged files[/] (--resume computes those that are cut off or missing; delete the "
-            f"others first): {', '.join(status.damaged)}"
+            "Damaged files (--resume computes those that are cut off or missing; delete the others "
+            f"first): {', '.join(status.damaged)}",
+            markup=False,
         )
     elif options.verify:
         console.print("All checksums are right.")

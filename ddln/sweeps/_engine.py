@@ -7,7 +7,7 @@ import queue
 import socket
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any, NamedTuple
 
@@ -68,11 +68,11 @@ class Job:
         return Finished(chunk, stop - start, failed, None)
 
 
-def computed(job: Job, chunks: Iterable[int], executor: Executor | None) -> Iterator[Finished]:
+def computed(
+    job: Job, chunks: Iterable[int], executor: Executor | None
+) -> Generator[Finished, None, None]:
     """Computes the chunks with these numbers, and yields each when it is done."""
-    if executor is None:
-        return map(job, chunks)
-    return _by_executor(job, chunks, executor)
+    yield from map(job, chunks) if executor is None else _by_executor(job, chunks, executor)
 
 
 class _Reply(NamedTuple):

@@ -10,6 +10,13 @@ from ddln.sweeps._variables import MARK, is_plain
 
 FORMAT = 1
 ROOT = "zarr.json"
+# Arrays that every store has: their name, dtype if there is only one, and dimensions after the lanes.
+NEEDED = (
+    (MARK, "int32", ()),
+    ("okay", "bool", ()),
+    ("time", None, ("save",)),
+    ("loss", None, ("save",)),
+)
 
 
 @dataclass(frozen=True)
@@ -51,8 +58,13 @@ class Header:
         dims = tuple(attrs["dims"])
         count = len(dims)
         specs = {name: spec for name, spec in arrays.items() if spec.dims[:count] == dims}
-        if MARK not in specs or specs[MARK].dtype != "int32" or specs[MARK].dims != dims:
-            raise ValueError(f"The store at {folder} has no result codes.")
+        for name, dtype, inner in NEEDED:
+            spec = specs.get(name)
+            if spec is None or spec.dims != (*dims, *inner) or dtype not in (spec.dtype, None):
+                raise ValueError(f"The store at {folder} has no {name!r} for its lanes.")
+        meanings = specs[MARK].attrs.get("flag_meanings", [])
+        if not isinstance(meanings, list) or not all(isinstance(text, str) for text in meanings):
+            raise ValueError(f"The store at {folder} does not say what its result codes mean.")
         grid = Grid(specs[MARK].shape, specs[MARK].chunk)
         if not grid.is_consecutive:
             raise ValueError(f"The store at {folder} has chunks of shape {grid.chunk}.")

@@ -128,8 +128,11 @@ class SweepStore:
                 f"name {tuple(where)}."
             )
         for name, label in part.where.items():
-            if name not in self.coords or not np.any(self.coords[name] == label):
+            found = self.coords.get(name, np.zeros(0))
+            if not np.any(found == label):
                 raise ValueError(f"There is no {name} {label} among the labels of the store.")
+            # As in the labels: 2.0 and 2 name the same part.
+            part.where[name] = found[found == label][0].item()
         return part
 
     def exists(self) -> bool:
@@ -148,7 +151,7 @@ class SweepStore:
         place, sizes, header = self._opened()
         group = self._group(place)
         done, failed, damaged = 0, {}, []
-        meanings = header.specs[MARK].attrs.get("flag_meanings", [])
+        meanings = dict(enumerate(header.specs[MARK].attrs.get("flag_meanings", ())))
         for chunk in _marked(header, sizes):
             broken = damage(header, sizes, chunk)
             region = header.grid.region(chunk)
@@ -166,8 +169,8 @@ class SweepStore:
                 group[MARK][region][~group["okay"][region]], return_counts=True
             )
             for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
-                reason = meanings[code] if 0 <= code < len(meanings) else f"code {code}"
-                failed[str(reason)] = failed.get(str(reason), 0) + count
+                reason = str(meanings.get(code, f"code {code}"))
+                failed[reason] = failed.get(reason, 0) + count
         sweeps = {key: sweep["fingerprint"] for key, sweep in header.attrs["sweeps"].items()}
         return SweepStatus(
             header.grid.lanes, done, failed, tuple(damaged), sweeps, header.attrs["versions"]

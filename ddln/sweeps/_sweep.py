@@ -1,5 +1,6 @@
 """Flows from many initializations."""
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -239,11 +240,13 @@ def _run(
         done, failed = size - sum(stop - start for start, stop in spans), 0
         report = progress if callable(progress) else ProgressLine(done) if progress else None
         try:
-            for finished in computed(job, sink.chunks, executor):
-                sink.accept(finished)
-                done, failed = done + finished.lanes, failed + finished.failed
-                if report is not None:
-                    report(done, size, failed)
+            # Closed, so that tasks are taken back whatever ends the loop.
+            with contextlib.closing(computed(job, sink.chunks, executor)) as chunks:
+                for finished in chunks:
+                    sink.accept(finished)
+                    done, failed = done + finished.lanes, failed + finished.failed
+                    if report is not None:
+                        report(done, size, failed)
         except BaseException as error:
             error.add_note(f"{done} of {size} lanes were done. {sink.how_to_go_on()}")
             raise

@@ -6,6 +6,7 @@ import resource
 import signal
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import zarr
@@ -64,14 +65,14 @@ def many_flows(store: str, cache: str) -> None:
     ddln.sweep(starts, loss, 1.0, chunk_size=4, store=store, progress=False)
 
 
-def reported(target, store: str, cache: str, told: str | None, **arguments) -> None:
+def reported(target, store: str, cache: str, report: str | None, **arguments) -> None:
     """Runs a target, and writes down the error that ends it."""
     try:
         target(store, cache, **arguments)
     except BaseException as error:
-        if told is None:
+        if report is None:
             raise
-        Path(told).write_text("\n".join([f"{type(error).__name__}: {error}", *_notes(error)]))
+        Path(report).write_text("\n".join([f"{type(error).__name__}: {error}", *_notes(error)]))
 
 
 def _notes(error: BaseException) -> list[str]:
@@ -112,3 +113,16 @@ def as_nobody(store: str, cache: str) -> None:
     if os.getuid() == 0:
         os.setuid(NOBODY)
     many_runs(store, cache)
+
+
+def memory_of_many(store: str, cache: str, lanes: int, told: str) -> None:
+    """Writes down the most memory that a sweep with large results took."""
+    setup(cache)
+
+    def large(index):
+        flow = run(index % 2)
+        return eqx.tree_at(lambda flow: flow.theta, flow, jnp.full((1, 2048), flow.loss[0]))
+
+    result = ddln.sweep_runs(large, lanes, chunk_size=256, store=store, progress=False)
+    assert result.theta[lanes - 3].shape == (1, 2048)
+    Path(told).write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))

@@ -216,6 +216,7 @@ def test_several_sweeps_share_a_store(path):
     status = ddln.SweepStore(path).status()
     assert status.missing == 0
     assert sorted(status.sweeps) == ["depth=2", "depth=3"]
+    assert store.at(depth=3.0).where == {"depth": 3}
     np.testing.assert_array_equal(three.loss, sweep(size=12).loss)
     with pytest.raises(ValueError, match="of another sweep"):
         sweep(store.at(depth=2), size=12)

@@ -34,9 +34,9 @@ def whole(cache, tmp_path_factory):
     return contents
 
 
-def start(target, store, cache, told=None, **arguments):
+def start(target, store, cache, report=None, **arguments):
     process = PROCESSES.Process(
-        target=crash_target.reported, args=(target, str(store), cache, told), kwargs=arguments
+        target=crash_target.reported, args=(target, str(store), cache, report), kwargs=arguments
     )
     process.start()
     return process
@@ -210,3 +210,19 @@ def test_ctrl_c_keeps_chunks_and_says_how_to_go_on(whole, cache, tmp_path):
     assert not status.damaged
     finish(target, store, cache)
     assert chunks(store) == whole[target]
+
+
+def test_memory_does_not_grow_with_the_lanes(cache, tmp_path):
+    """16 MiB of results against 256 MiB."""
+    peaks = []
+    for lanes in (1024, 16384):
+        told = tmp_path / f"{lanes}"
+        finish(
+            crash_target.memory_of_many,
+            tmp_path / f"{lanes}.zarr",
+            cache,
+            lanes=lanes,
+            told=str(told),
+        )
+        peaks.append(int(told.read_text()) / 1024)
+    assert peaks[1] < peaks[0] + 48
