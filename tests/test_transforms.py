@@ -5,6 +5,7 @@ every transformation, its derivatives those of central differences, and its prog
 callback, so that it lowers for CPU, CUDA and TPU.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import ddln
@@ -141,6 +143,23 @@ def product_row(make):
     return Row(run, LAYERS)
 
 
+def descended(layers):
+    return ddln.descend(
+        ddln.DeepDiagonal(layers), squares(layers), optax.sgd(0.05), 5, ts=[2, 5], throw=False
+    ).theta
+
+
+def two_layers(layers):
+    """A trajectory of two layers with what a descent records, so that none is compiled."""
+    run = straight(layers[:2])
+    return dataclasses.replace(
+        run,
+        record=ddln.flows.TwoLayerFactors(
+            1 + run.theta[:, None] / 9 * jnp.ones((1, 2, 1), layers.dtype), 1.0
+        ),
+    )
+
+
 def products(w):
     return ddln.MatrixFactorization(w[:, :2], w[:, 2:])
 
@@ -238,6 +257,19 @@ TABLE = {
     "gradient_flow event": Row(
         event_flow, LAYERS, lambda u: event_flow(u, adjoint=diffrax.ForwardMode())
     ),
+    "descend": Row(descended, LAYERS),
+    "mirror_descent": Row(
+        lambda u: (
+            ddln.mirror_descent(
+                ddln.EntropyPotential(u[0] ** 2), squares(u), 0.1, 5, throw=False
+            ).theta
+        ),
+        LAYERS,
+    ),
+    "gain": Row(lambda u: theory.gain(two_layers(u)).scale, LAYERS),
+    "gain_identity": Row(lambda u: theory.gain_identity(two_layers(u), squares(u)).lhs, LAYERS),
+    "gain_optimality": Row(lambda u: theory.gain_optimality(two_layers(u), squares(u)).lhs, LAYERS),
+    "sharpness": parameterized(lambda p: theory.sharpness(p, squares(p.layers))),
     "mirror_flow": Row(mirror, LAYERS, lambda u: mirror(u, adjoint=diffrax.ForwardMode())),
     "sigma": parameterized(theory.sigma),
     **{
@@ -246,6 +278,7 @@ TABLE = {
             theory.bregman_decrease,
             theory.bregman_rate,
             theory.conservation,
+            theory.gap_recursion,
             theory.metric_lower_bound,
             theory.mirror_identity,
             theory.mirror_optimality,

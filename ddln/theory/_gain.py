@@ -3,7 +3,6 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ddln._types import Array, Float, Loss
 from ddln.flows import Trajectory, TwoLayerFactors
@@ -157,8 +156,9 @@ def gain_optimality(trajectory: Trajectory, loss: Loss, *, momentum: bool = Fals
     scale = _scale(network, logarithm)
     positive = scale > 0
     scale = jnp.where(positive, scale, 1)
+    sign = 1 if network.factor > 0 else -1
     # arcsinh(centre / A) = sign(c) log(a_+ / a_-).
-    centre = jnp.where(positive, np.sign(network.factor) * (logarithm[:, 0] - logarithm[:, 1]), 0)
+    centre = jnp.where(positive, sign * (logarithm[:, 0] - logarithm[:, 1]), 0)
     gradient = (jnp.arcsinh(rows.theta / scale) - centre) / 2
     _, singular, right = jnp.linalg.svd(loss.design, full_matrices=False)
     cutoff = max(loss.design.shape) * jnp.finfo(singular.dtype).eps * singular[0]
@@ -233,7 +233,7 @@ def _sum_and_difference(layers: Float[Array, "*T 2 d"]) -> Float[Array, "*T 2 d"
 
 def _rounding(trajectory: Trajectory, values: Float[Array, "T k d"]) -> Float[Array, "T 1 d"]:
     """What the rounding of all steps adds up to in values of the size of these."""
-    steps = 1 + trajectory.stats["num_steps"].astype(values.dtype)
+    steps = 1 + trajectory.stats["num_accepted_steps"].astype(values.dtype)
     largest = jnp.max(jnp.abs(values), axis=(0, 1), keepdims=True)
     return (
         ROUNDING
