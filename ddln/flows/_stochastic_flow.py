@@ -126,6 +126,7 @@ def stochastic_flow(
     check_times(t1, ts)
     require_not_negative("step_size", step_size)
     _check_key(key)
+    _check_steps(steps)
     if not isinstance(loss, AbstractPredictionLoss):
         raise ValueError(
             "Argument `loss` must be a `ddln.AbstractPredictionLoss`, whose samples make the noise, "
@@ -137,23 +138,20 @@ def stochastic_flow(
         check_start(parameterization)
     solver = diffrax.Euler() if solver is None else solver
     _check_solver(solver)
-    space, name = _space(parameterization, coordinates)
+    name = _coordinates(parameterization, coordinates)
     dtype = theta.dtype
-    t1 = jnp.asarray(t1, dtype)
     path = _integrate(
-        space,
         parameterization,
         loss,
         noise,
         jnp.asarray(step_size, dtype),
-        t1,
-        _indices(ts, t1, steps, dtype),
+        jnp.asarray(t1, dtype),
+        None if ts is None else jnp.asarray(ts, dtype),
         BrownianSteps(key, noise.channels(loss), dtype, _refinement(steps, brownian_steps)),  # pyright: ignore[reportCallIssue]
         solver,
         diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
-        end_only=ts is None,
         steps=steps,
-        method=f"{name}, {type(solver).__name__}",
+        coordinates=name,
     )
     if throw:
         path = path.result.error_if(path, ~is_okay(path.result))
@@ -210,23 +208,23 @@ class _Field(eqx.Module):
 
 @eqx.filter_jit
 def _integrate(
-    space: AbstractNoisySpace,
     initial: AbstractParameterization,
     loss: AbstractPredictionLoss,
     noise: AbstractNoise,
     step_size: Float[Array, ""],
     t1: Float[Array, ""],
-    indices: Float[Array, " T"],
+    ts: Float[Array, " T"] | None,
     brownian: BrownianSteps,
     solver: diffrax.AbstractSolver,
     adjoint: diffrax.AbstractAdjoint,
     *,
-    end_only: bool,
     steps: int,
-    method: str,
+    coordinates: str,
 ) -> Trajectory:
     full = FullSpace(initial)
+    space = _space(initial, coordinates)
     last = jnp.full_like(t1, steps)
+    indices = last[None] if ts is None else jnp.round(ts / t1 * steps)
     lane = prepare(full, loss, last, jnp.ones_like(t1), dual=True)
     # A lane that cannot start runs on zeros, for no time.
     start = (space.start(), lane.state[1], jnp.zeros_like(t1))
@@ -250,7 +248,7 @@ def _integrate(
         throw=False,
     )
     _, rows, reached = solution.solver_state  # pyright: ignore[reportGeneralTypeIssues]
-    if end_only:
+    if ts is None:
         indices, rows = reached[None], solution.ys
     assert rows is not None
     states, duals, loss_integral = rows
@@ -273,34 +271,33 @@ def _integrate(
         startable=lane.startable,
         rtol=jnp.zeros_like(t1),
         atol=jnp.zeros_like(t1),
-        method=method,
+        method=f"{coordinates}, {type(solver).__name__}",
         record=StochasticRecord(loss_integral, shrinkage, jax.lax.stop_gradient(error)),
     )
 
 
-def _space(
-    parameterization: AbstractParameterization, coordinates: str
-) -> tuple[AbstractNoisySpace, str]:
+def _coordinates(parameterization: AbstractParameterization, coordinates: str) -> str:
     require_option("coordinates", coordinates, ("auto", "reduced", "full"))
+    if isinstance(parameterization, DeepDiagonal):
+        return "full" if coordinates == "full" else "reduced"
+    if coordinates == "reduced":
+        raise ValueError(
+            "Argument `coordinates` must be 'full' or 'auto' for "
+            f"{type(parameterization).__name__}, but it is 'reduced'."
+        )
+    return "full"
+
+
+def _space(parameterization: AbstractParameterization, coordinates: str) -> AbstractNoisySpace:
     if not isinstance(parameterization, DeepDiagonal):
-        if coordinates == "reduced":
-            raise ValueError(
-                "Argument `coordinates` must be 'full' or 'auto' for "
-                f"{type(parameterization).__name__}, but it is 'reduced'."
-            )
-        return WeightSpace(FullSpace(parameterization)), "full"
-    canonical = parameterization.canonical()
-    if coordinates == "full":
-        return LayerSpace(parameterization, canonical), "full"
-    return LogSpace(parameterization, canonical), "reduced"
+        return WeightSpace(FullSpace(parameterization))
+    kind = LogSpace if coordinates == "reduced" else LayerSpace
+    return kind(parameterization, parameterization.canonical())
 
 
-def _indices(ts: Any, t1: Array, steps: int, dtype: Any) -> Float[Array, " T"]:
+def _check_steps(steps: int) -> None:
     if not 1 <= steps <= MOST_STEPS:
         raise ValueError(f"Argument `steps` must be from 1 to {MOST_STEPS}, but it is {steps}.")
-    if ts is None:
-        return jnp.full((1,), steps, dtype)
-    return jnp.round(jnp.asarray(ts, dtype) / t1 * steps)
 
 
 def _refinement(steps: int, brownian_steps: int | None) -> int:

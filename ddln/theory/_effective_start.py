@@ -1,41 +1,43 @@
 """The start whose gradient flow ends where noise or momentum has led."""
 
-import equinox as eqx
+import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Float
 from ddln.flows import Trajectory
 from ddln.flows._momentum_space import rotate
 from ddln.flows._stochastic_flow import StochasticRecord
-from ddln.parameterizations import DeepDiagonal
+from ddln.parameterizations import PowerDifference
 from ddln.theory._deep_diagonal import deep_diagonal
 from ddln.theory._momentum import pair_record
 from ddln.theory._path import Path, path
 
 
-def effective_start(trajectory: Trajectory) -> DeepDiagonal:
-    """Two layers whose gradient flow ends where a stochastic or a momentum flow does.
+def effective_start(trajectory: Trajectory) -> PowerDifference:
+    """The start whose gradient flow ends where a stochastic or a momentum flow of two layers does.
 
-    With w_+- = (u +- v) / sqrt 2 and xi the dual of the trajectory, the layers returned have
-    a_+- = w_+-(t) exp(-+ c xi(t)) at the last saved time t: w(t) carried back along the accumulated
-    gradient. Since xi is in the range of X^T, theta(t) minimizes the divergence from
-    a = c (a_+^2 - a_-^2) / 2 among all theta' with X theta' = X theta(t), for the entropy of scale
-    c |a_+ a_-|; once X theta(t) = y it is `ddln.limit(effective_start(trajectory), loss)`. This is
-    exact on every path, for every step and through changes of sign.
+    With w_+- = (u +- v) / sqrt 2 and xi the dual of the trajectory, it has a_+- = w_+-(t) exp(-+ c xi(t))
+    at the last saved time t: w(t) carried back along the accumulated gradient. Since xi is in the
+    range of X^T, theta(t) minimizes the divergence from c (a_+^2 - a_-^2) / 2 among all theta' with
+    X theta' = X theta(t), for the entropy of scale |c| a_+ a_-; once X theta(t) = y it is
+    `ddln.limit(effective_start(trajectory), loss)`. This is exact on every path, for every step and
+    through changes of sign.
 
-    Noise shrinks both layers alike, by half of `record.shrinkage`; momentum changes a_+ and a_-
-    differently (`momentum_scale`).
+    Noise shrinks a_+ and a_- alike, by exp(-`record.shrinkage` / 2); momentum changes them
+    differently (`momentum_scale`), which moves the centre.
 
     Example:
         >>> start = ddln.theory.effective_start(trajectory)
         >>> ddln.limit(start, loss).theta - trajectory.theta[-1]
 
     Args:
-        trajectory: a `ddln.stochastic_flow` or `ddln.momentum_flow` of a `DeepDiagonal` with two layers,
-            in reduced coordinates.
+        trajectory: a `ddln.stochastic_flow`, or a `ddln.momentum_flow` in reduced coordinates, of a
+            `DeepDiagonal` with two layers.
 
     Returns:
-        The network, NaN if the last time was not reached.
+        theta = p^2 - q^2 with p, q = sqrt(|c| / 2) a_+- (the other way round for c < 0); two layers u, v
+        would lose the smaller one to rounding. NaN if the last time was not reached. For a path in
+        "full" coordinates it has their discretization error.
 
     Raises:
         ValueError: if the trajectory is not such a flow.
@@ -53,13 +55,13 @@ def effective_start(trajectory: Trajectory) -> DeepDiagonal:
     record = trajectory.record
     if isinstance(record, StochasticRecord):
         assert record.shrinkage is not None  # that of a deep diagonal network
-        factors = jnp.exp(-record.shrinkage[-1] / 2)
-        layers = network.layers * factors
+        change = -record.shrinkage[-1] / 2
     else:
-        factors = jnp.exp(momentum_logarithm(trajectory, rows)[-1])
-        layers = rotate(rotate(network.layers) * factors)
-    layers = jnp.where(rows.reached[-1], layers, jnp.nan)
-    return eqx.tree_at(lambda p: p.layers, network, layers)
+        change = momentum_logarithm(trajectory, rows)[-1]
+    size = (abs(network.factor) / 2) ** 0.5 * jnp.abs(rotate(network.layers)) * jnp.exp(change)
+    plus, minus = size if network.factor > 0 else size[::-1]
+    start = PowerDifference(plus, minus, 2)
+    return jax.tree.map(lambda leaf: jnp.where(rows.reached[-1], leaf, jnp.nan), start)
 
 
 def momentum_logarithm(trajectory: Trajectory, rows: Path) -> Float[Array, "T 2 d"]:

@@ -8,6 +8,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
 
 import ddln
 from ddln.flows._brownian import BrownianSteps
@@ -119,68 +120,78 @@ def test_a_refined_brownian_path_is_the_same_path():
 
 
 def test_without_noise_it_is_the_gradient_flow():
-    network = ddln.DeepDiagonal(start(3))
-    flow = ddln.gradient_flow(network, LOSS, T1, rtol=1e-9, atol=1e-11)
-    path = run(network, steps=4096, step_size=0.0)
-    np.testing.assert_allclose(path.theta, flow.theta, atol=1e-3)
-    np.testing.assert_allclose(path.dual, flow.dual, atol=2e-3)
+    layers = start(3)
+
+    def velocity(t, state):
+        u = state[:-DIM].reshape(3, DIM)
+        g = X.T @ (X @ np.prod(u, axis=0) - Y) / SAMPLES
+        others = [np.prod(np.delete(u, j, axis=0), axis=0) for j in range(3)]
+        return np.concatenate([*(-other * g for other in others), -g])
+
+    state = np.concatenate([layers.reshape(-1), np.zeros(DIM)])
+    end = solve_ivp(velocity, (0, T1), state, rtol=1e-9, atol=1e-11).y[:, -1]
+    path = jax.jit(lambda: run(ddln.DeepDiagonal(layers), steps=4096, step_size=0.0))()
+    np.testing.assert_allclose(
+        path.theta[0], np.prod(end[:-DIM].reshape(3, DIM), axis=0), atol=1e-3
+    )
+    np.testing.assert_allclose(path.dual[0], end[-DIM:], atol=2e-3)
 
 
-def test_ties_and_zeros_stay_what_they_are():
+def code(results, lane):
+    return jax.tree.map(lambda leaf: leaf[lane], results)
+
+
+def test_ties_zeros_and_bad_starts_as_lanes():
     tied, frozen, mixed = start(3), start(3), start(3)
     tied[1] = -tied[0]
     frozen[:2] = 0.0
     mixed[:, 0], mixed[:2, 1], mixed[0, 2] = 0.7, 0.0, 0.0
-    batch = ddln.DeepDiagonal(np.stack([tied, frozen, mixed]).reshape(9, DIM)).layers
-    networks = jax.vmap(ddln.DeepDiagonal)(batch.reshape(3, 3, DIM))
-    paths = jax.vmap(lambda network: run(network, steps=256))(networks)
-    assert ddln.is_okay(paths.result).all()
-    ends = np.asarray(paths.parameterization.layers)[:, 0]
+    broken, huge, plain = np.full((3, DIM), np.nan), np.full((3, DIM), 1e160), start(3)
+    paths = jax.jit(jax.vmap(lambda u: run(ddln.DeepDiagonal(u))))
+    lanes = paths(np.stack([tied, frozen, mixed, broken, huge, plain]))
+    ends = np.asarray(lanes.parameterization.layers)[:, 0]
     np.testing.assert_allclose(np.abs(ends[0, 0]), np.abs(ends[0, 1]), rtol=1e-12)
     np.testing.assert_array_equal(np.sign(ends[0, :2]), np.sign(tied[:2]))
     np.testing.assert_allclose(ends[1], frozen, rtol=1e-14)
     np.testing.assert_allclose(np.ptp(ends[2, :, 0]), 0.0, atol=1e-14)
     np.testing.assert_allclose(ends[2, :, 1], mixed[:, 1], rtol=1e-14)
     assert ends[2, 0, 2] != 0
+    names = ["successful"] * 3 + [
+        "nonfinite_initialization",
+        "nonfinite_initial_loss",
+        "successful",
+    ]
+    for lane, name in enumerate(names):
+        assert bool(code(lanes.result, lane) == getattr(ddln.RESULTS, name))
+        assert np.isfinite(lanes.theta[lane]).all() == (name == "successful")
+    # One lane does not disturb another.
+    np.testing.assert_array_equal(paths(np.stack([plain] * 6)).theta[5], lanes.theta[5])
+    network = ddln.DeepDiagonal(frozen)
     with pytest.warns(UserWarning, match=r"Coordinates \[0, 1, 2, 3, 4\] have two or more layers"):
-        run(ddln.DeepDiagonal(frozen), steps=256, throw=True)
+        jax.eval_shape(lambda size: run(network, step_size=size, throw=True), 0.1)
 
 
 def test_a_path_that_diverges_has_a_code_and_keeps_its_finite_rows():
-    network = ddln.DeepDiagonal(start(2))
-    times = np.linspace(0, T1, 9)
-    sizes = jnp.array([GAMMA, 300.0, jnp.nan])
-    for ts in (times, None):
-        paths = jax.vmap(
-            lambda size, ts=ts: run(network, step_size=size, ts=ts, coordinates="full")
-        )(sizes)
-        codes = [ddln.RESULTS.successful, ddln.RESULTS.diverged, ddln.RESULTS.diverged]
-        for lane, code in enumerate(codes):
-            assert bool(jax.tree.map(lambda leaf, i=lane: leaf[i], paths).result == code)
-        assert np.isfinite(paths.theta[0]).all()
-        reached = np.isfinite(paths.ts)
+    network, times = ddln.DeepDiagonal(start(2)), np.linspace(0, T1, 9)
+
+    def both(size):
+        settings = {"step_size": size, "coordinates": "full"}
+        return run(network, ts=times, **settings), run(network, **settings)
+
+    saved, last = jax.jit(jax.vmap(both))(jnp.array([GAMMA, 300.0, jnp.nan]))
+    for paths in (saved, last):
+        for lane, name in enumerate(["successful", "diverged", "diverged"]):
+            assert bool(code(paths.result, lane) == getattr(ddln.RESULTS, name))
         # What is kept is finite, what is not kept is marked.
+        reached = np.isfinite(paths.ts)
         np.testing.assert_array_equal(np.isfinite(paths.theta).all(axis=-1), reached)
         np.testing.assert_array_equal(np.isfinite(paths.loss), reached)
-        if ts is None:
-            assert reached.all()
-            assert 0 < float(paths.ts[1, 0]) < T1
-            assert int(paths.stats["num_steps"][1]) == round(float(paths.ts[1, 0]) / T1 * 64)
-        else:
-            assert 0 < reached[1].sum() < 9
+    assert np.isfinite(saved.theta[0]).all()
+    assert 0 < np.isfinite(saved.ts[1]).sum() < 9
+    assert 0 < float(last.ts[1, 0]) < T1
+    assert int(last.stats["num_steps"][1]) == round(float(last.ts[1, 0]) / T1 * 64)
     with pytest.raises(RuntimeError, match="step size"):
-        run(network, step_size=300.0, ts=times, coordinates="full", throw=True)
-
-
-def test_lanes_that_cannot_start_are_told():
-    layers = np.stack([start(2), np.full((2, DIM), np.nan), np.full((2, DIM), 1e200)])
-    paths = jax.vmap(lambda u: run(ddln.DeepDiagonal(u), steps=8))(jnp.asarray(layers))
-    alone = run(ddln.DeepDiagonal(start(2)), steps=8)
-    np.testing.assert_allclose(paths.theta[0], alone.theta, rtol=1e-14)
-    for lane, code in ((1, "nonfinite_initialization"), (2, "nonfinite_initial_loss")):
-        result = jax.tree.map(lambda leaf, i=lane: leaf[i], paths).result
-        assert bool(result == getattr(ddln.RESULTS, code))
-        assert not np.isfinite(paths.theta[lane]).any()
+        run(ddln.DeepDiagonal(start(3)), step_size=300.0, coordinates="full", throw=True)
 
 
 def test_float32_stays_float32():
