@@ -175,6 +175,51 @@ def test_rows_after_the_end():
         ddln.descend(ddln.DeepDiagonal(LAYERS), LOSS, optax.sgd(3.0), STEPS)
 
 
+def test_rows_until_an_event():
+    layers, dual = by_numpy(lambda: Plain(0.5))
+    losses = 0.5 * np.sum((np.prod(layers, axis=1) @ X.T - Y) ** 2, axis=1)
+    last = int(np.argmax(losses <= 1e-3))
+    assert 3 < last < 100
+    run = run_at(0.5, ts=[0, 1, 3, 100, 250], event=ddln.LossBelow(1e-3))
+    np.testing.assert_array_equal(run.ts, [0, 1, 3, last, np.inf])
+    np.testing.assert_allclose(run.parameterization.layers[:4], layers[[0, 1, 3, last]], rtol=1e-9)
+    np.testing.assert_allclose(run.dual[:4], dual[[0, 1, 3, last]], rtol=1e-9, atol=1e-12)
+    assert np.isnan(run.theta[4:]).all()
+
+
+def test_a_step_that_overflows_has_no_part_in_the_derivative():
+    """theta = exp(exp(w)): the loss is finite, the gradient in w is not, and the first step is not taken."""
+    start = jnp.full(1, 5.865)
+    loss = ddln.LeastSquares(jnp.ones((1, 1)), jnp.zeros(1))
+
+    def end(w, rate):
+        network = ddln.FromFunction(lambda w: jnp.exp(jnp.exp(w)), w)
+        run = ddln.descend(network, loss, optax.sgd(rate), 3, throw=False)
+        return 1e-150 * run.theta[0, 0], run.stats["num_steps"]
+
+    gradient = jax.value_and_grad(end, argnums=(0, 1), has_aux=True)
+    (_, count), slopes = quick_jit(gradient)(start, jnp.asarray(0.1))
+    assert int(count) == 0
+    np.testing.assert_allclose(slopes[0], 1e-150 * np.exp(5.865 + np.exp(5.865)), rtol=1e-10)
+    assert slopes[1] == 0
+
+
+def test_second_derivatives():
+    """Forward over reverse mode, against differences of the gradient."""
+    optimizer = optax.sgd(0.1, momentum=0.5)
+
+    def end(layers):
+        run = ddln.descend(ddln.DeepDiagonal(layers), LOSS, optimizer, 120, throw=False)
+        return jnp.sum(run.theta[-1] ** 3)
+
+    direction = jnp.asarray(np.random.default_rng(1).normal(size=LAYERS.shape))
+    start, gradient = jnp.asarray(LAYERS), quick_jit(jax.grad(end))
+    second = quick_jit(lambda u: jax.jvp(jax.grad(end), (u,), (direction,))[1])(start)
+    step = 1e-6
+    ahead, behind = (gradient(start + sign * step * direction) for sign in (1, -1))
+    np.testing.assert_allclose(second, (ahead - behind) / (2 * step), rtol=1e-5, atol=1e-6)
+
+
 def test_a_start_that_is_not_finite_is_a_code_of_its_lane():
     starts = jnp.stack([jnp.asarray(LAYERS), jnp.full_like(jnp.asarray(LAYERS), jnp.nan)])
     optimizer = optax.sgd(0.1)

@@ -199,6 +199,21 @@ def test_heavy_ball_through_changes_of_sign():
     assert [check.status for check in checks] == ["violated", "violated"]
 
 
+def test_rows_that_were_not_reached_have_no_gain():
+    optimizer = optax.sgd(50.0)
+    run = ddln.descend(
+        ddln.DeepDiagonal(LAYERS), LOSS, optimizer, 20, ts=[0, 1, 19, 20], throw=False
+    )
+    assert run.result == ddln.RESULTS.diverged
+    gain = theory.gain(run)
+    reached = np.isfinite(run.ts)
+    assert reached.tolist() == [True, True, True, False]
+    for values in (gain.shrink, gain.scale, gain.centre):
+        assert np.isnan(values).all(axis=1).tolist() == (~reached).tolist()
+    assert np.isnan(gain.start.positive).all()
+    np.testing.assert_allclose(gain.shrink[0], 0, atol=1e-14)
+
+
 @functools.cache
 def by_depth(depth, momentum):
     layers = np.random.default_rng(depth).normal(size=(depth, DIM)) * 0.7
