@@ -16,6 +16,7 @@ from ddln.flows import IsotropicNoise as IsotropicNoise
 from ddln.flows import LabelNoise as LabelNoise
 from ddln.flows import LossBelow as LossBelow
 from ddln.flows import MirrorTrajectory as MirrorTrajectory
+from ddln.flows import Sensitivity as Sensitivity
 from ddln.flows import MomentumRecord as MomentumRecord
 from ddln.flows import MomentumScaling as MomentumScaling
 from ddln.flows import PairRecord as PairRecord
@@ -27,6 +28,7 @@ from ddln.flows import descend as descend
 from ddln.flows import gradient_flow as gradient_flow
 from ddln.flows import mirror_descent as mirror_descent
 from ddln.flows import mirror_flow as mirror_flow
+from ddln.flows import sensitivity as sensitivity
 from ddln.flows import momentum_flow as momentum_flow
 from ddln.flows import momentum_scaling as momentum_scaling
 from ddln.flows import stochastic_flow as stochastic_flow
@@ -53,6 +55,7 @@ from ddln.losses import AbstractPredictionLoss as AbstractPredictionLoss
 from ddln.losses import GeneralizedLinear as GeneralizedLinear
 from ddln.losses import LeastSquares as LeastSquares
 from ddln.losses import Logistic as Logistic
+from ddln.losses import Weighted as Weighted
 from ddln.parameterizations import AbstractParameterization as AbstractParameterization
 from ddln.parameterizations import AbstractReducedCoordinates as AbstractReducedCoordinates
 from ddln.parameterizations import CanonicalForm as CanonicalForm

@@ -20,6 +20,8 @@ from ddln.flows._noise import AbstractNoise as AbstractNoise
 from ddln.flows._noise import IsotropicNoise as IsotropicNoise
 from ddln.flows._noise import LabelNoise as LabelNoise
 from ddln.flows._noise import SampleNoise as SampleNoise
+from ddln.flows._sensitivity import Sensitivity as Sensitivity
+from ddln.flows._sensitivity import sensitivity as sensitivity
 from ddln.flows._stochastic_flow import StochasticRecord as StochasticRecord
 from ddln.flows._stochastic_flow import stochastic_flow as stochastic_flow
 from ddln.flows._trajectory import Trajectory as Trajectory

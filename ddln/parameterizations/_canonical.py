@@ -55,6 +55,9 @@ class CanonicalForm(AbstractReducedCoordinates):
         tied = self.gaps == 0
         squares = jnp.where(tied, 1, jnp.square(v)[None, :] + self.gaps)
         continuation = (jnp.sign(self.start) * v)[None, :]
+        # The second term is zero; its derivative in the gap is that of the square root.
+        nonzero = jnp.where(continuation == 0, 1, continuation)
+        continuation = continuation + jnp.where(tied, self.gaps, 0) / (2 * nonzero)
         return self.signs * jnp.where(tied, continuation, jnp.sqrt(squares))
 
     def effective(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
@@ -68,12 +71,11 @@ class CanonicalForm(AbstractReducedCoordinates):
 
     def speed_slope(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
         others = self._others(v)
-        tied = self.gaps == 0
-        # u du = v dv along the flow, for every layer.
+        # u du = v dv along the flow, for every layer; one at zero is tied, or has a sign of zero.
         slopes = jnp.where(
-            tied,
+            others == 0,
             self.signs * jnp.sign(self.start)[None, :],
-            v[None, :] / jnp.where(tied, 1, others),
+            v[None, :] / jnp.where(others == 0, 1, others),
         )
         return self.factor * jnp.sum(slopes * products_of_others(others), axis=0)
 
