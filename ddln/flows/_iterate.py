@@ -1,6 +1,8 @@
 """The loop of training in discrete time: many small steps, saved rows, lanes that end early."""
 
 import abc
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -105,7 +107,12 @@ def iterate(
         stopped=~startable,
         diverged=jnp.zeros((), bool),
     )
-    carry = _nested_scan(step, carry, _numbers(steps, ts))
+    size = min(steps, LONGEST_SCAN)
+    shape = _shape(-(-steps // size))
+    firsts = size * jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
+    carry = _nested_scan(
+        lambda carry, first: _block(step, carry, _numbers(first, size, steps, ts)), carry, firsts
+    )
     met = step.is_last(carry.count, carry.state)
     met = jnp.zeros((), bool) if met is None else met & ~carry.diverged
     last = step.saved(carry.state)
@@ -122,17 +129,17 @@ def iterate(
     return Iterates(rows, carry.count, startable & (carry.stopped | met), carry.diverged)
 
 
-def _numbers(steps: int, ts: Float[Array, " T"] | None) -> _Numbers:
-    """The numbers of all steps and a few more, with an axis for each of the nested scans."""
-    innermost = min(steps, LONGEST_SCAN)
-    shape = (*_shape(-(-steps // innermost)), innermost)
-    k = jnp.arange(_product(shape), dtype=jnp.int32)
+def _numbers(
+    first: Int[Array, ""], count: int, steps: int, ts: Float[Array, " T"] | None
+) -> _Numbers:
+    """The numbers of the steps of a block."""
+    k = first + jnp.arange(count, dtype=jnp.int32)
     wanted, due, slot = k < steps, jnp.zeros_like(k, bool), jnp.zeros_like(k)
     if ts is not None:
         after = (k + 1).astype(ts.dtype)
         slot = jnp.minimum(jnp.searchsorted(ts, after), ts.shape[0] - 1).astype(k.dtype)
         due = ts[slot] == after
-    return jax.tree.map(lambda leaf: leaf.reshape(shape), _Numbers(k, wanted, due, slot))
+    return _Numbers(k, wanted, due, slot)
 
 
 def _shape(size: int) -> tuple[int, ...]:
@@ -148,22 +155,16 @@ def _shape(size: int) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _product(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
+def _nested_scan(take: Callable, carry: _Carry, firsts: Int[Array, "..."]) -> _Carry:
+    """Scans over all axes of the numbers of the first steps of blocks."""
 
-
-def _nested_scan(step: AbstractStep, carry: _Carry, numbers: _Numbers) -> _Carry:
-    """Scans over all axes of the numbers but the last, which is that of one block."""
-
-    def body(carry, numbers):
-        inner = _nested_scan if numbers.k.ndim > 1 else _block
-        return inner(step, carry, numbers), None
+    def body(carry, firsts):
+        return (
+            take(carry, firsts) if firsts.ndim == 0 else _nested_scan(take, carry, firsts)
+        ), None
 
     # Inside of a scan nothing can be moved out of the checkpoint.
-    return jax.lax.scan(eqx.filter_checkpoint(body, prevent_cse=False), carry, numbers)[0]
+    return jax.lax.scan(eqx.filter_checkpoint(body, prevent_cse=False), carry, firsts)[0]
 
 
 @eqx.filter_custom_jvp
