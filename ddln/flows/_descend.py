@@ -77,7 +77,7 @@ def descend(
         parameterization: the start; its inexact leaves are the weights w.
         loss: L(theta), a `ddln` loss or any function of theta to a scalar.
         optimizer: any optax optimizer, with schedules and chains. One that asks for the loss (a line
-            search) needs all samples.
+            search) needs all samples and `dual=False`.
         steps: the number of steps, at least 1.
         key: a JAX random key, for mini-batches and label noise.
         batch_size: the number of samples of a mini-batch, 1 to n; None takes all. Needs a
@@ -101,8 +101,8 @@ def descend(
         for, the first row that was not reached has its last iterate and that one's number, and the
         rows after it are NaN. `result` is `RESULTS.successful`, `event_occurred`, `diverged`,
         `nonfinite_initialization`, `nonfinite_initial_loss` or `underflowing_initialization`;
-        `stats["num_steps"]` the number of steps taken; `record` is what `ddln.theory.gain` needs
-        of two layers (`ddln.flows.TwoLayerFactors`), and None for other parameterizations.
+        `stats["num_steps"]` the number of steps taken; `rtol` the rounding unit; `record` what
+        `ddln.theory.gain` needs of two layers (`ddln.flows.TwoLayerFactors`), None for other maps.
 
     Raises:
         ValueError: for arguments that do not fit, before the descent.
@@ -110,6 +110,8 @@ def descend(
 
     Warns:
         UserWarning: if coordinates of a deep diagonal network never move (two layers are zero there).
+
+    Source: "Discrete steps" in the documentation has the laws of these steps.
     """
     check_steps(steps, ts)
     theta = check_model(parameterization, loss)
