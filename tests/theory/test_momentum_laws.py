@@ -100,8 +100,11 @@ def test_small_inertia_shrinks_the_gaps_and_predicts_the_end(damping):
     here = ddln.LeastSquares(X, X @ path.theta[-1])
     end = ddln.limit(theory.effective_start(path), here)
     np.testing.assert_allclose(end.theta, path.theta[-1], atol=1e-8)
-    plain = ddln.limit(network, here).theta
-    assert float(jnp.abs(plain - path.theta[-1]).max()) > 1e-3
+    # The start as it was, theta = c (w_+^2 - w_-^2) / 2, predicts another end.
+    plus, minus = (jnp.abs(LAYERS[0] + sign * LAYERS[1]) * FACTOR**0.5 / 2 for sign in (1, -1))
+    plain = ddln.PowerDifference(plus, minus, 2)
+    np.testing.assert_allclose(plain(), network(), atol=1e-14)
+    assert float(jnp.abs(ddln.limit(plain, here).theta - path.theta[-1]).max()) > 1e-3
 
 
 def test_the_recorded_squares_of_logarithmic_velocities_are_those_of_scipy():

@@ -74,7 +74,7 @@ def test_layers_converge_to_the_law_with_order_one_half():
         assert check.holds.all()
         return path, check, [float(jnp.sqrt(jnp.mean(jnp.square(d)))) for d in differences]
 
-    counts = [64, 1024]
+    counts = [128, 1024]
     rows = [errors(steps) for steps in counts]
     for kind in range(2):
         sizes = [row[2][kind] for row in rows]
