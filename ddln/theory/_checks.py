@@ -43,7 +43,16 @@ def checks(trajectory: Trajectory, loss: Loss) -> dict[str, Check]:
 
     Returns:
         the checks by name.
+
+    Raises:
+        ValueError: for a descent, a stochastic or a momentum flow.
     """
+    gradient = trajectory.method.startswith(("reduced, ", "full, ")) and trajectory.record is None
+    if not gradient:
+        raise ValueError(
+            f"Argument `trajectory` must be a gradient flow, but its method is {trajectory.method!r}. "
+            "Call the checks that are meant for it: `gap_recursion`, `stochastic_gap`, `momentum_gap`."
+        )
     deep = isinstance(trajectory.initial, DeepDiagonal)
     squares = isinstance(loss, LeastSquares)
     found = [monotone_loss(trajectory, loss)]

@@ -5,9 +5,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import pytest
 from theory_cases import D, problem, quick_jit
 
-from ddln import DeepDiagonal, LeastSquares
+from ddln import DeepDiagonal, LeastSquares, descend
 from ddln.flows import gradient_flow
 from ddln.theory import checks, conservation, squared_layer_rate, tangent_kernel_rate
 
@@ -77,3 +79,10 @@ def test_dense_output_decides_between_few_times():
     assert np.sum(sparse.compared) < np.sum(dense.compared)
     for check in laws:
         assert set(check.status) == {"holds"}, check
+
+
+def test_descents_are_refused():
+    """Their times are numbers of steps, and the statements are of flows."""
+    network, loss = DeepDiagonal(np.ones((2, 2))), LeastSquares(np.eye(2), np.ones(2))
+    with pytest.raises(ValueError, match="must be a gradient flow, but its method is 'descend'"):
+        checks(descend(network, loss, optax.sgd(0.1), 3), loss)
