@@ -37,6 +37,10 @@ class AbstractNoisySpace(eqx.Module):
     def rebuild(self, state: PyTree[Array]) -> AbstractParameterization:
         """The parameterization in that state."""
 
+    def effective(self, state: PyTree[Array]) -> Theta:
+        """theta in that state."""
+        return self.rebuild(state).effective()
+
     @abc.abstractmethod
     def move(self, state: PyTree[Array], gradient: Theta) -> PyTree[Array]:
         """What a gradient with respect to theta does to the state: linear in it."""
@@ -83,11 +87,16 @@ class LogSpace(AbstractNoisySpace):
         layers = jnp.take_along_axis(ordered, order, axis=0)
         return eqx.tree_at(lambda p: p.layers, self.initial, layers)
 
+    def effective(self, state):
+        # The layers in their order of size will do.
+        smallest, others = self._layers(state)
+        return self.initial.factor * smallest * jnp.prod(self.canonical.signs * others, axis=0)
+
     def move(self, state, gradient):
         _, others = self._layers(state)
         sign = jnp.prod(self.canonical.signs, axis=0)
         sign = jnp.where(self._tied, jnp.sign(self.canonical.start) * sign, sign)
-        speed = self.initial.factor * sign * products_of_others(others)[0]
+        speed = self.initial.factor * sign * jnp.prod(others[1:], axis=0)
         return -speed * gradient, jnp.zeros_like(others)
 
     def drift(self, state, gradient, variance):
@@ -186,4 +195,6 @@ def shrinkage_rate(
     others: Float[Array, "gaps d"], factor: float, variance: Float[Array, " d"]
 ) -> Float[Array, "gaps d"]:
     """c^2 prod_{l != j, k} (u^l)^2 times the variance, for the layers other than k."""
-    return jnp.square(factor * products_of_others(others)) * variance[None, :]
+    # With two layers the product is empty; XLA is slow to find out.
+    products = products_of_others(others) if len(others) > 1 else jnp.ones_like(others)
+    return jnp.square(factor * products) * variance[None, :]

@@ -169,7 +169,7 @@ class _Field(eqx.Module):
 
     def drift(self, t, y, args):
         state, _, _ = y
-        theta = self.space.rebuild(state).effective()
+        theta = self.space.effective(state)
         g = self.loss.gradient(theta)
         variance = self.step_size * self.noise.variance(self.loss, theta)
         rates = (self.space.drift(state, g, variance), -g, self.loss(theta))
@@ -177,7 +177,7 @@ class _Field(eqx.Module):
 
     def diffuse(self, y, brownian):
         state, _, integral = y
-        theta = self.space.rebuild(state).effective()
+        theta = self.space.effective(state)
         size = jnp.sqrt(self.step_size * self.dt)
         noise = size * self.noise.increment(self.loss, theta, brownian)
         return self.space.move(state, noise), -noise, jnp.zeros_like(integral)
@@ -201,7 +201,7 @@ class _Field(eqx.Module):
         )
 
     def finite(self, y) -> Bool[Array, ""]:
-        theta = self.space.rebuild(y[0]).effective()
+        theta = self.space.effective(y[0])
         leaves = [*jax.tree.leaves(y), theta, self.loss(theta)]
         return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]).all()
 
