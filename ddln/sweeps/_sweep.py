@@ -128,7 +128,8 @@ def compile_sweep(
 ) -> None:
     """Compiles what `sweep` runs with the same arguments, which are explained there.
 
-    To be called in a thread while another sweep runs, or to see arguments refused early.
+    To be called in a thread while another sweep runs, or to see arguments refused early. Nothing is read
+    or written: of `store` only the dimensions count, which decide about the chunks.
 
     Raises:
         ValueError: for arguments that do not fit.
@@ -158,7 +159,7 @@ def sweep_runs(
     Of gradient flows `ddln.sweep` makes many more a second: here the runs of a chunk are vmapped and wait
     for the longest. In return each may have its own settings, as far as they may be traced.
 
-    Example (mirror flows of one potential to 64 times):
+    Example (one start, followed to 64 different ends):
         >>> times = jnp.geomspace(1.0, 100.0, 64)
         >>> def run(index):
         ...     return ddln.gradient_flow(network, loss, times[index], throw=False)
