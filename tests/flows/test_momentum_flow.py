@@ -209,7 +209,8 @@ def test_derivatives_are_those_of_differences():
     layers, direction = jnp.asarray(start(2)), jnp.asarray(start(2, seed=2))
 
     def value(u, inertia, adjoint=None):
-        flow = run_lane(u, inertia, adjoint, max_steps=128, rtol=1e-6, atol=1e-8)
+        settings = {"max_steps": 128, "rtol": 1e-6, "atol": 1e-8, "coordinates": "full"}
+        flow = run_lane(u, inertia, adjoint, **settings)
         return jnp.sum(flow.theta[0] * jnp.arange(1.0, DIM + 1))
 
     slopes = jax.jit(jax.grad(value, argnums=(0, 1)))(layers, jnp.asarray(1.0))
