@@ -16,11 +16,11 @@ from ddln.flows import IsotropicNoise as IsotropicNoise
 from ddln.flows import LabelNoise as LabelNoise
 from ddln.flows import LossBelow as LossBelow
 from ddln.flows import MirrorTrajectory as MirrorTrajectory
-from ddln.flows import Sensitivity as Sensitivity
 from ddln.flows import MomentumRecord as MomentumRecord
 from ddln.flows import MomentumScaling as MomentumScaling
 from ddln.flows import PairRecord as PairRecord
 from ddln.flows import SampleNoise as SampleNoise
+from ddln.flows import Sensitivity as Sensitivity
 from ddln.flows import StochasticRecord as StochasticRecord
 from ddln.flows import Trajectory as Trajectory
 from ddln.flows import VanishingDamping as VanishingDamping
@@ -28,9 +28,9 @@ from ddln.flows import descend as descend
 from ddln.flows import gradient_flow as gradient_flow
 from ddln.flows import mirror_descent as mirror_descent
 from ddln.flows import mirror_flow as mirror_flow
-from ddln.flows import sensitivity as sensitivity
 from ddln.flows import momentum_flow as momentum_flow
 from ddln.flows import momentum_scaling as momentum_scaling
+from ddln.flows import sensitivity as sensitivity
 from ddln.flows import stochastic_flow as stochastic_flow
 from ddln.limits import Limit as Limit
 from ddln.limits import MarginStationarity as MarginStationarity
