@@ -335,6 +335,7 @@ def report() -> None:
         figure_4=table_of_rows(results["figure 4"]),
         limits=table_of_rows(results["limits"]),
         descent=table_of_rows(results["descent"]),
+        matrix_free=table_of_rows(results["matrix-free"]),
         large=table_of_rows(results["large"]),
         machines="\n".join(
             "- " + ", ".join(f"{key} {value}" for key, value in machine.items())

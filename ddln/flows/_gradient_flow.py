@@ -23,8 +23,10 @@ from ddln.solvers import RKC, Rodas5P, SeparableDualField
 
 # A dense Jacobian is factorized once per step; beyond this many unknowns an explicit solver is chosen.
 DENSE_JACOBIAN_LIMIT = 200
-# A structured one needs a matrix of min(n, d) rows; beyond this many `RKC`, without one, is faster.
-FACTORIZATION_LIMIT = 400
+# A structured one needs a matrix of min(n, d) rows; beyond this many `RKC` is chosen, which needs none.
+# It is of lower order, and faster from 300 rows on for mild starts; for stiff ones (benchmarks,
+# "matrix-free") it is not up to 800.
+FACTORIZATION_LIMIT = 1000
 
 
 def gradient_flow(
@@ -65,7 +67,7 @@ def gradient_flow(
             wherever the parameterization has it.
         solver: any diffrax solver. Where the coordinates are reduced and the loss is a
             `ddln.AbstractPredictionLoss`, None takes Rodas5P with the structured Jacobian, or the
-            matrix-free `ddln.RKC`, of lower order, if min(n, d) > 400; else Rodas5P with a dense
+            matrix-free `ddln.RKC`, of lower order, if min(n, d) > 1000; else Rodas5P with a dense
             Jacobian up to 200 unknowns, and beyond them Tsit5. `Trajectory.method` names the choice.
         rtol: the relative tolerance.
         atol: the absolute tolerance, for unknowns of size one: it is multiplied by
