@@ -130,6 +130,8 @@ def _executor(options: SweepOptions) -> Iterator[Executor | None]:
         with distributed.Client(options.address) as client:
             yield client.get_executor()
     elif options.workers is not None:
+        # XLA takes so many threads in each of them.
+        os.environ.setdefault("NPROC", str(max(1, (os.cpu_count() or 1) // options.workers)))
         # Ctrl-C is for this process: the workers finish the chunks they are at.
         ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
         context = multiprocessing.get_context("spawn")
