@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from ddln._results import is_okay
 from ddln._types import Array, Float, Loss, PyTree
 from ddln._validation import require_option
+from ddln.flows._arguments import check_model, check_times, check_tolerances
 from ddln.flows._gradient_flow import gradient_flow
 from ddln.flows._trajectory import Trajectory
 from ddln.losses import AbstractPredictionLoss, Weighted
@@ -33,7 +34,6 @@ class Sensitivity(eqx.Module):
     derivative: PyTree[Float[Array, "T ..."]]
 
 
-@eqx.filter_jit
 def sensitivity(
     parameterization: AbstractParameterization,
     loss: Loss,
@@ -91,6 +91,41 @@ def sensitivity(
             f"Argument `loss` must be a `ddln.AbstractPredictionLoss` for wrt={wrt!r}, as "
             f"`ddln.LeastSquares`, but it is a {type(loss).__name__}."
         )
+    check_times(t1, ts)
+    check_tolerances(rtol, atol, max_steps)
+    dtype = check_model(parameterization, loss).dtype
+    found = _sensitivity(
+        parameterization,
+        loss,
+        jnp.asarray(t1, dtype),
+        None if ts is None else jnp.asarray(ts, dtype),
+        jnp.asarray(rtol, dtype),
+        jnp.asarray(atol, dtype),
+        solver,
+        wrt=wrt,
+        coordinates=coordinates,
+        max_steps=max_steps,
+    )
+    if throw:
+        result = found.trajectory.result
+        found = result.error_if(found, ~is_okay(result))
+    return found
+
+
+@eqx.filter_jit
+def _sensitivity(
+    parameterization: AbstractParameterization,
+    loss: Loss,
+    t1: Float[Array, ""],
+    ts: Float[Array, " T"] | None,
+    rtol: Float[Array, ""],
+    atol: Float[Array, ""],
+    solver: diffrax.AbstractSolver | None,
+    *,
+    wrt: str,
+    coordinates: str,
+    max_steps: int,
+) -> Sensitivity:
     weights, rest = eqx.partition(parameterization, eqx.is_inexact_array)
     if wrt == "weights":
         flat, unravel = ravel_pytree(weights)
@@ -135,6 +170,4 @@ def sensitivity(
     derivative = jax.tree.map(
         lambda leaf: leaf.reshape(*theta.shape, *leaf.shape[1:]), jax.vmap(unravel)(rows)
     )
-    if throw:
-        trajectory = trajectory.result.error_if(trajectory, ~is_okay(trajectory.result))
     return Sensitivity(trajectory, derivative)

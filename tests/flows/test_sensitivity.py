@@ -96,6 +96,22 @@ def test_a_vector_hessian_product_of_the_end():
     np.testing.assert_allclose(product, (ahead - behind) / (2 * step), rtol=0, atol=1e-5)
 
 
+def test_calls_of_one_shape_compile_once():
+    traces = []
+
+    def loss(theta):
+        traces.append(1)
+        return jnp.sum(jnp.square(theta - 1))
+
+    start = ddln.Identity(np.zeros(2))
+    counts = []
+    for t1 in (1.0, 2.0, 3.0):
+        ddln.sensitivity(start, loss, t1, rtol=1e-5 * t1)
+        counts.append(len(traces))
+    # Each later call evaluates the shape of the loss once, and nothing else.
+    assert counts[2] - counts[1] == counts[1] - counts[0] == 1
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="Argument `wrt` must be one of"):
         found("labels")
