@@ -128,7 +128,7 @@ MATRIX_FREE = [
     Case(
         "matrix-free",
         f"{solver.__class__.__name__}, n {n}",
-        methods.flow_by(solver),
+        methods.flow_by(solver=solver, adjoint=diffrax.ForwardMode(), dual=False),
         case_h(n=n, d=4 * n, initializations=2),
         1,
         1e-3 if n <= 100 else None,

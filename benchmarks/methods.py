@@ -78,49 +78,32 @@ sweep = sweep_on(lambda: None)
 sweep_on_all_devices = sweep_on(jax.devices)
 
 
-def _flow(setting: Setting) -> Callable:
+def _flow(setting: Setting, **settings: Any) -> Callable:
     loss, t1, rtol, atol = setting.loss, setting.t1, setting.rtol, setting.atol
 
     def one(layers):
         network = ddln.DeepDiagonal(layers)
-        return ddln.gradient_flow(network, loss, t1, rtol=rtol, atol=atol, throw=False)
+        return ddln.gradient_flow(network, loss, t1, rtol=rtol, atol=atol, throw=False, **settings)
 
     return one
 
 
-@contextlib.contextmanager
-def vmapped_flow(setting: Setting) -> Iterator[Prepared]:
-    def one(layers):
-        trajectory = _flow(setting)(layers)
-        return trajectory.theta[-1], trajectory.stats["num_steps"]
-
-    program, seconds = compiled(jax.vmap(one), setting.layers)
-    yield Prepared(lambda: Answer(*program()), seconds)
-
-
-def flow_by(solver: diffrax.AbstractSolver) -> Method:
-    """A vmapped flow, by this solver, without its dual."""
+def flow_by(**settings: Any) -> Method:
+    """A vmapped `ddln.gradient_flow` with these further arguments."""
 
     @contextlib.contextmanager
     def method(setting: Setting) -> Iterator[Prepared]:
         def one(layers):
-            trajectory = ddln.gradient_flow(
-                ddln.DeepDiagonal(layers),
-                setting.loss,
-                setting.t1,
-                solver=solver,
-                rtol=setting.rtol,
-                atol=setting.atol,
-                adjoint=diffrax.ForwardMode(),
-                dual=False,
-                throw=False,
-            )
+            trajectory = _flow(setting, **settings)(layers)
             return trajectory.theta[-1], trajectory.stats["num_steps"]
 
         program, seconds = compiled(jax.vmap(one), setting.layers)
         yield Prepared(lambda: Answer(*program()), seconds)
 
     return method
+
+
+vmapped_flow = flow_by()
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from ddln.flows._step_arguments import (
     converted_update,
     takes_more,
 )
-from ddln.flows._trajectory import Trajectory
+from ddln.flows._trajectory import Trajectory, fixed_steps
 from ddln.losses import AbstractPredictionLoss
 from ddln.parameterizations import AbstractParameterization
 
@@ -259,7 +259,7 @@ def _descend(
         (rows, duals),
         last=run.count.astype(dtype),
         result=outcome(run, lane.startable, lane.refusal),
-        stats=step_numbers(run),
+        stats=fixed_steps(run.count),
         startable=lane.startable,
         rtol=jnp.finfo(dtype).eps * jnp.ones((), dtype),
         atol=zero,
@@ -285,15 +285,6 @@ def outcome(run: Iterates, startable: Bool[Array, ""], refusal: RESULTS) -> RESU
     )
     result = RESULTS.where(run.diverged, RESULTS.diverged, result)
     return RESULTS.where(startable, result, refusal)
-
-
-def step_numbers(run: Iterates) -> dict[str, Array]:
-    """The numbers of steps of a descent, none of which is rejected."""
-    return {
-        "num_steps": run.count,
-        "num_accepted_steps": run.count,
-        "num_rejected_steps": jnp.zeros_like(run.count),
-    }
 
 
 def blank_rows(reached: Bool[Array, " T"], rows: Float[Array, "T ..."]) -> Float[Array, "T ..."]:

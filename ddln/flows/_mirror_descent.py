@@ -10,11 +10,12 @@ from ddln._results import is_okay
 from ddln._types import Array, Float, Loss, Theta
 from ddln._validation import require_positive
 from ddln.flows._arguments import check_loss
-from ddln.flows._descend import blank_rows, outcome, row_times, step_numbers
+from ddln.flows._descend import blank_rows, outcome, row_times
 from ddln.flows._iterate import AbstractStep, iterate
 from ddln.flows._mirror_flow import MirrorTrajectory, _startable
 from ddln.flows._state import loss_gradient
 from ddln.flows._step_arguments import check_steps
+from ddln.flows._trajectory import fixed_steps
 from ddln.potentials import AbstractPotential
 
 
@@ -137,7 +138,7 @@ def _mirror_descent(
         loss=blank_rows(reached, jax.vmap(loss)(theta)),
         dual=blank_rows(reached, dual),
         result=outcome(run, startable, refusal),
-        stats=step_numbers(run),
+        stats=fixed_steps(run.count),
         rtol=jnp.finfo(start.dtype).eps * jnp.ones_like(step_size),
         atol=jnp.zeros_like(step_size),
         method="mirror descent",

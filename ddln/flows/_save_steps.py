@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Bool, Float, PyTree
+from ddln.flows._saving_solver import AbstractSavingSolver, rows_like
 
 
-class SaveSteps(diffrax.AbstractWrappedSolver):
+class SaveSteps(AbstractSavingSolver):
     """Wraps a solver with unit steps so that its state carries the rows to be saved.
 
     A step to a state that is not finite is not taken: the solve ends with the state before it.
@@ -24,36 +25,8 @@ class SaveSteps(diffrax.AbstractWrappedSolver):
     indices: Float[Array, " T"]
     finite: Callable[[PyTree[Array]], Bool[Array, ""]]
 
-    @property
-    def term_structure(self):
-        return self.solver.term_structure
-
-    @property
-    def interpolation_cls(self):
-        return self.solver.interpolation_cls
-
-    @property
-    def term_compatible_contr_kwargs(self):
-        return self.solver.term_compatible_contr_kwargs
-
-    @property
-    def scan_kind(self):
-        # diffrax chooses the stage loop of a Runge-Kutta solver by the adjoint.
-        return self.solver.scan_kind  # pyright: ignore[reportAttributeAccessIssue]
-
-    def order(self, terms):
-        return self.solver.order(terms)
-
-    def strong_order(self, terms):
-        return self.solver.strong_order(terms)
-
-    def func(self, terms, t0, y0, args):
-        return self.solver.func(terms, t0, y0, args)
-
     def init(self, terms, t0, t1, y0, args):
-        rows = jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (*self.indices.shape, *leaf.shape)), y0
-        )
+        rows = rows_like(y0, self.indices)
         return self.solver.init(terms, t0, t1, y0, args), rows, jnp.zeros_like(t0)
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):

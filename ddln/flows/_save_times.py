@@ -5,9 +5,10 @@ import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Float, PyTree
+from ddln.flows._saving_solver import AbstractSavingSolver, rows_like
 
 
-class SaveTimes(diffrax.AbstractWrappedSolver):
+class SaveTimes(AbstractSavingSolver):
     """Wraps a solver so that its state carries the solution at given times.
 
     It does what `diffrax.SaveAt(ts=...)` does, with two differences that large sweeps need: it adds no
@@ -22,43 +23,8 @@ class SaveTimes(diffrax.AbstractWrappedSolver):
     solver: diffrax.AbstractSolver
     ts: Float[Array, " T"]
 
-    @property
-    def term_structure(self):
-        return self.solver.term_structure
-
-    @property
-    def interpolation_cls(self):
-        return self.solver.interpolation_cls
-
-    @property
-    def term_compatible_contr_kwargs(self):
-        return self.solver.term_compatible_contr_kwargs
-
-    @property
-    def root_finder(self):
-        # diffrax passes the tolerances of the step size controller on to an implicit solver's.
-        return self.solver.root_finder  # pyright: ignore[reportAttributeAccessIssue]
-
-    @property
-    def scan_kind(self):
-        # diffrax chooses the stage loop of a Runge-Kutta solver by the adjoint.
-        return self.solver.scan_kind  # pyright: ignore[reportAttributeAccessIssue]
-
-    def order(self, terms):
-        return self.solver.order(terms)
-
-    def error_order(self, terms):
-        return self.solver.error_order(terms)
-
-    def strong_order(self, terms):
-        return self.solver.strong_order(terms)
-
-    def func(self, terms, t0, y0, args):
-        return self.solver.func(terms, t0, y0, args)
-
     def init(self, terms, t0, t1, y0, args):
-        rows = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*self.ts.shape, *leaf.shape)), y0)
-        return self.solver.init(terms, t0, t1, y0, args), rows
+        return self.solver.init(terms, t0, t1, y0, args), rows_like(y0, self.ts)
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         inner_state, rows = solver_state

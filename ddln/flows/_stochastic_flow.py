@@ -19,7 +19,7 @@ from ddln.flows._noise import AbstractNoise
 from ddln.flows._noisy_space import AbstractNoisySpace, LayerSpace, LogSpace, WeightSpace
 from ddln.flows._save_steps import SaveSteps
 from ddln.flows._state import FullSpace
-from ddln.flows._trajectory import Trajectory
+from ddln.flows._trajectory import Trajectory, fixed_steps
 from ddln.flows._unit_steps import UnitSteps
 from ddln.losses import AbstractPredictionLoss
 from ddln.parameterizations import AbstractParameterization, DeepDiagonal
@@ -263,11 +263,7 @@ def _integrate(
         (weights, duals),
         last=t1 * (reached / steps),
         result=result,
-        stats={
-            "num_steps": reached.astype(int),
-            "num_accepted_steps": reached.astype(int),
-            "num_rejected_steps": jnp.zeros_like(reached, int),
-        },
+        stats=fixed_steps(reached.astype(int)),
         startable=lane.startable,
         rtol=jnp.zeros_like(t1),
         atol=jnp.zeros_like(t1),

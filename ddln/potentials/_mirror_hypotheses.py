@@ -3,9 +3,10 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optimistix as optx
 from jax.flatten_util import ravel_pytree
 
-from ddln._types import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
+from ddln._types import Array, Float, Int, PRNGKeyArray, Scalar
 from ddln.parameterizations import AbstractParameterization
 from ddln.potentials._flow_map import flow_map, pulled_back, split
 
@@ -34,12 +35,12 @@ def bracket_residual(
         ab = jax.jvp(lambda w: field(b, w), (flat,), (field(a, flat),))[1]
         ba = jax.jvp(lambda w: field(a, w), (flat,), (field(b, flat),))[1]
         # The natural size of a bracket keeps rounding from looking like one.
-        natural = norm(field(a, flat)) * norm(field(b, flat))
-        distance = norm(flat)
+        natural = optx.two_norm(field(a, flat)) * optx.two_norm(field(b, flat))
+        distance = optx.two_norm(flat)
         natural = natural / jnp.where(distance > 0, distance, 1)
         natural = natural * float(jnp.finfo(flat.dtype).eps) ** 0.25
-        size = norm(ab) + norm(ba) + natural
-        return norm(ab - ba) / jnp.where(size > 0, size, 1)
+        size = optx.two_norm(ab) + optx.two_norm(ba) + natural
+        return optx.two_norm(ab - ba) / jnp.where(size > 0, size, 1)
 
     return jnp.max(jax.vmap(residual)(jax.random.split(key, pairs)))
 
@@ -54,20 +55,14 @@ def _evidence(
     direction = jax.random.normal(direction_key, theta.shape, theta.dtype)
     weights, static = split(parameterization)
     # A point that the flow reaches, unless xi happens to be beyond its range.
-    speed = norm(pulled_back(parameterization, direction))
-    xi = 0.1 * norm(weights) / jnp.where(speed > 0, speed, 1) * direction
+    speed = optx.two_norm(pulled_back(parameterization, direction))
+    xi = 0.1 * optx.two_norm(weights) / jnp.where(speed > 0, speed, 1) * direction
     away = eqx.combine(flow_map(parameterization, xi)[0], static)
     here_residual, away_residual = (
         bracket_residual(p, k) for p, k in zip((parameterization, away), keys, strict=True)
     )
     rank = jnp.linalg.matrix_rank(parameterization.jacobian())
     return jnp.fmax(here_residual, away_residual), rank
-
-
-def norm(tree: PyTree) -> Scalar:
-    """The Euclidean norm of all leaves; its derivative at zero is zero."""
-    square = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree))
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
 
 
 def require_mirror_flow(parameterization: AbstractParameterization) -> None:

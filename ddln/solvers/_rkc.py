@@ -8,6 +8,7 @@ import equinox as eqx
 import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
+import optimistix as optx
 from jaxtyping import PyTree
 
 from ddln._types import Array, Scalar
@@ -152,16 +153,12 @@ def _dominant(
 
     def stretch(carry, _):
         direction, _ = carry
-        size = _norm(direction)
+        size = optx.two_norm(direction)
         unit = jax.tree.map(lambda leaf: leaf / jnp.where(size > 0, size, 1), direction)
         _, image = jax.jvp(lambda y: terms.vf(t, y, args), (y,), (unit,))
-        return (image, _norm(image)), None
+        return (image, optx.two_norm(image)), None
 
-    start = (direction, jnp.zeros_like(_norm(direction)))
+    start = (direction, jnp.zeros_like(optx.two_norm(direction)))
     found, _ = jax.lax.scan(stretch, start, length=steps)
     # It only chooses how many stages there are.
     return jax.lax.stop_gradient(found)
-
-
-def _norm(tree: PyTree[Array]) -> Scalar:
-    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))

@@ -3,10 +3,10 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optimistix as optx
 
 from ddln._types import Array, Float, PRNGKeyArray, Scalar
 from ddln.parameterizations import AbstractParameterization
-from ddln.potentials._mirror_hypotheses import norm
 from ddln.theory._check import Check
 from ddln.theory._points import points_of
 
@@ -53,11 +53,13 @@ def _integrability(parameterization, points, key) -> Check:
 
         first, second = change(a, b), change(b, a)
         # The natural size of the terms keeps rounding from looking like a difference.
-        speeds = norm(flat_map.gradient(w, a)) * norm(flat_map.gradient(w, b))
-        length = jnp.where(norm(w) > 0, norm(w), 1)
-        natural = speeds * norm(flat_map.effective(w)) / length**2
-        size = norm(first) + norm(second) + jnp.finfo(w.dtype).eps ** 0.25 * natural
-        return norm(first - second) / jnp.where(size > 0, size, 1)
+        speeds = optx.two_norm(flat_map.gradient(w, a)) * optx.two_norm(flat_map.gradient(w, b))
+        length = jnp.where(optx.two_norm(w) > 0, optx.two_norm(w), 1)
+        natural = speeds * optx.two_norm(flat_map.effective(w)) / length**2
+        size = (
+            optx.two_norm(first) + optx.two_norm(second) + jnp.finfo(w.dtype).eps ** 0.25 * natural
+        )
+        return optx.two_norm(first - second) / jnp.where(size > 0, size, 1)
 
     def largest(w: Float[Array, " P"], key: PRNGKeyArray) -> Scalar:
         # Drawn in float32: the same directions in every precision.

@@ -1,0 +1,53 @@
+"""What solvers that save rows in their state have in common."""
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ddln._types import Array, Float, PyTree
+
+
+class AbstractSavingSolver(diffrax.AbstractWrappedSolver):
+    """Wraps a solver and, but for `init` and `step`, is like it."""
+
+    solver: eqx.AbstractVar[diffrax.AbstractSolver]
+
+    @property
+    def term_structure(self):
+        return self.solver.term_structure
+
+    @property
+    def interpolation_cls(self):
+        return self.solver.interpolation_cls
+
+    @property
+    def term_compatible_contr_kwargs(self):
+        return self.solver.term_compatible_contr_kwargs
+
+    @property
+    def root_finder(self):
+        # diffrax passes the tolerances of the step size controller on to an implicit solver's.
+        return self.solver.root_finder  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
+    def scan_kind(self):
+        # diffrax chooses the stage loop of a Runge-Kutta solver by the adjoint.
+        return self.solver.scan_kind  # pyright: ignore[reportAttributeAccessIssue]
+
+    def order(self, terms):
+        return self.solver.order(terms)
+
+    def error_order(self, terms):
+        return self.solver.error_order(terms)
+
+    def strong_order(self, terms):
+        return self.solver.strong_order(terms)
+
+    def func(self, terms, t0, y0, args):
+        return self.solver.func(terms, t0, y0, args)
+
+
+def rows_like(state: PyTree[Array], places: Float[Array, " T"]) -> PyTree[Array]:
+    """A row for each place, all with this state."""
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*places.shape, *leaf.shape)), state)
