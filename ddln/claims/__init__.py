@@ -1,0 +1,15 @@
+"""The statements of the two documents, each with a program that measures whether it is true.
+
+`import ddln` does not import this package.
+"""
+
+from ddln.claims._claim import Claim as Claim
+from ddln.claims._claim import Settings as Settings
+from ddln.claims._claim import claim as claim
+from ddln.claims._evidence import Evidence as Evidence
+from ddln.claims._evidence import Number as Number
+from ddln.claims._evidence import checked as checked
+from ddln.claims._evidence import measured as measured
+from ddln.claims._registry import claims as claims
+from ddln.claims._run import Outcome as Outcome
+from ddln.claims._run import run as run

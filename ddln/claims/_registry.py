@@ -1,0 +1,9 @@
+"""All claims."""
+
+from ddln.claims import paper, slides
+from ddln.claims._claim import Claim
+
+
+def claims() -> tuple[Claim, ...]:
+    """The claims of the paper, then those of the slides, each in the order of its document."""
+    return (*paper.CLAIMS, *slides.CLAIMS)

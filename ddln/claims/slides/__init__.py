@@ -1,0 +1,3 @@
+"""The claims of the slides (Vega et al. 2025), in their order."""
+
+CLAIMS = ()
