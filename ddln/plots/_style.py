@@ -5,6 +5,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import matplotlib.style
 
 FILE = Path(__file__).with_name("ddln.mplstyle")
@@ -25,6 +26,9 @@ def style() -> AbstractContextManager[None]:
         ...     ddln.plots.layers(trajectory, ax=axes[0])
         ...     figure.savefig("layers.pdf")
     """
+    # In a notebook the backend, loaded by the first figure, turns interactive mode on. Loaded inside of
+    # the context it would be off again afterwards, and no further figure would be shown.
+    plt.draw_if_interactive()
     return matplotlib.style.context(FILE)
 
 

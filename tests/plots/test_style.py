@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -53,3 +57,27 @@ def test_ticks_drawn_after_the_context_have_its_looks(which):
     with plots.style():
         size = mpl.rcParams["xtick.labelsize"]
     assert {label.get_fontsize() for label in ax.get_xticklabels()} == {size}
+
+
+BACKEND = """
+import matplotlib
+from matplotlib.backends.backend_agg import *
+matplotlib.interactive(True)
+"""
+
+
+def test_a_first_figure_in_the_context_leaves_interactive_mode_to_the_backend(tmp_path):
+    """As the backend of notebooks does, which shows no figure otherwise."""
+    (tmp_path / "notebook_backend.py").write_text(BACKEND)
+    program = """
+import matplotlib.pyplot as plt
+from ddln import plots
+with plots.style():
+    plt.figure()
+assert plt.isinteractive()
+"""
+    environment = os.environ | {
+        "MPLBACKEND": "module://notebook_backend",
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+    }
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
