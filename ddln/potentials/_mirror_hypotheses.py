@@ -11,6 +11,17 @@ from ddln.parameterizations import AbstractParameterization
 from ddln.potentials._flow_map import flow_map, pulled_back, split
 
 
+def random_directions(
+    key: PRNGKeyArray, shape: tuple[int, ...], dtype: jnp.dtype
+) -> Float[Array, "..."]:
+    """Directions in [-1, 1), bit for bit the same in every precision and compilation.
+
+    XLA may compute one draw in two places of a program. A normal draw then differs by rounding
+    between them; these numbers are multiples of 2^-22, made without rounding.
+    """
+    return jax.random.uniform(key, shape, jnp.float32, minval=-1, maxval=1).astype(dtype)
+
+
 @eqx.filter_jit
 def bracket_residual(
     parameterization: AbstractParameterization, key: PRNGKeyArray, pairs: int = 4
@@ -30,8 +41,7 @@ def bracket_residual(
         return pull(direction)[0]
 
     def residual(key: PRNGKeyArray) -> Scalar:
-        # Drawn in float32: the same directions in every precision.
-        a, b = jax.random.normal(key, (2, *shape), jnp.float32).astype(flat.dtype)
+        a, b = random_directions(key, (2, *shape), flat.dtype)
         ab = jax.jvp(lambda w: field(b, w), (flat,), (field(a, flat),))[1]
         ba = jax.jvp(lambda w: field(a, w), (flat,), (field(b, flat),))[1]
         # The natural size of a bracket keeps rounding from looking like one.

@@ -7,6 +7,7 @@ import optimistix as optx
 
 from ddln._types import Array, Float, PRNGKeyArray, Scalar
 from ddln.parameterizations import AbstractParameterization
+from ddln.potentials._mirror_hypotheses import random_directions
 from ddln.theory._check import Check
 from ddln.theory._points import points_of
 
@@ -62,8 +63,7 @@ def _integrability(parameterization, points, key) -> Check:
         return optx.two_norm(first - second) / jnp.where(size > 0, size, 1)
 
     def largest(w: Float[Array, " P"], key: PRNGKeyArray) -> Scalar:
-        # Drawn in float32: the same directions in every precision.
-        pairs = jax.random.normal(key, (2, PAIRS, *shape), jnp.float32).astype(w.dtype)
+        pairs = random_directions(key, (2, PAIRS, *shape), w.dtype)
         return jnp.max(jax.vmap(residual, in_axes=(None, 0, 0))(w, pairs[0], pairs[1]))
 
     lhs = jax.vmap(largest)(weights, jax.random.split(key, weights.shape[0]))
