@@ -1,11 +1,13 @@
 """Dynamics of reparameterized models in JAX.
 
-Figures (`ddln.plots`) and the command line (`ddln.cli`) are not imported here, so that this
+`ddln.theory`, `ddln.plots` and `ddln.problems` are imported when they are first used, so that this
 import stays light.
 """
 
-from ddln import problems as problems
-from ddln import theory as theory
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from ddln._results import RESULTS as RESULTS
 from ddln._results import is_okay as is_okay
 from ddln.flows import AbstractDamping as AbstractDamping
@@ -90,3 +92,21 @@ from ddln.sweeps import SweepStore as SweepStore
 from ddln.sweeps import compile_sweep as compile_sweep
 from ddln.sweeps import sweep as sweep
 from ddln.sweeps import sweep_runs as sweep_runs
+
+if TYPE_CHECKING:
+    from ddln import plots as plots
+    from ddln import problems as problems
+    from ddln import theory as theory
+
+
+_LATER = ("plots", "problems", "theory")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _LATER:
+        return importlib.import_module(f"ddln.{name}")
+    raise AttributeError(f"module 'ddln' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_LATER]

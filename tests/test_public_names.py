@@ -1,0 +1,33 @@
+"""What `import ddln` gives, and what it leaves for later."""
+
+import subprocess
+import sys
+
+import pytest
+
+import ddln
+
+# The submodules must come by attribute, without an import statement of their own.
+PROGRAM = """
+import sys
+
+import jax
+
+before = dict(jax.config.values)
+import ddln
+
+assert jax.config.values == before
+assert not {"ddln.theory", "ddln.plots", "matplotlib"} & set(sys.modules)
+assert {"theory", "plots", "problems"} <= set(dir(ddln))
+print(ddln.theory.gain.__name__, ddln.plots.layers.__name__, ddln.problems.diabetes.__name__)
+"""
+
+
+def test_submodules_are_imported_when_used():
+    output = subprocess.check_output([sys.executable, "-c", PROGRAM], text=True)
+    assert output.split() == ["gain", "layers", "diabetes"]
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match="'ddln' has no attribute 'gradient'"):
+        _ = ddln.gradient  # pyright: ignore[reportAttributeAccessIssue]
