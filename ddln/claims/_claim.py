@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from ddln.claims._evidence import Evidence
+from ddln.claims._evidence import STATED, Evidence
 
 Expectation = Literal["holds", "holds under a condition", "erratum"]
 
 # The cases of a claim, by what is expected of it, with the verdict that each must have.
 CASES = {
-    "holds": {"as stated": "holds"},
+    "holds": {STATED: "holds"},
     "holds under a condition": {"with the condition": "holds", "without it": "violated"},
     "erratum": {"as printed": "violated", "corrected": "holds"},
 }

@@ -11,6 +11,8 @@ from ddln.theory import Check
 RELATIONS = {"<=": np.less_equal, ">=": np.greater_equal, ">": np.greater, "<": np.less}
 # The verdicts, the one that outweighs the others first.
 VERDICTS = ("violated", "inconclusive", "hypothesis not met", "holds")
+# The case of a claim that is expected to hold.
+STATED = "as stated"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Evidence:
 
 
 def measured(
-    what: str, value: Any, relation: str, threshold: float, *, case: str = "as stated"
+    what: str, value: Any, relation: str, threshold: float, *, case: str = STATED
 ) -> Number:
     """A number: the worst of the values, over all problems, against a threshold.
 
@@ -90,7 +92,7 @@ def measured(
     return Number(what, worst, relation, float(threshold), case, verdict)
 
 
-def checked(check: Check, what: str = "", *, case: str = "as stated") -> Number:
+def checked(check: Check, what: str = "", *, case: str = STATED) -> Number:
     """A number of a check of `ddln.theory`, of one lane or of a batch.
 
     For an equality the largest |lhs - rhs| in units of its numerical error, at most 1; for

@@ -1,4 +1,7 @@
-"""The random problems and flows that claims share: each is computed once per settings."""
+"""The random problems and flows that claims share: each is computed once per settings.
+
+Functions of one problem are at the top level of a module, so that `each` compiles them once.
+"""
 
 import zlib
 from collections.abc import Callable
@@ -10,11 +13,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ddln._types import PRNGKeyArray
+from ddln._types import Array, Float, PRNGKeyArray
 from ddln.claims._claim import Settings
 from ddln.flows import Trajectory, gradient_flow
-from ddln.losses import LeastSquares
-from ddln.parameterizations import DeepDiagonal
+from ddln.losses import AbstractLoss, LeastSquares
+from ddln.parameterizations import AbstractParameterization, DeepDiagonal
+from ddln.problems import diabetes
 
 # Fewer samples than coordinates, so that solutions are many and X theta = y is solvable.
 SAMPLES, DIM = 6, 10
@@ -36,13 +40,13 @@ def each(function: Callable, *batches: Any) -> Any:
 @cache
 def losses(settings: Settings) -> LeastSquares:
     """|X theta - y|^2 / 2 with X [6, 10] standard normal / sqrt(6) and y standard normal."""
+    return each(_least_squares, keys(settings, "losses"))
 
-    def one(key):
-        key_x, key_y = jax.random.split(key)
-        X = jax.random.normal(key_x, (SAMPLES, DIM)) / SAMPLES**0.5
-        return LeastSquares(X, jax.random.normal(key_y, (SAMPLES,)))
 
-    return each(one, keys(settings, "losses"))
+def _least_squares(key: PRNGKeyArray) -> LeastSquares:
+    key_x, key_y = jax.random.split(key)
+    X = jax.random.normal(key_x, (SAMPLES, DIM)) / SAMPLES**0.5
+    return LeastSquares(X, jax.random.normal(key_y, (SAMPLES,)))
 
 
 @cache
@@ -55,21 +59,38 @@ def networks(settings: Settings, depth: int) -> DeepDiagonal:
 
 @cache
 def flows(settings: Settings, depth: int) -> Trajectory:
-    """The flow of the layers themselves, not of the reduced coordinates, at 65 times in [0, 10]."""
+    """Flows from `networks` with `losses`, of the layers themselves, at 65 times in [0, 10]."""
     return each(flow_of_layers, networks(settings, depth), losses(settings))
 
 
-def flow_of_layers(network: DeepDiagonal, loss: LeastSquares) -> Trajectory:
-    """One such flow."""
-    return gradient_flow(
-        network,
-        loss,
-        T1,
-        ts=jnp.linspace(0.0, T1, TIMES),
-        coordinates="full",
-        rtol=RTOL,
-        atol=ATOL,
-        # Nothing is differentiated, and without checkpoints there is less to compile.
-        adjoint=diffrax.ForwardMode(),
-        throw=False,
-    )
+def flow_of_layers(
+    network: AbstractParameterization, loss: AbstractLoss, ts: Float[Array, " T"] | None = None
+) -> Trajectory:
+    """One such flow: not of the reduced coordinates, in which the laws hold by construction."""
+    ts = jnp.linspace(0.0, T1, TIMES) if ts is None else ts
+    return gradient_flow(network, loss, ts[-1], ts=ts, coordinates="full", **_ACCURATE)
+
+
+def reduced_flow(
+    network: AbstractParameterization, loss: AbstractLoss, ts: Float[Array, " T"]
+) -> Trajectory:
+    """One flow in reduced coordinates, where there are any, saved at any times."""
+    return gradient_flow(network, loss, ts[-1], ts=ts, **_ACCURATE)
+
+
+# Nothing is differentiated, and without checkpoints there is less to compile.
+_ACCURATE: dict[str, Any] = {
+    "rtol": RTOL,
+    "atol": ATOL,
+    "adjoint": diffrax.ForwardMode(),
+    "throw": False,
+}
+
+
+@cache
+def diabetes_flow(settings: Settings) -> tuple[Trajectory, LeastSquares]:
+    """Three random layers on the diabetes data, 442 patients and 10 features, targets of norm 1."""
+    data = diabetes()
+    loss = LeastSquares(data.X, data.y / jnp.linalg.norm(data.y))
+    network = DeepDiagonal.random(keys(settings, "diabetes")[0], 3, DIM)
+    return eqx.filter_jit(flow_of_layers)(network, loss), loss
