@@ -1,6 +1,7 @@
-"""A gradient flow in segments of a few steps, so that many flows can share the lanes of one program."""
+"""A gradient flow step by step, so that many flows can share the lanes of one program."""
 
-from typing import NamedTuple
+import operator
+from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -20,7 +21,7 @@ from ddln.flows._gradient_flow import (
 )
 from ddln.flows._save_times import SaveTimes, saved_rows
 from ddln.flows._state import AbstractStateSpace
-from ddln.flows._step_control import step_control
+from ddln.flows._step_control import pid_control
 from ddln.flows._trajectory import Trajectory
 from ddln.parameterizations import AbstractParameterization
 
@@ -67,8 +68,9 @@ class Progress(eqx.Module):
 class SegmentedFlow(eqx.Module):
     """The arguments of `gradient_flow`, without those for derivatives and events.
 
-    After `begin`, `advance` makes some steps, and `finish` the trajectory that `gradient_flow`
-    returns: the same steps, whatever the lengths of the segments.
+    After `begin`, each `step` makes one step, and `finish` the trajectory that `gradient_flow`
+    returns: the same steps. The loop is the caller's: that of `diffrax.diffeqsolve` compiles about
+    twice as long, and does not stop between steps.
     """
 
     loss: Loss
@@ -92,7 +94,7 @@ class SegmentedFlow(eqx.Module):
         parts = self._parts(flow)
         solver, vector_field = parts.solver, parts.term
         start = jnp.zeros_like(lane.end)
-        next_time, (controller_state, _) = step_control(parts.rtol, lane.atol).init(
+        next_time, controller_state = parts.control.init(
             vector_field,
             start,
             lane.end,
@@ -114,46 +116,47 @@ class SegmentedFlow(eqx.Module):
             running=lane.end > start,
         )
 
-    def advance(self, start: Start, progress: Progress, steps: int) -> Progress:
-        """At most so many steps more, none if the flow is not running."""
+    def step(self, start: Start, progress: Progress) -> Progress:
+        """One step more, none if the flow is not running."""
         parts = self._parts(start)
-        solution = diffrax.diffeqsolve(
-            parts.term,
-            parts.solver,
-            progress.t,
-            jnp.where(progress.running, start.end, progress.t),
-            None,
-            progress.state,
-            saveat=diffrax.SaveAt(t1=True, solver_state=True, controller_state=True),
-            stepsize_controller=step_control(parts.rtol, start.atol, progress.next_time),
-            solver_state=progress.solver_state,
-            controller_state=(progress.controller_state, progress.next_time),
-            adjoint=diffrax.ForwardMode(),
-            max_steps=steps,
-            throw=False,
+        t0, t1, state = progress.t, progress.next_time, progress.state
+        after, error, _, solver_state, code = parts.solver.step(
+            parts.term, t0, t1, state, None, progress.solver_state, made_jump=False
         )
-        assert solution.ts is not None  # `SaveAt(t1=True)` saves it
-        stats = {key: progress.stats[key] + jnp.asarray(solution.stats[key]) for key in STATS}
-        exhausted = diffrax.RESULTS.max_steps_reached
-        paused = solution.result == exhausted
-        running = paused & (stats["num_steps"] < self.max_steps)
-        result = RESULTS.where(running, progress.result, RESULTS.promote(solution.result))
-        # A segment can pass `max_steps` by a few steps; whether a flow ends in time stays exact.
-        late = stats["num_steps"] > self.max_steps
-        result = RESULTS.where(late, RESULTS.promote(exhausted), result)
-        controller_state, next_time = solution.controller_state  # pyright: ignore
-        after = Progress(
-            t=solution.ts[-1],
-            state=jax.tree.map(lambda leaf: leaf[-1], solution.ys),
-            solver_state=solution.solver_state,
+        error = jax.tree.map(lambda leaf: jnp.where(jnp.isnan(leaf), jnp.inf, leaf), error)
+        order: Any = parts.solver.error_order(parts.term)
+        adapted: Any = parts.control.adapt_step_size(
+            t0, t1, state, after, None, error, order, progress.controller_state
+        )
+        keep, t, next_time, _, controller_state, control_code = adapted
+        t = jnp.minimum(t, start.end)
+        # No tiny step is left for the end; a rejected last step is halved.
+        last = jnp.where(keep, start.end, t + (start.end - t) / 2)
+        next_time = jnp.where(next_time > _almost(start.end), last, next_time)
+
+        def kept(new, old):
+            return jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, old)
+
+        codes = diffrax.RESULTS
+        code = codes.where(keep, code, codes.successful)
+        code = codes.where(code == codes.successful, control_code, code)
+        made = jnp.stack([jnp.ones_like(keep), keep, ~keep]).astype(int)
+        stats = {key: progress.stats[key] + one for key, one in zip(STATS, made, strict=True)}
+        on = (code == codes.successful) & (t < start.end)
+        exhausted = stats["num_steps"] >= self.max_steps
+        code = codes.where(on & exhausted, codes.max_steps_reached, code)
+        new = Progress(
+            t=t,
+            state=kept(after, state),
+            solver_state=kept(solver_state, progress.solver_state),
             controller_state=controller_state,
             next_time=next_time,
             stats=stats,
-            result=result,
-            running=running,
+            result=RESULTS.promote(code),
+            running=on & ~exhausted,
         )
         # A flow that ended keeps what it ended with.
-        return jax.tree.map(lambda new, old: jnp.where(progress.running, new, old), after, progress)
+        return jax.tree.map(lambda a, b: jnp.where(progress.running, a, b), new, progress)
 
     def finish(self, start: Start, progress: Progress) -> Trajectory:
         parts = self._parts(start)
@@ -179,12 +182,16 @@ class SegmentedFlow(eqx.Module):
     def _parts(self, start: Start) -> "_Parts":
         dtype = start.end.dtype
         ts = None if self.ts is None else self.ts.astype(dtype)
+        rtol = self.rtol.astype(dtype)
+        control = pid_control(rtol, start.atol)
         solver, method = choose_solver(start.space, self.loss, self.solver, reverse=False)
+        solver = _prepared(solver, control)
         return _Parts(
             term=term(start.space, self.loss),
             solver=solver if ts is None else SaveTimes(solver, ts),
+            control=control,
             ts=ts,
-            rtol=self.rtol.astype(dtype),
+            rtol=rtol,
             method=method,
         )
 
@@ -192,6 +199,29 @@ class SegmentedFlow(eqx.Module):
 class _Parts(NamedTuple):
     term: diffrax.ODETerm
     solver: diffrax.AbstractSolver
+    control: diffrax.PIDController
     ts: Array | None
     rtol: Array
     method: str
+
+
+def _almost(end: Float[Array, ""]) -> Float[Array, ""]:
+    """A time that is the end up to rounding."""
+    return end * (1 - 64 * float(jnp.finfo(end.dtype).eps))
+
+
+def _prepared(
+    solver: diffrax.AbstractSolver, control: diffrax.PIDController
+) -> diffrax.AbstractSolver:
+    """The solver as `diffrax.diffeqsolve` would call it."""
+    if isinstance(solver, diffrax.AbstractRungeKutta) and solver.scan_kind is None:
+        solver = eqx.tree_at(lambda s: s.scan_kind, solver, "lax", is_leaf=lambda x: x is None)
+    if isinstance(solver, diffrax.AbstractImplicitSolver):
+        # The root finder may leave its tolerances to the controller, by a mark in their place.
+        finder = solver.root_finder
+        for name in ("rtol", "atol", "norm"):
+            setting = getattr(finder, name)
+            if not (eqx.is_array_like(setting) or callable(setting)):
+                finder = eqx.tree_at(operator.attrgetter(name), finder, getattr(control, name))
+        solver = eqx.tree_at(lambda s: s.root_finder, solver, finder)
+    return solver

@@ -33,13 +33,17 @@ def drain(flow: SegmentedFlow, starts: Start, progress: Progress) -> Progress:
     size = progress.t.shape[0]
     arrays, static = eqx.partition(starts, eqx.is_array)
 
-    def advance(row, state):
-        return flow.advance(eqx.combine(row, static), state, min(SEGMENT, flow.max_steps))
+    def step(row, state):
+        return flow.step(eqx.combine(row, static), state)
 
     def segment(carry):
         progress, lanes, waiting = carry
         rows, states = jax.tree.map(lambda leaf: leaf[lanes], (arrays, progress))
-        states = jax.vmap(advance)(rows, states)
+        _, states = jax.lax.while_loop(
+            lambda carry: (carry[0] < SEGMENT) & jnp.any(carry[1].running),
+            lambda carry: (carry[0] + 1, jax.vmap(step)(rows, carry[1])),
+            (0, states),
+        )
         progress = jax.tree.map(lambda leaf, new: leaf.at[lanes].set(new), progress, states)
         # A free lane for which no flow is left stays with its own, which has ended.
         free = ~states.running

@@ -1,3 +1,4 @@
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,17 @@ def test_lanes_that_take_the_next_flow_make_the_same_steps(monkeypatch):
     assert len(set(clean.stats["num_steps"].tolist())) > 3
     np.testing.assert_array_equal(queued.stats["num_steps"], clean.stats["num_steps"])
     np.testing.assert_allclose(queued.theta, clean.theta, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("solver", [None, diffrax.Tsit5(), diffrax.Kvaerno3()])
+def test_lanes_make_the_steps_of_diffrax(solver):
+    arguments = dict(ts=TS, solver=solver, rtol=1e-5, atol=1e-7)
+    swept = ddln.sweep(STACK, LOSS, 2.0, progress=False, **arguments)
+    flows = jax.vmap(lambda start: ddln.gradient_flow(start, LOSS, 2.0, throw=False, **arguments))
+    expected = flows(STACK)
+    for count in ("num_steps", "num_accepted_steps", "num_rejected_steps"):
+        np.testing.assert_array_equal(swept.stats[count], expected.stats[count])
+    np.testing.assert_allclose(swept.theta, expected.theta, rtol=1e-8, atol=1e-10)
 
 
 def test_lanes_that_run_out_of_steps_say_so():
