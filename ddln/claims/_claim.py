@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -100,14 +101,16 @@ class Claim:
     @property
     def place(self) -> str:
         """Where its code is: "ddln/claims/paper/_layers.py: conservation, line 20"."""
-        file = Path(inspect.getfile(self.check)).relative_to(PACKAGE.parent)
-        line = inspect.getsourcelines(self.check)[1]
-        return f"{file.as_posix()}: {self.check.__name__}, line {line}"
+        file, root = Path(inspect.getfile(self.check)), PACKAGE.parent
+        where = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+        return f"{where}: {self.check.__name__}, line {inspect.getsourcelines(self.check)[1]}"
 
     @property
     def code(self) -> str:
-        """The source of its check."""
-        return inspect.getsource(self.check)
+        """The source of its check, without the texts above it."""
+        source = inspect.getsource(self.check)
+        start = re.search(r"^def ", source, re.MULTILINE)
+        return source if start is None else source[start.start() :]
 
 
 def claim(

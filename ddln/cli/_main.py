@@ -10,6 +10,7 @@ NEEDS = 'The command line needs further packages. Install them with `pip install
 def main(arguments: list[str] | None = None) -> None:
     """Runs `ddln` with the given arguments, those of the process if None."""
     try:
+        import latex2mathml  # noqa: F401
         import rich  # noqa: F401
         import tyro
         import xarray  # noqa: F401
@@ -17,8 +18,8 @@ def main(arguments: list[str] | None = None) -> None:
     except ImportError as error:
         sys.exit(f"{NEEDS} ({error})")
     # Imported here, so that a missing extra is told before anything else.
-    from ddln.cli import _export_command, _status_command, _sweep_command
-    from ddln.cli._options import ExportOptions, StatusOptions, SweepOptions
+    from ddln.cli import _export_command, _reproduce_command, _status_command, _sweep_command
+    from ddln.cli._options import ExportOptions, ReproduceOptions, StatusOptions, SweepOptions
 
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments == ["--version"]:
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     options = tyro.cli(
         Annotated[SweepOptions, tyro.conf.subcommand("sweep", prefix_name=False)]
+        | Annotated[ReproduceOptions, tyro.conf.subcommand("reproduce", prefix_name=False)]
         | Annotated[StatusOptions, tyro.conf.subcommand("status", prefix_name=False)]
         | Annotated[ExportOptions, tyro.conf.subcommand("export", prefix_name=False)]
         | Annotated[None, tyro.conf.subcommand("version")],
@@ -39,6 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if isinstance(options, SweepOptions):
             _sweep_command.run(options)
+        elif isinstance(options, ReproduceOptions):
+            _reproduce_command.run(options)
         elif isinstance(options, StatusOptions):
             _status_command.run(options)
         else:

@@ -118,3 +118,30 @@ class ExportOptions:
     """The file; in this folder, named after the store, if not given."""
     overwrite: bool = False
     """Replace the file if there is one."""
+
+
+@dataclass(frozen=True)
+class ReproduceOptions:
+    """Measure every claim of the paper and of the slides on fresh random problems.
+
+    Each theorem, formula and remark of the documents that this package follows is a claim with a program
+    of its own. Writes
+
+      report.html   formulas, numbers against their limits, figures, code; one file
+      report.json   the same as data
+
+    and ends with exit code 1 if a claim was not reproduced. For example
+      ddln reproduce
+      ddln reproduce --claim paper-theorem-1 --claim paper-equation-19
+      ddln reproduce --seed 7 --problems 200 --out reproduced
+    """
+
+    claim: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A claim by its name, as paper-theorem-1; several with commas or by giving the option again. All if
+    not given."""
+    seed: int = 0
+    """Of the random problems."""
+    problems: int = 32
+    """How many random problems each statement is measured on."""
+    out: Path | None = None
+    """The folder for the report; a new one below ddln-results if not given."""
