@@ -70,7 +70,7 @@ class Evidence:
 
 
 def measured(
-    what: str, value: Any, relation: str, threshold: float, *, case: str = STATED
+    what: str, value: Any, relation: str, threshold: float | int, *, case: str = STATED
 ) -> Number:
     """A number: the worst of the values, over all problems, against a threshold.
 
@@ -95,9 +95,8 @@ def measured(
 def checked(check: Check, what: str = "", *, case: str = STATED) -> Number:
     """A number of a check of `ddln.theory`, of one lane or of a batch.
 
-    For an equality the largest |lhs - rhs| in units of its numerical error, at most 1; for
-    inequalities the largest lhs / rhs, at most 1; where the left side is 0 the smallest right side,
-    above 0. The verdict is that of the check: on the worst of the lanes whose hypotheses are met.
+    For an equality the largest |lhs - rhs| in units of its numerical error, at most 1; for an
+    inequality the largest lhs / rhs, at most 1; if its left side is 0, the smallest right side, above 0. The verdict is that of the check: on the worst of the lanes whose hypotheses are met.
 
     Args:
         check: the check; lanes along leading axes.
@@ -111,11 +110,11 @@ def checked(check: Check, what: str = "", *, case: str = STATED) -> Number:
     if check.relation == "==":
         exact = lhs == rhs
         values = np.where(exact, 0, np.abs(lhs - rhs) / np.where(exact, 1, tolerance))
-        told = "largest difference of the two sides, in units of its numerical error"
+        told = "largest difference of both sides, in units of its numerical error"
     elif np.any(lhs[compared] != 0):
         values, told = lhs / rhs, "largest left side / right side"
     else:
-        values, told = rhs, "smallest right side; the left side is 0"
+        values, told = rhs, "smallest value"
         relation, threshold = (">" if check.relation == "<" else ">="), 0.0
     values = values[compared]
     worst = float("nan")

@@ -26,7 +26,7 @@ T1, TIMES = 10.0, 65
 RTOL, ATOL = 1e-9, 1e-12
 
 
-def keys(settings: Settings, name: str) -> PRNGKeyArray:
+def keys(settings: Settings, name: str) -> Array:
     """A random key for each problem, independent of those of every other name."""
     root = jax.random.fold_in(jax.random.key(settings.seed), zlib.crc32(name.encode()))
     return jax.random.split(root, settings.problems)

@@ -125,8 +125,8 @@ def _hash(text: str) -> str:
 
 
 def _summary(counts: Counter[str], done: int, planned: int) -> str:
-    parts = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]]
-    text = f"{done} claims: {', '.join(parts)}."
+    parts = [f"{verdict} {counts[verdict]}" for verdict in VERDICTS if counts[verdict]]
+    text = f"{done} claims. Verdicts: {', '.join(parts)}."
     if done < planned:
         text += f" The run was interrupted: {planned - done} claims were not checked."
     return html.escape(text)
@@ -219,7 +219,7 @@ def _numbers(outcome: Outcome, case: str) -> str:
         if number.case == case
     )
     return (
-        f'<div class="scroll"><table><caption>{html.escape(told)}</caption><thead><tr>'
+        f'<div class="scroll"><table class="numbers"><caption>{html.escape(told)}</caption><thead><tr>'
         '<th scope="col">measured</th><th scope="col">value</th><th scope="col">limit</th>'
         f'<th scope="col">share</th><th scope="col">verdict</th></tr></thead><tbody>{rows}</tbody>'
         "</table></div>"

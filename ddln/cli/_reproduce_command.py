@@ -117,8 +117,9 @@ def _progress(console: Console) -> Progress:
 
 def _table(outcomes: list[Outcome]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
-    for name in ("claim", "place", "verdict"):
-        table.add_column(name)
+    table.add_column("claim", no_wrap=True)
+    table.add_column("place")
+    table.add_column("verdict")
     table.add_column("s", justify="right")
     for outcome in outcomes:
         claim = outcome.claim
@@ -134,7 +135,9 @@ def _table(outcomes: list[Outcome]) -> Table:
 def _failure(outcome: Outcome) -> Text:
     """Why a claim was not reproduced."""
     if outcome.evidence is None:
-        why = outcome.error.strip().splitlines()[-1]
+        # The error itself is the first line below the last call.
+        calls = outcome.error.rpartition("\n  File ")[2].splitlines()[1:]
+        why = next(line for line in calls if not line.startswith(" "))
     else:
         expected = outcome.claim.cases
         wrong = [case for case, verdict in outcome.verdicts.items() if verdict != expected[case]]

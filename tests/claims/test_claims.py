@@ -1,0 +1,133 @@
+"""The claims themselves, and the rules by which numbers become verdicts."""
+
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddln.claims import Claim, Evidence, Settings, checked, claims, measured, run
+from ddln.claims.paper import CLAIMS
+from ddln.theory import Check
+
+FEW = Settings(seed=1, problems=8)
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_paper(claim):
+    outcome = run(claim, FEW)
+    assert outcome.reproduced, outcome
+
+
+def test_every_equation_of_the_paper_is_covered():
+    covered = [number for claim in CLAIMS for number in claim.equations]
+    assert sorted(covered) == list(range(1, 34))
+
+
+def test_every_erratum_of_the_paper_is_a_claim():
+    errata = {claim.id for claim in CLAIMS if claim.expected == "erratum"}
+    assert errata == {
+        "paper-equation-4",
+        "paper-below-equation-6",
+        "paper-equation-19",
+        "paper-equation-29",
+        "paper-equation-31",
+        "paper-equation-32",
+    }
+
+
+def test_names_and_sources():
+    found = claims()
+    ids = [claim.id for claim in found]
+    assert len(set(ids)) == len(ids)
+    # The paper first.
+    assert [claim.document for claim in found] == sorted(claim.document for claim in found)
+    source = {"paper": "Labarrière et al. 2024", "slides": "Vega et al. 2025"}
+    for claim in found:
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", claim.id)
+        assert source[claim.document] in (claim.check.__doc__ or ""), claim.id
+        file, function = claim.place.split(": ")
+        assert file.startswith(f"ddln/claims/{claim.document}/_")
+        assert function.startswith(claim.check.__name__)
+        assert claim.code.startswith(f"def {claim.check.__name__}(settings")
+
+
+def test_import_of_the_package_leaves_claims_out():
+    code = "import sys, ddln; assert not any('claims' in name for name in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_numbers_take_the_worst_value():
+    small = measured("error", np.array([[1e-12, 3e-12]]), "<=", 1e-9)
+    assert (small.value, small.verdict) == (3e-12, "holds")
+    assert small.share == pytest.approx(3e-3)
+    assert measured("error", [1e-12, 1e-3], "<=", 1e-9).verdict == "violated"
+    assert measured("error", [1e-12, np.nan], "<=", 1e-9).verdict == "inconclusive"
+    assert measured("ratio", [2.0, 0.5], ">=", 1).value == 0.5
+    assert measured("gap", [0.0], ">", 0).verdict == "violated"
+
+
+def test_a_case_has_the_verdict_of_its_worst_number():
+    good, bad = measured("", 0.0, "<=", 1), measured("", 2.0, "<=", 1)
+    unknown = measured("", np.nan, "<=", 1)
+    assert Evidence((good,)).verdict("as stated") == "holds"
+    assert Evidence((good, unknown)).verdict("as stated") == "inconclusive"
+    assert Evidence((good, unknown, bad)).verdict("as stated") == "violated"
+    # Nothing holds without a number.
+    assert Evidence(()).verdict("as stated") == "inconclusive"
+
+
+def made_up(rhs, relation="==", met=True):
+    """A check of two lanes with three entries; the left sides are 1."""
+    rhs = jnp.asarray(rhs)
+
+    def one(row, hypothesis):
+        return Check(
+            "", "", "", relation, ("time",), jnp.ones(3), row, 0.1, jnp.ones(3, bool),
+            {"met": hypothesis},
+        )  # fmt: skip
+
+    return jax.vmap(one)(rhs, jnp.broadcast_to(jnp.asarray(met), (2,)))
+
+
+def test_numbers_of_checks():
+    row = [1.0, 1.05, 1.0]
+    assert checked(made_up([row, row])).verdict == "holds"
+    assert checked(made_up([row, row])).value == pytest.approx(0.5)
+    wrong = [1.0, 1.2, 1.0]
+    assert checked(made_up([row, wrong])).verdict == "violated"
+    assert checked(made_up([row, wrong])).value == pytest.approx(2)
+    # A lane that does not meet the hypotheses says nothing, unless there is no other.
+    one_lane = checked(made_up([row, wrong], met=[True, False]))
+    assert (one_lane.verdict, one_lane.value) == ("holds", pytest.approx(0.5))
+    assert checked(made_up([row, wrong], met=False)).verdict == "hypothesis not met"
+    bound = checked(made_up([[2.0, 4.0, 2.5]] * 2, "<="))
+    assert (bound.verdict, bound.value) == ("holds", 0.5)
+    assert checked(made_up([[2.0, 0.5, 2.5]] * 2, "<=")).verdict == "violated"
+
+
+def test_an_error_is_an_outcome_and_float32_is_refused():
+    def broken(settings):
+        raise RuntimeError("broken")
+
+    outcome = run(Claim("paper-x", "", "", "", "", broken), FEW)
+    assert (outcome.reproduced, outcome.verdict) == (False, "not reproduced")
+    assert "RuntimeError: broken" in outcome.error
+    jax.config.update("jax_enable_x64", False)
+    try:
+        with pytest.raises(ValueError, match="float64"):
+            run(CLAIMS[0], FEW)
+    finally:
+        jax.config.update("jax_enable_x64", True)
+
+
+def test_fields_must_fit():
+    with pytest.raises(ValueError, match="`id` must begin with"):
+        Claim("book-x", "", "", "", "", lambda settings: Evidence(()))
+    with pytest.raises(ValueError, match="`correction` must be given"):
+        Claim("paper-x", "", "", "", "", lambda settings: Evidence(()), "erratum")
+    with pytest.raises(ValueError, match="`problems` must be at least 1"):
+        Settings(problems=0)
