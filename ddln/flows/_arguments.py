@@ -27,7 +27,7 @@ def check_times(t1: Any, ts: Any) -> None:
         require_finite("ts", times)
         if np.any(np.diff(times) < 0):
             raise ValueError("Argument `ts` must be increasing, but it is not. Sort it first.")
-        if times[0] < 0 or times[-1] > t1:
+        if times[0] < 0 or times[-1] > np.asarray(t1):
             raise ValueError(
                 f"Argument `ts` must lie in [0, t1] = [0, {t1}], "
                 f"but it spans [{times[0]}, {times[-1]}]."

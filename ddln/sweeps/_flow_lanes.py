@@ -7,9 +7,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ddln._types import Array, Int
+from ddln._types import Array, Int, PyTree
 from ddln.flows import Trajectory
 from ddln.flows._segments import SegmentedFlow
+from ddln.parameterizations import AbstractParameterization
 from ddln.sweeps._batches import in_batches
 from ddln.sweeps._fingerprint import describe_function, describe_tree
 from ddln.sweeps._initializations import Initializations
@@ -42,7 +43,16 @@ class FlowLanes(AbstractLanes):
         return self.lanes.size
 
     def compute(self, indices: Int[Array, " lanes"]) -> Lane:
-        starts, progress = eqx.filter_vmap(self.flow.begin)(self.lanes.take(indices))
+        return self._of(self.lanes.take(indices))
+
+    def rows(self) -> PyTree[Array]:
+        return self.lanes.rows()
+
+    def of_rows(self, rows: PyTree[Array]) -> Lane:
+        return self._of(eqx.filter_vmap(self.lanes.of_row)(rows))
+
+    def _of(self, initializations: AbstractParameterization) -> Lane:
+        starts, progress = eqx.filter_vmap(self.flow.begin)(initializations)
         finished = drain(self.flow, starts, progress)
         arrays, static = eqx.partition(starts, eqx.is_array)
 

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ddln._types import Array, Int
+from ddln._types import Array, Int, PyTree
 from ddln.parameterizations import AbstractParameterization
 
 
@@ -37,6 +37,19 @@ class Initializations(eqx.Module):
     def take(self, indices: Int[Array, " B"]) -> AbstractParameterization:
         """The initializations with these indices, stacked."""
         return eqx.filter_vmap(self.function)(indices)
+
+    def rows(self) -> PyTree[Array]:
+        """What the initializations are made of, with a leading axis: their weights, or indices."""
+        if isinstance(self.function, _Row):
+            return eqx.filter(self.function.stack, eqx.is_inexact_array)
+        return jnp.arange(self.size)
+
+    def of_row(self, row: PyTree[Array]) -> AbstractParameterization:
+        """The initialization made of one of `rows()`."""
+        if isinstance(self.function, _Row):
+            rest = eqx.filter(self.function.stack, eqx.is_inexact_array, inverse=True)
+            return eqx.combine(row, rest)
+        return self.function(row)
 
 
 def as_initializations(value: AbstractParameterization | Initializations) -> Initializations:

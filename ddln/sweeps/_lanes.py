@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 
 from ddln._results import is_okay
-from ddln._types import Array, Int
+from ddln._types import Array, Int, PyTree
 
 
 class Lane(eqx.Module):
@@ -48,6 +48,14 @@ class AbstractLanes(eqx.Module):
     @abstractmethod
     def compute(self, indices: Int[Array, " lanes"]) -> Lane:
         """The lanes with these indices, stacked."""
+
+    @abstractmethod
+    def rows(self) -> PyTree[Array]:
+        """What the lanes are made of, with a leading axis."""
+
+    @abstractmethod
+    def of_rows(self, rows: PyTree[Array]) -> Lane:
+        """The lanes made of some of `rows()`, stacked; differentiable."""
 
     @abstractmethod
     def one(self) -> Lane:

@@ -6,8 +6,9 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from ddln._types import Array, Int, Loss
+from ddln._types import Array, Int, Loss, PyTree
 from ddln.limits import Limit, limit
+from ddln.parameterizations import AbstractParameterization
 from ddln.sweeps._batches import in_batches
 from ddln.sweeps._fingerprint import describe_function
 from ddln.sweeps._flow_lanes import describe_initializations, weight_count
@@ -30,7 +31,16 @@ class LimitLanes(AbstractLanes):
         return self.lanes.size
 
     def compute(self, indices: Int[Array, " lanes"]) -> Lane:
-        weights, static = eqx.partition(self.lanes.take(indices), eqx.is_array)
+        return self._of(self.lanes.take(indices))
+
+    def rows(self) -> PyTree[Array]:
+        return self.lanes.rows()
+
+    def of_rows(self, rows: PyTree[Array]) -> Lane:
+        return self._of(eqx.filter_vmap(self.lanes.of_row)(rows))
+
+    def _of(self, initializations: AbstractParameterization) -> Lane:
+        weights, static = eqx.partition(initializations, eqx.is_array)
         return in_batches(lambda lane: self._lane(eqx.combine(lane, static)), weights, BATCH)
 
     def one(self) -> Lane:

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
 import numpy as np
 
 from ddln._results import RESULTS, is_okay
+from ddln._types import Array
 from ddln.sweeps._lanes import Lane
 from ddln.sweeps._stored_array import StoredArray
 from ddln.sweeps._variables import MISSING, as_results, attributes, codes, inner_dims, variables
@@ -16,7 +18,8 @@ class SweepResult(eqx.Module):
     """The flows of a sweep, in the order of the initializations.
 
     The arrays are NumPy arrays on the host. Those of a sweep with a store are `StoredArray`s, which hold
-    nothing: an index reads the rows it names from the store, and `numpy.asarray` reads all.
+    nothing: an index reads the rows it names from the store, and `numpy.asarray` reads all. Those of a
+    sweep inside of `jax.jit`, `jax.grad` or the like are JAX arrays.
 
     Attributes:
         ts: the saved times, shape [B, T]; inf where a lane did not get there.
@@ -28,10 +31,10 @@ class SweepResult(eqx.Module):
         method: the coordinates and the solver that were used.
     """
 
-    ts: np.ndarray | StoredArray
-    theta: np.ndarray | StoredArray | None
-    loss: np.ndarray | StoredArray
-    codes: np.ndarray | StoredArray
+    ts: np.ndarray | Array | StoredArray
+    theta: np.ndarray | Array | StoredArray | None
+    loss: np.ndarray | Array | StoredArray
+    codes: np.ndarray | Array | StoredArray
     stats: dict[str, Any]
     values: Any
     method: str = eqx.field(static=True)
@@ -45,12 +48,17 @@ class SweepResult(eqx.Module):
     @property
     def result(self) -> RESULTS:
         """A `ddln.RESULTS` code per lane, shape [B]."""
-        return as_results(np.asarray(self.codes))
+        return as_results(self._codes)
 
     @property
-    def okay(self) -> np.ndarray:
+    def okay(self) -> np.ndarray | Array:
         """Whether each lane succeeded, shape [B]."""
-        return np.asarray(is_okay(self.result))
+        okay = is_okay(self.result)
+        return okay if isinstance(self._codes, jax.Array) else np.asarray(okay)
+
+    @property
+    def _codes(self) -> Any:
+        return self.codes if isinstance(self.codes, jax.Array) else np.asarray(self.codes)
 
     def failures(self) -> dict[str, np.ndarray]:
         """The lanes that failed, by reason: message -> indices."""

@@ -28,6 +28,12 @@ class RunLanes(AbstractLanes):
     def compute(self, indices: Int[Array, " lanes"]) -> Lane:
         return eqx.filter_vmap(lambda index: observed(self.run(index), self.observe))(indices)
 
+    def rows(self) -> Int[Array, " lanes"]:
+        return jnp.arange(self.count)
+
+    def of_rows(self, rows: Int[Array, " lanes"]) -> Lane:
+        return self.compute(rows)
+
     def one(self) -> Lane:
         return eqx.filter_eval_shape(observed, self._trajectory(), self.observe)
 

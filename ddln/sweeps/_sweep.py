@@ -19,7 +19,6 @@ from ddln.parameterizations import AbstractParameterization
 from ddln.sweeps._engine import Job, computed
 from ddln.sweeps._flow_lanes import FlowLanes
 from ddln.sweeps._initializations import Initializations, as_initializations
-from ddln.sweeps._lanes import AbstractLanes
 from ddln.sweeps._limits import LimitLanes
 from ddln.sweeps._plan import Plan
 from ddln.sweeps._progress import ProgressLine
@@ -27,6 +26,7 @@ from ddln.sweeps._result import SweepResult
 from ddln.sweeps._run_lanes import RunLanes
 from ddln.sweeps._sinks import opened
 from ddln.sweeps._store import SweepStore, layout
+from ddln.sweeps._traced import is_traced, traced
 
 
 def sweep(
@@ -40,6 +40,7 @@ def sweep(
     rtol: float = 1e-6,
     atol: float = 1e-9,
     max_steps: int = 16384,
+    adjoint: diffrax.AbstractAdjoint | None = None,
     observe: Callable[[Any], Any] | None = None,
     chunk_size: int | None = None,
     devices: Sequence[Any] | None = None,
@@ -52,6 +53,11 @@ def sweep(
 
     Lanes are computed in chunks by one compiled function; a lane that fails has a code and does not
     touch its neighbours. The order of the results is that of the initializations.
+
+    Inside of `jax.jit`, `jax.vmap`, `jax.grad` and the like a sweep is a part of the program: a scan over
+    chunks, differentiable in the weights of the initializations, in what a rule for them or `observe`
+    closes over, in the loss's arrays, in `t1` and in `ts`. Reverse mode holds the derivatives of one chunk
+    at a time, and takes each chunk twice.
 
     Example:
         >>> keys = jax.random.split(jax.random.key(0), 1000)
@@ -66,6 +72,13 @@ def sweep(
         >>> ddln.sweep(starts, ddln.LeastSquares(X, y), t1=100.0, store="million.zarr")
         >>> xarray.open_zarr("million.zarr")["theta"]
 
+    Example (the gradient of a mean over random starts in their scale):
+        >>> def mean_loss(scale):
+        ...     rule = lambda i: ddln.DeepDiagonal.random(jax.random.fold_in(key, i), 3, 50, scale)
+        ...     result = ddln.sweep(ddln.Initializations(rule, 1000), loss, t1=10.0)
+        ...     return result.loss.mean()
+        >>> jax.jit(jax.value_and_grad(mean_loss))(0.1)
+
     Args:
         initializations: a parameterization whose leaves have a leading axis B, or
             `ddln.Initializations(function, size)`.
@@ -78,6 +91,8 @@ def sweep(
         rtol: as in `ddln.gradient_flow`.
         atol: as in `ddln.gradient_flow`.
         max_steps: as in `ddln.gradient_flow`.
+        adjoint: as in `ddln.gradient_flow`: None for reverse mode, `diffrax.ForwardMode()` for `jax.jvp`.
+            Counts only where the sweep is differentiated; limits have both modes.
         observe: a function of one `Trajectory` (for t1 = inf: of one `Limit`) to a pytree of arrays;
             its values are kept instead of theta, so that memory holds only what is wanted.
         chunk_size: how many lanes are computed and stored at once; None chooses. A chunk that does not
@@ -105,8 +120,13 @@ def sweep(
         OSError: if the store cannot be written. Like every interruption, as Ctrl-C, it leaves the finished
             chunks in the store, and its message says how to go on.
     """
-    flow = _flow(loss, t1, ts, coordinates, solver, rtol, atol, max_steps, observe)
-    plan = Plan.of(_lanes(initializations, flow, observe), chunk_size, devices)
+    flow, lanes = _checked(
+        initializations, loss, t1, ts, coordinates, solver, rtol, atol, max_steps, observe
+    )
+    plan = Plan.of(lanes, chunk_size, devices)
+    if is_traced(initializations, flow, observe):
+        _require_plain(devices=devices, store=store, executor=executor)
+        return traced(lanes, plan.width, adjoint, throw)
     return _run(plan, chunk_size, store, executor, progress, throw)
 
 
@@ -134,8 +154,10 @@ def compile_sweep(
     Raises:
         ValueError: for arguments that do not fit.
     """
-    flow = _flow(loss, t1, ts, coordinates, solver, rtol, atol, max_steps, observe)
-    plan = Plan.of(_lanes(initializations, flow, observe), chunk_size, devices)
+    _, lanes = _checked(
+        initializations, loss, t1, ts, coordinates, solver, rtol, atol, max_steps, observe
+    )
+    plan = Plan.of(lanes, chunk_size, devices)
     if store is not None:
         grid, _ = layout(store, plan.lanes.size, plan.width)
         plan = plan.with_width(grid.chunk_lanes)
@@ -188,21 +210,27 @@ def sweep_runs(
     if size < 1:
         raise ValueError(f"Argument `size` must be at least 1, but it is {size}.")
     plan = Plan.of(RunLanes(run, size, observe), chunk_size, devices)
+    if is_traced(run, observe):
+        _require_plain(devices=devices, store=store, executor=executor)
+        return traced(plan.lanes, plan.width, None, throw)
     return _run(plan, chunk_size, store, executor, progress, throw)
 
 
-def _flow(loss, t1, ts, coordinates, solver, rtol, atol, max_steps, observe) -> SegmentedFlow:
-    """The flow of one lane; its `t1` may be infinite."""
+def _checked(
+    initializations, loss, t1, ts, coordinates, solver, rtol, atol, max_steps, observe
+) -> tuple[SegmentedFlow, FlowLanes | LimitLanes]:
+    """The flow of one lane, and all lanes; limits for t1 = inf."""
     require_option("coordinates", coordinates, ("auto", "reduced", "full"))
     check_tolerances(rtol, atol, max_steps)
-    if is_known(t1) and np.isposinf(t1):
+    limits = is_known(t1) and np.isposinf(t1)
+    if limits:
         if ts is not None:
             raise ValueError(
                 "Argument `ts` must be None for t1 = inf: limits have no times to save at."
             )
     else:
         check_times(t1, ts)
-    return SegmentedFlow(
+    flow = SegmentedFlow(
         loss=loss,
         t1=jnp.asarray(t1, float),
         ts=None if ts is None else jnp.asarray(ts, float),
@@ -213,13 +241,19 @@ def _flow(loss, t1, ts, coordinates, solver, rtol, atol, max_steps, observe) -> 
         dual=observe is not None,
         max_steps=max_steps,
     )
-
-
-def _lanes(initializations, flow: SegmentedFlow, observe) -> AbstractLanes:
     lanes = as_initializations(initializations)
-    if np.isposinf(flow.t1):
-        return LimitLanes(lanes, flow.loss, observe)
-    return FlowLanes(lanes, flow, observe)
+    if limits:
+        return flow, LimitLanes(lanes, flow.loss, observe)
+    return flow, FlowLanes(lanes, flow, observe)
+
+
+def _require_plain(**arguments: Any) -> None:
+    for name, value in arguments.items():
+        if value is not None:
+            raise ValueError(
+                f"Argument `{name}` must be None inside of a JAX transformation (`jax.jit`, `jax.grad`, "
+                "...), where a sweep is a part of the program."
+            )
 
 
 def _run(

@@ -1,0 +1,128 @@
+"""Sweeps inside of a JAX transformation: one program, which can be differentiated."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ddln._results import is_okay
+from ddln._types import PyTree
+from ddln._validation import is_known
+from ddln.flows import gradient_flow
+from ddln.sweeps._flow_lanes import FlowLanes, observed
+from ddln.sweeps._lanes import AbstractLanes, Lane
+from ddln.sweeps._result import SweepResult
+
+
+def is_traced(*parts: Any) -> bool:
+    """Whether a sweep of these is a part of a program that is being traced or differentiated."""
+    # Under `jax.jit` everything is traced, under `jax.grad` and `jax.vmap` what depends on their input.
+    return not all(map(is_known, (jnp.zeros(()), *_leaves(parts, set()))))
+
+
+def _leaves(tree: Any, seen: set[int]) -> Iterator[Any]:
+    """All leaves, and those that functions among them close over."""
+    for leaf in jax.tree.leaves(tree):
+        inner = inspect.unwrap(leaf) if callable(leaf) else leaf
+        if id(inner) in seen:
+            continue
+        seen.add(id(inner))
+        if isinstance(inner, functools.partial):
+            yield from _leaves((inner.func, inner.args, inner.keywords), seen)
+        elif inspect.ismethod(inner):
+            yield from _leaves((inner.__func__, inner.__self__), seen)
+        elif inspect.isfunction(inner):
+            yield from _leaves(inspect.getclosurevars(inner).nonlocals, seen)
+        else:
+            yield inner
+
+
+def traced(
+    lanes: AbstractLanes, width: int, adjoint: diffrax.AbstractAdjoint | None, throw: bool
+) -> SweepResult:
+    """All lanes, a scan over chunks of `width`. Reverse mode keeps what they start from."""
+    rows = lanes.rows()
+    reverse = not isinstance(adjoint, diffrax.ForwardMode)
+
+    def chunk(rows: PyTree) -> Lane:
+        if not reverse:
+            return lanes.of_rows(rows)
+        if isinstance(lanes, FlowLanes):
+            vmapped = functools.partial(_vmapped, lanes, adjoint)
+            functions = (eqx.filter_closure_convert(f, rows) for f in (lanes.of_rows, vmapped))
+            return _reversible((rows, *functions))
+        return eqx.filter_checkpoint(lanes.of_rows, prevent_cse=False)(rows)
+
+    # The last chunk is filled up with the last lane: all have one shape.
+    size, width = lanes.size, min(width, lanes.size)
+    whole = jnp.minimum(jnp.arange(size + -size % width), size - 1).reshape(-1, width)
+    chunks = jax.tree.map(lambda leaf: leaf[whole], rows)
+    _, found = jax.lax.scan(lambda carry, rows: (carry, chunk(rows)), None, chunks)
+    found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:size], found)
+    result = SweepResult.of(found)
+    if throw:
+        result = result.result.error_if(result, ~is_okay(result.result))
+    return result
+
+
+def _vmapped(lanes: FlowLanes, adjoint: diffrax.AbstractAdjoint | None, rows: PyTree) -> Lane:
+    """The same flows, as they are differentiated in reverse mode."""
+    flow = lanes.flow
+
+    def one(row):
+        start, rest = eqx.partition(lanes.lanes.of_row(row), eqx.is_inexact_array)
+        finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(start)]).all()
+        # A lane that cannot start has the derivative zero, not NaN times zero.
+        start = jax.tree.map(lambda leaf: jnp.where(finite, leaf, 1), start)
+        trajectory = gradient_flow(
+            eqx.combine(start, rest),
+            flow.loss,
+            flow.t1,
+            ts=flow.ts,
+            coordinates=flow.coordinates,
+            solver=flow.solver,
+            rtol=flow.rtol,
+            atol=flow.atol,
+            max_steps=flow.max_steps,
+            adjoint=adjoint,
+            dual=flow.dual,
+            throw=False,
+        )
+        return observed(trajectory, lanes.observe)
+
+    return eqx.filter_vmap(one)(rows)
+
+
+@eqx.filter_custom_vjp
+def _reversible(argument: tuple[PyTree, Callable, Callable]) -> Lane:
+    """A chunk through the queue, whose lanes never wait; in reverse mode it is taken again."""
+    rows, by_queue, _ = argument
+    return by_queue(rows)
+
+
+@_reversible.def_fwd
+def _reversible_forward(perturbed, argument):
+    return _reversible(argument), None
+
+
+@_reversible.def_bwd
+def _reversible_backward(residuals, cotangents, perturbed, argument):
+    rows, by_queue, vmapped = argument
+
+    def again(arguments):
+        rows, vmapped = arguments
+        return eqx.filter(vmapped(rows), eqx.is_inexact_array)
+
+    found, pull_back = eqx.filter_vjp(again, (rows, vmapped))
+    cotangents = jax.tree.map(
+        lambda leaf, ct: jnp.zeros_like(leaf) if ct is None else ct,
+        found,
+        eqx.filter(cotangents, eqx.is_inexact_array),
+    )
+    ((rows, vmapped),) = pull_back(cotangents)
+    return rows, jax.tree.map(lambda _: None, by_queue), vmapped
