@@ -96,7 +96,8 @@ def checked(check: Check, what: str = "", *, case: str = STATED) -> Number:
     """A number of a check of `ddln.theory`, of one lane or of a batch.
 
     For an equality the largest |lhs - rhs| in units of its numerical error, at most 1; for an
-    inequality the largest lhs / rhs, at most 1; if its left side is 0, the smallest right side, above 0. The verdict is that of the check: on the worst of the lanes whose hypotheses are met.
+    inequality the largest lhs / rhs, at most 1; if its left side is 0, the smallest right side, above
+    0. The verdict is that of the check, on the worst of the lanes whose hypotheses are met.
 
     Args:
         check: the check; lanes along leading axes.
@@ -106,17 +107,17 @@ def checked(check: Check, what: str = "", *, case: str = STATED) -> Number:
     lhs, rhs, tolerance = (np.asarray(a) for a in (check.lhs, check.rhs, check.tolerance))
     applies = np.asarray(check.applies)
     compared = np.asarray(check.compared) & applies.reshape(applies.shape + (1,) * len(check.axes))
+    lhs, rhs, tolerance = lhs[compared], rhs[compared], tolerance[compared]
     relation, threshold = "<=", 1.0
     if check.relation == "==":
         exact = lhs == rhs
         values = np.where(exact, 0, np.abs(lhs - rhs) / np.where(exact, 1, tolerance))
         told = "largest difference of both sides, in units of its numerical error"
-    elif np.any(lhs[compared] != 0):
+    elif np.any(lhs != 0):
         values, told = lhs / rhs, "largest left side / right side"
     else:
         values, told = rhs, "smallest value"
         relation, threshold = (">" if check.relation == "<" else ">="), 0.0
-    values = values[compared]
     worst = float("nan")
     if values.size:
         worst = float(values.max() if relation == "<=" else values.min())

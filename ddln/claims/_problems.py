@@ -12,6 +12,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ddln._types import Array, Float, PRNGKeyArray
 from ddln.claims._claim import Settings
@@ -22,7 +23,9 @@ from ddln.problems import diabetes
 
 # Fewer samples than coordinates, so that solutions are many and X theta = y is solvable.
 SAMPLES, DIM = 6, 10
-T1, TIMES = 10.0, 65
+# Of all flows that share a program: saved densely up to T1 and then at a late time, when they have
+# come to rest.
+TIMES, T1, LATE = 129, 10.0, 1e4
 RTOL, ATOL = 1e-9, 1e-12
 
 
@@ -59,22 +62,38 @@ def networks(settings: Settings, depth: int) -> DeepDiagonal:
 
 @cache
 def flows(settings: Settings, depth: int) -> Trajectory:
-    """Flows from `networks` with `losses`, of the layers themselves, at 65 times in [0, 10]."""
+    """Flows from `networks` with `losses`, of the layers themselves, at `times()`."""
     return each(flow_of_layers, networks(settings, depth), losses(settings))
+
+
+def times() -> np.ndarray:
+    """When flows are saved, if nothing else is said."""
+    return np.append(np.linspace(0, T1, TIMES - 1), LATE)
+
+
+def log_times() -> np.ndarray:
+    """As many times on a log axis, for what needs them over many decades."""
+    return np.append(0, np.geomspace(1e-3, 1e6, TIMES - 1))
 
 
 def flow_of_layers(
     network: AbstractParameterization, loss: AbstractLoss, ts: Float[Array, " T"] | None = None
 ) -> Trajectory:
     """One such flow: not of the reduced coordinates, in which the laws hold by construction."""
-    ts = jnp.linspace(0.0, T1, TIMES) if ts is None else ts
+    ts = jnp.asarray(times()) if ts is None else ts
     return gradient_flow(network, loss, ts[-1], ts=ts, coordinates="full", **_ACCURATE)
+
+
+def reduced_flows(networks: DeepDiagonal, losses: LeastSquares, ts: np.ndarray) -> Trajectory:
+    """Flows in reduced coordinates, all saved at the same times."""
+    rows = jnp.broadcast_to(jnp.asarray(ts)[None], (losses.y.shape[0], len(ts)))
+    return each(reduced_flow, networks, losses, rows)
 
 
 def reduced_flow(
     network: AbstractParameterization, loss: AbstractLoss, ts: Float[Array, " T"]
 ) -> Trajectory:
-    """One flow in reduced coordinates, where there are any, saved at any times."""
+    """One flow in reduced coordinates."""
     return gradient_flow(network, loss, ts[-1], ts=ts, **_ACCURATE)
 
 

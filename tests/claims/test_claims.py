@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from claims_table import PAGE, page_with, rows
 
 from ddln.claims import Claim, Evidence, Settings, checked, claims, measured, run
 from ddln.claims.paper import CLAIMS
@@ -131,3 +132,8 @@ def test_fields_must_fit():
         Claim("paper-x", "", "", "", "", lambda settings: Evidence(()), "erratum")
     with pytest.raises(ValueError, match="`problems` must be at least 1"):
         Settings(problems=0)
+
+
+def test_the_documentation_lists_every_claim():
+    """If this fails: python tests/claims/claims_table.py."""
+    assert PAGE.read_text(encoding="utf-8") == page_with(rows())

@@ -166,7 +166,9 @@ def along_flows(check: Callable[..., Check], settings: Settings, case: str = STA
 )
 def assumption_a(settings: Settings) -> Evidence:
     """Labarrière et al. 2024, Assumption A and the remarks below it."""
-    check = problems.each(_assumption, problems.keys(settings, "assumption a"))
+    # Drawn by a program of their own, so that equal layers are the same numbers.
+    layers = problems.each(_four_layers, problems.keys(settings, "assumption a"))
+    check = problems.each(_assumption, layers)
     numbers = [
         checked(check[name], told)
         for name, told in (
@@ -181,13 +183,16 @@ def assumption_a(settings: Settings) -> Evidence:
     return Evidence(tuple(numbers))
 
 
-def _assumption(key):
-    depth, dim = 4, 50
-    layers = jax.random.normal(key, (depth, dim))
+def _four_layers(key) -> Float[Array, "L d"]:
+    return jax.random.normal(key, (4, 50))
+
+
+def _assumption(layers: Float[Array, "L d"]):
+    depth = len(layers)
     starts = {
         "random": DeepDiagonal(layers),
         "zero last": DeepDiagonal.zero_last(layers[0], depth),
-        "equal": DeepDiagonal(jnp.broadcast_to(layers[:1], (depth, dim))),
+        "equal": DeepDiagonal(jnp.broadcast_to(layers[:1], layers.shape)),
         "balanced": DeepDiagonal.balanced(layers[0], depth),
     }
     return {name: theory.assumption_a(start) for name, start in starts.items()}
@@ -264,9 +269,8 @@ def reduced_flow(settings: Settings) -> Evidence:
     start, smallest, others = sorted_layers(flow)
     gaps = start[:, 1:] ** 2 - start[:, :1] ** 2
     rebuilt = np.sign(start[:, None, 1:]) * np.sqrt(smallest[:, :, None] ** 2 + gaps[:, None])
-    ts = jnp.broadcast_to(flow.ts[:1], flow.ts.shape)
-    reduced = problems.each(
-        problems.reduced_flow, problems.networks(settings, 3), problems.losses(settings), ts
+    reduced = problems.reduced_flows(
+        problems.networks(settings, 3), problems.losses(settings), problems.times()
     )
     size = np.abs(start).max()
     return Evidence(

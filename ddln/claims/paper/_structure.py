@@ -9,7 +9,6 @@ from ddln._types import Array, Float
 from ddln.claims import _problems as problems
 from ddln.claims._claim import Settings, claim
 from ddln.claims._evidence import Evidence, checked, measured
-from ddln.claims.paper._rates import SMALL_TIMES
 from ddln.parameterizations import DeepDiagonal
 
 DEPTH, DIM = 3, 4
@@ -175,8 +174,7 @@ def _structure(network: DeepDiagonal):
 def integrated_gap(settings: Settings) -> Evidence:
     """Labarrière et al. 2024, appendix A.4, the last display, for convex losses."""
     network, loss = problems.networks(settings, 3), problems.losses(settings)
-    # Close enough to bound the integral by sums.
-    ts = jnp.broadcast_to(jnp.asarray(SMALL_TIMES)[None], (settings.problems, len(SMALL_TIMES)))
-    flow = problems.each(problems.reduced_flow, network, loss, ts)
+    # Their times are close enough to bound the integral by sums.
+    flow = problems.reduced_flows(network, loss, problems.log_times())
     check = problems.each(theory.bregman_decrease, flow, loss)
     return Evidence((checked(check, "$L = 3$"),))
