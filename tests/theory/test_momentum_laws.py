@@ -16,7 +16,7 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(SAMPLES, DIM))
 Y = RNG.normal(size=SAMPLES)
 LOSS = ddln.LeastSquares(X, Y, scale=0.5 / SAMPLES)
-CHECKS = ("gap", "shrinkage", "scale", "energy")
+CHECKS = ("momentum_gap", "momentum_shrinkage", "momentum_scale", "momentum_energy")
 TIMES = np.linspace(0.0, 400.0, 21)
 FACTOR = 0.8
 
@@ -48,8 +48,8 @@ def run(inertias, layers, ts, damping, coordinates):
             atol=1e-11,
             throw=False,
         )
-        asked = CHECKS if flow.record.pair is not None else ("gap", "energy")
-        return flow, {name: getattr(theory, f"momentum_{name}")(flow, LOSS) for name in asked}
+        asked = CHECKS if flow.record.pair is not None else ("momentum_gap", "momentum_energy")
+        return flow, {name: getattr(theory, name)(flow, LOSS) for name in asked}
 
     return lanes(inertias)
 
@@ -92,7 +92,7 @@ def test_small_inertia_shrinks_the_gaps_and_predicts_the_end(damping):
     for name, check in checks.items():
         assert check.holds.all(), name
         # The numerical error leaves room to tell a wrong constant.
-        if name in ("gap", "scale"):
+        if name in ("momentum_gap", "momentum_scale"):
             wrong = eqx.tree_at(lambda c: c.rhs, check, 2 * check.rhs)
             assert wrong.violated.all()
     path = lane(paths, 1)
@@ -119,9 +119,9 @@ def test_large_inertia_can_let_the_gaps_grow():
     growth = gaps[:, -1] / jnp.abs(jnp.diff(LAYERS**2, axis=0))
     # Measured: more than twice as large, and the exact equation of the gap says so.
     assert float(growth.max()) > 2
-    assert checks["gap"].holds.all()
-    assert checks["energy"].holds.all()
-    for name in ("shrinkage", "scale"):
+    assert checks["momentum_gap"].holds.all()
+    assert checks["momentum_energy"].holds.all()
+    for name in ("momentum_shrinkage", "momentum_scale"):
         assert (checks[name].status == "hypothesis not met").all()
     changed = lane(paths, 0).record.pair.sign_changed[-1]
     grown = np.asarray(growth[0] > 1)
@@ -138,7 +138,7 @@ def test_a_sign_that_changes_between_two_saved_times_is_seen():
     index = np.flatnonzero((ever & (signs == signs[:1])).any(axis=(1, 2)))[-1]
     path, checks = flows(100.0, 100.0, ts=np.full(len(TIMES), times[index]))
     np.testing.assert_array_equal(path.record.pair.sign_changed[0, -1], ever[index])
-    assert checks["shrinkage"].status[0] == "hypothesis not met"
+    assert checks["momentum_shrinkage"].status[0] == "hypothesis not met"
 
 
 def test_the_effective_start_survives_scales_that_differ_by_many_orders():
@@ -155,18 +155,18 @@ def test_ties_are_not_compared():
     tied = LAYERS.copy()
     tied[1, 0] = -tied[0, 0]
     _, checks = flows(0.2, 0.2, layers=tied)
-    compared = np.asarray(checks["shrinkage"].compared)[0]
+    compared = np.asarray(checks["momentum_shrinkage"].compared)[0]
     assert not compared[:, 0].any()
     assert compared[:, 1].any()
-    assert checks["shrinkage"].holds.all()
-    assert checks["scale"].holds.all()
+    assert checks["momentum_shrinkage"].holds.all()
+    assert checks["momentum_scale"].holds.all()
 
 
 def test_the_equation_of_the_gaps_holds_for_three_layers():
     _, checks = flows(0.5, 10.0, layers=start(3), damping=ddln.VanishingDamping(4.0))
     for check in checks.values():
         assert check.holds.all()
-    gap = checks["gap"]
+    gap = checks["momentum_gap"]
     assert eqx.tree_at(lambda c: c.rhs, gap, 2 * gap.rhs).violated.all()
 
 
@@ -180,7 +180,7 @@ def test_other_arguments_are_refused():
     other = eqx.tree_at(lambda p: p.record, path, None)
     for name in CHECKS:
         with pytest.raises(ValueError, match=r"must be a `ddln.momentum_flow`"):
-            getattr(theory, f"momentum_{name}")(other, LOSS)
+            getattr(theory, name)(other, LOSS)
     with pytest.raises(ValueError, match=r"must be a `ddln.momentum_flow`"):
         theory.effective_start(other)
     with pytest.raises(ValueError, match=r"needs two layers and a `ddln.LeastSquares`"):
