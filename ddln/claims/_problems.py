@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddln._results import is_okay
 from ddln._types import Array, Float, PRNGKeyArray
 from ddln.claims._claim import Settings
 from ddln.flows import Trajectory, gradient_flow
@@ -27,6 +28,8 @@ SAMPLES, DIM = 6, 10
 # come to rest.
 TIMES, T1, LATE = 129, 10.0, 1e4
 RTOL, ATOL = 1e-9, 1e-12
+# Nothing is differentiated, and without checkpoints there is less to compile.
+FORWARD = diffrax.ForwardMode()
 
 
 def keys(settings: Settings, name: str) -> Array:
@@ -63,7 +66,19 @@ def networks(settings: Settings, depth: int) -> DeepDiagonal:
 @cache
 def flows(settings: Settings, depth: int) -> Trajectory:
     """Flows from `networks` with `losses`, of the layers themselves, at `times()`."""
-    return each(flow_of_layers, networks(settings, depth), losses(settings))
+    return finished(each(flow_of_layers, networks(settings, depth), losses(settings)))
+
+
+def finished(flow: Trajectory) -> Trajectory:
+    """The flow, or flows, if all were integrated to their end.
+
+    Raises:
+        RuntimeError: if one was not.
+    """
+    failed = ~np.asarray(is_okay(flow.result))
+    if failed.any():
+        raise RuntimeError(f"{failed.sum()} of {failed.size} flows did not reach their end.")
+    return flow
 
 
 def times() -> np.ndarray:
@@ -81,29 +96,38 @@ def flow_of_layers(
 ) -> Trajectory:
     """One such flow: not of the reduced coordinates, in which the laws hold by construction."""
     ts = jnp.asarray(times()) if ts is None else ts
-    return gradient_flow(network, loss, ts[-1], ts=ts, coordinates="full", **_ACCURATE)
+    return gradient_flow(
+        network,
+        loss,
+        ts[-1],
+        ts=ts,
+        coordinates="full",
+        rtol=RTOL,
+        atol=ATOL,
+        adjoint=FORWARD,
+        throw=False,
+    )
 
 
-def reduced_flows(networks: DeepDiagonal, losses: LeastSquares, ts: np.ndarray) -> Trajectory:
+def reduced_flows(
+    networks: DeepDiagonal, losses: LeastSquares, ts: np.ndarray, rtol: float = RTOL
+) -> Trajectory:
     """Flows in reduced coordinates, all saved at the same times."""
-    rows = jnp.broadcast_to(jnp.asarray(ts)[None], (losses.y.shape[0], len(ts)))
-    return each(reduced_flow, networks, losses, rows)
+    count = len(losses.y)
+    rows = jnp.broadcast_to(jnp.asarray(ts)[None], (count, len(ts)))
+    return finished(each(reduced_flow, networks, losses, rows, jnp.full(count, rtol)))
 
 
 def reduced_flow(
-    network: AbstractParameterization, loss: AbstractLoss, ts: Float[Array, " T"]
+    network: AbstractParameterization,
+    loss: AbstractLoss,
+    ts: Float[Array, " T"],
+    rtol: Float[Array, ""],
 ) -> Trajectory:
     """One flow in reduced coordinates."""
-    return gradient_flow(network, loss, ts[-1], ts=ts, **_ACCURATE)
-
-
-# Nothing is differentiated, and without checkpoints there is less to compile.
-_ACCURATE: dict[str, Any] = {
-    "rtol": RTOL,
-    "atol": ATOL,
-    "adjoint": diffrax.ForwardMode(),
-    "throw": False,
-}
+    return gradient_flow(
+        network, loss, ts[-1], ts=ts, rtol=rtol, atol=1e-3 * rtol, adjoint=FORWARD, throw=False
+    )
 
 
 @cache
@@ -112,4 +136,4 @@ def diabetes_flow(settings: Settings) -> tuple[Trajectory, LeastSquares]:
     data = diabetes()
     loss = LeastSquares(data.X, data.y / jnp.linalg.norm(data.y))
     network = DeepDiagonal.random(keys(settings, "diabetes")[0], 3, DIM)
-    return eqx.filter_jit(flow_of_layers)(network, loss), loss
+    return finished(eqx.filter_jit(flow_of_layers)(network, loss)), loss

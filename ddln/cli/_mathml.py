@@ -7,9 +7,18 @@ import xml.etree.ElementTree as ET
 from latex2mathml.converter import convert
 
 NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'
-# Signs that the converter takes for letters: big operators with limits below and above, and arrows.
-BIG = {"\u2a00": {"largeop": "true", "movablelimits": "true"}}
-ARROWS = {"\u27f9": {}, "\u27fa": {}}
+# Signs that the converter, or MathML by default, takes for something else: the tag and the attributes
+# that they should have. A big operator has limits below and above, bars are fences without space.
+BIG = "\u2a00"
+SIGNS: dict[str, tuple[str, dict[str, str]]] = {
+    BIG: ("mo", {"largeop": "true", "movablelimits": "true"}),
+    "\u27f9": ("mo", {}),
+    "\u27fa": ("mo", {}),
+    "\u221e": ("mi", {}),
+    "|": ("mo", {"lspace": "0", "rspace": "0"}),
+    ":": ("mo", {"lspace": "0.28em", "rspace": "0.28em"}),
+    **{letter: ("mi", {"mathvariant": "normal"}) for letter in "ΓΔΘΛΞΠΣΦΨΩ"},
+}
 LIMITS = {"msub": "munder", "msup": "mover", "msubsup": "munderover"}
 
 
@@ -26,13 +35,12 @@ def mathml(latex: str, display: str = "inline") -> str:
     root = ET.fromstring(convert(text, display=display).replace(NAMESPACE, ""))
     root.set("alttext", latex)
     for element in root.iter():
-        base = element[0] if len(element) else None
-        if element.tag in LIMITS and base is not None and base.text in BIG and display == "block":
+        base = element[0].text if len(element) else None
+        if element.tag in LIMITS and base == BIG and display == "block":
             element.tag = LIMITS[element.tag]
-        sign = {**BIG, **ARROWS}.get(element.text or "")
-        if sign is not None and element.tag == "mi":
-            element.tag = "mo"
-            element.attrib.update(sign)
+        if element.tag in ("mi", "mo") and element.text in SIGNS:
+            element.tag, attributes = SIGNS[element.text]
+            element.attrib.update(attributes)
     return ET.tostring(root, encoding="unicode", short_empty_elements=False)
 
 

@@ -211,7 +211,8 @@ def _assumption(layers: Float[Array, "L d"]):
 )
 def figure_3(settings: Settings) -> Evidence:
     """Labarrière et al. 2024, Figure 3, on fresh random problems."""
-    flow = problems.each(_figure_3_flow, problems.keys(settings, "figure 3"))
+    keys = problems.keys(settings, "figure 3")
+    flow = problems.finished(problems.each(_figure_3_flow, keys))
     layers = np.asarray(flow.parameterization.layers)
     changed = np.any(np.sign(layers) != np.sign(layers[:, :1]), axis=1)
     start = np.abs(layers[:, 0])

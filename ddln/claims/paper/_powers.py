@@ -27,7 +27,8 @@ def _power_flows(settings: Settings) -> tuple[Trajectory, LeastSquares]:
     The inputs have both signs; the targets are those of a positive parameter, so that the flow can
     meet them.
     """
-    return problems.each(_power_flow, problems.keys(settings, "powers"))
+    flow, loss = problems.each(_power_flow, problems.keys(settings, "powers"))
+    return problems.finished(flow), loss
 
 
 def _power_flow(key: PRNGKeyArray) -> tuple[Trajectory, LeastSquares]:
@@ -36,7 +37,8 @@ def _power_flow(key: PRNGKeyArray) -> tuple[Trajectory, LeastSquares]:
     theta = jax.random.uniform(key_theta, (problems.DIM,), minval=0.2, maxval=2.0)
     start = jax.random.uniform(key_start, (problems.DIM,), minval=0.6, maxval=1.4)
     loss = LeastSquares(X, X @ theta)
-    return problems.reduced_flow(Power(start, DEPTH), loss, jnp.asarray(problems.times())), loss
+    ts, rtol = jnp.asarray(problems.times()), jnp.asarray(problems.RTOL)
+    return problems.reduced_flow(Power(start, DEPTH), loss, ts, rtol), loss
 
 
 @claim(
