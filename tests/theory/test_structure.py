@@ -1,8 +1,5 @@
 """What a map is: commuting or not, regular or not, and what its flow conserves."""
 
-import re
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +10,6 @@ from ddln import theory
 
 RNG = np.random.default_rng(0)
 W, V = RNG.uniform(0.5, 1.5, (2, 3))
-PAGE = Path(__file__).parents[2] / "docs" / "bring-your-own-map.md"
 
 
 def linear_network(*widths):
@@ -197,17 +193,3 @@ def test_path_products_are_those_of_the_network():
     features = np.concatenate([np.concatenate([a * x, [a]]) for a in active])
     expected = (matrices[1] @ np.maximum(hidden, 0))[0]
     np.testing.assert_allclose(theta @ features, expected, rtol=1e-12)
-
-
-def test_the_page_runs():
-    """The code of the page "bring your own map", as it is printed."""
-    names = {}
-    for example in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
-        exec(example, names)
-    np.testing.assert_allclose(
-        names["invariants"], np.tile(names["invariants"][:1], (20, 1)), atol=1e-5
-    )
-    assert names["diagnosis"].mirror_flow == "yes"
-    assert names["identity"].holds
-    assert (names["laws"].count, names["laws"].certified) == (4, True)
-    assert theory.pl_rate_along_path(names["flow"], names["completion"]).status != "violated"

@@ -1,0 +1,33 @@
+"""The public functions and classes of the package."""
+
+import importlib
+import inspect
+import pkgutil
+
+import ddln
+
+FOLDERS = [found.name for found in pkgutil.iter_modules(ddln.__path__) if found.ispkg]
+MODULES = ["ddln", *(f"ddln.{name}" for name in FOLDERS if name != "claims")]
+
+
+def public():
+    """Every public function and class of the package by its shortest name, and their public methods."""
+    objects = {}
+    for module in map(importlib.import_module, MODULES):
+        for name, value in vars(module).items():
+            if name.startswith("_") or not (inspect.isclass(value) or inspect.isfunction(value)):
+                continue
+            if value.__module__.startswith("ddln"):
+                objects.setdefault(value, f"{module.__name__}.{name}")
+    names = {name: value for value, name in objects.items()}
+    for name, value in list(names.items()):
+        if inspect.isclass(value):
+            for method, function in vars(value).items():
+                if isinstance(function, classmethod | staticmethod):
+                    function = function.__func__
+                if inspect.isfunction(function) and not method.startswith("_"):
+                    names[f"{name}.{method}"] = function
+    return names
+
+
+PUBLIC = public()
