@@ -125,7 +125,8 @@ class DeepDiagonal(AbstractParameterization):
     def frozen(self) -> np.ndarray:
         """Indices of the coordinates that never move: two layers or more are exactly zero there.
 
-        Needs known values: call it outside of `jax.jit` and `jax.vmap`.
+        Raises:
+            ValueError: if the values are not known: call it outside of `jax.jit` and `jax.vmap`.
         """
         if not is_known(self.layers):
             raise ValueError("`frozen` needs known layers. Call it outside of `jax.jit`.")

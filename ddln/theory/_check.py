@@ -46,6 +46,9 @@ class Check(eqx.Module):
             those at which the differences are too small for the accuracy of the solve.
         hypotheses: what the statement assumes, each evaluated.
         remarks: what else there is to say, printed where it is True.
+
+    Raises:
+        ValueError: if there is no such relation, or `axes` does not name the axes of the entries.
     """
 
     name: str = eqx.field(static=True)
