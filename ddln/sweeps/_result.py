@@ -41,6 +41,7 @@ class SweepResult(eqx.Module):
 
     @classmethod
     def of(cls, lanes: Lane) -> "SweepResult":
+        """The result of lanes that a sweep has gathered."""
         return cls(
             lanes.ts, lanes.theta, lanes.loss, lanes.codes, lanes.stats, lanes.values, lanes.method
         )
