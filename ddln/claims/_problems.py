@@ -122,7 +122,7 @@ def reduced_flow(
     network: AbstractParameterization,
     loss: AbstractLoss,
     ts: Float[Array, " T"],
-    rtol: Float[Array, ""],
+    rtol: float | Float[Array, ""] = RTOL,
 ) -> Trajectory:
     """One flow in reduced coordinates."""
     return gradient_flow(

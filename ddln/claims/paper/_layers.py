@@ -213,7 +213,7 @@ def figure_3(settings: Settings) -> Evidence:
     """Labarrière et al. 2024, Figure 3, on fresh random problems."""
     keys = problems.keys(settings, "figure 3")
     flow = problems.finished(problems.each(_figure_3_flow, keys))
-    layers = np.asarray(flow.parameterization.layers)
+    layers = np.asarray(flow.parameterization.layers)  # pyright: ignore
     changed = np.any(np.sign(layers) != np.sign(layers[:, :1]), axis=1)
     start = np.abs(layers[:, 0])
     smallest = start == start.min(axis=1, keepdims=True)

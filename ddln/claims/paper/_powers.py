@@ -37,8 +37,7 @@ def _power_flow(key: PRNGKeyArray) -> tuple[Trajectory, LeastSquares]:
     theta = jax.random.uniform(key_theta, (problems.DIM,), minval=0.2, maxval=2.0)
     start = jax.random.uniform(key_start, (problems.DIM,), minval=0.6, maxval=1.4)
     loss = LeastSquares(X, X @ theta)
-    ts, rtol = jnp.asarray(problems.times()), jnp.asarray(problems.RTOL)
-    return problems.reduced_flow(Power(start, DEPTH), loss, ts, rtol), loss
+    return problems.reduced_flow(Power(start, DEPTH), loss, jnp.asarray(problems.times())), loss
 
 
 @claim(
