@@ -2,7 +2,6 @@
 
 from functools import cache
 
-import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,12 +13,15 @@ from ddln.claims._evidence import Evidence, measured
 from ddln.flows import MirrorTrajectory, Trajectory, descend, mirror_flow
 from ddln.limits import limit
 from ddln.losses import LeastSquares
-from ddln.parameterizations import DeepDiagonal, Identity
+from ddln.parameterizations import AbstractParameterization, DeepDiagonal, Identity
 from ddln.potentials import potential
 
 TITLE = "Gradient Flow vs Mirror flow"
 ENDS = "Mirror Flow induces a different implicit bias from Gradient Flow"
+# When flows have come to rest.
 LATE = 1e7
+# When flows are saved, if nothing else is said.
+TS = np.append(np.linspace(0.0, problems.T1, 65), LATE)
 # Of the flows: their relative tolerance times the steps, with room for how errors grow.
 FLOW_ERROR = 1e-6
 COUNTS = np.array([64, 128, 256, 512])
@@ -43,6 +45,11 @@ def nearest_solution(X: np.ndarray, y: np.ndarray, start: np.ndarray) -> np.ndar
     return start + np.einsum("pin,pn->pi", np.linalg.pinv(X), misfit)
 
 
+def accurate_flow(start: AbstractParameterization, loss: LeastSquares, ts=TS) -> Trajectory:
+    """A flow in reduced coordinates, where there are any, for use in `problems.each`."""
+    return problems.reduced_flow(start, loss, jnp.asarray(ts), jnp.asarray(problems.RTOL))
+
+
 def data(losses: LeastSquares) -> tuple[np.ndarray, np.ndarray]:
     """X and y of all problems."""
     return np.asarray(losses.X), np.asarray(losses.y)
@@ -56,12 +63,12 @@ def starts(settings: Settings) -> np.ndarray:
 @cache
 def gradient_flows(settings: Settings) -> Trajectory:
     """Gradient flows of x itself, at the times 0.1, 1, 10 and late."""
-    return problems.each(_gradient_flow, problems.networks(settings, 2), problems.losses(settings))
+    networks, losses = problems.networks(settings, 2), problems.losses(settings)
+    return problems.finished(problems.each(_gradient_flow, networks, losses))
 
 
 def _gradient_flow(network: DeepDiagonal, loss: LeastSquares) -> Trajectory:
-    ts = jnp.array([0.1, 1.0, 10.0, LATE])
-    return problems.reduced_flow(Identity(network.effective()), loss, ts)
+    return accurate_flow(Identity(network.effective()), loss, [0.1, 1.0, 10.0, LATE])
 
 
 @cache
@@ -78,11 +85,11 @@ def _mirror_flow(network: DeepDiagonal, loss: LeastSquares) -> MirrorTrajectory:
         potential(network),
         loss,
         LATE,
-        ts=jnp.append(jnp.linspace(0.0, 10.0, 65), LATE),
+        ts=TS,
         coordinates="primal",
         rtol=problems.RTOL,
         atol=problems.ATOL,
-        adjoint=diffrax.ForwardMode(),
+        adjoint=problems.FORWARD,
         throw=False,
     )
 

@@ -2,7 +2,6 @@
 
 from functools import cache
 
-import diffrax
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -45,28 +44,39 @@ def _measurements(key: PRNGKeyArray):
 
 
 @cache
-def ends(settings: Settings) -> tuple[np.ndarray, np.ndarray]:
-    """U V^T at a late time, from U = scale I and V = 0, for both kinds: [problem, scale, size, size]."""
+def flows(settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """U V^T at a late time from U = scale I, V = 0, [problem, kind, scale, size, size]; and `_change`.
+
+    The kinds are commuting and general measurements.
+    """
     commuting, general, y, _ = _problems(settings)
-    found = np.asarray(problems.each(_ends, np.stack([commuting, general], axis=1), y))
-    return found[:, 0], found[:, 1]
+    ends, changes = problems.each(_flows, np.stack([commuting, general], axis=1), y)
+    return np.asarray(ends), np.asarray(changes)
 
 
-def _ends(matrices, y):
+def _flows(matrices, y):
     def end(X, scale):
         start = MatrixFactorization(scale * jnp.eye(SIZE), jnp.zeros((SIZE, SIZE)))
-        return gradient_flow(
+        flow = gradient_flow(
             start,
             LeastSquares(X, y),
             LATE,
-            rtol=1e-7,
+            rtol=1e-8,
             dual=False,
-            adjoint=diffrax.ForwardMode(),
+            adjoint=problems.FORWARD,
             throw=False,
-        ).theta[-1]
+        )
+        return flow.theta[-1], _change(start, flow.final)
 
     over_scales = jax.vmap(end, in_axes=(None, 0))
     return jax.vmap(over_scales, in_axes=(0, None))(matrices, jnp.asarray(SCALES))
+
+
+def _change(start: MatrixFactorization, end: MatrixFactorization):
+    """The change of U^T U - V^T V, over |U|^2 + |V|^2."""
+    first, last = (one.left.T @ one.left - one.right.T @ one.right for one in (start, end))
+    size = jnp.sum(jnp.square(end.left)) + jnp.sum(jnp.square(end.right))
+    return jnp.linalg.norm(last - first) / size
 
 
 def _nuclear_norm(w: np.ndarray) -> np.ndarray:
@@ -119,7 +129,9 @@ def nuclear_norm(settings: Settings) -> Evidence:
     numbers = []
     with plots.style():
         figure, ax = plt.subplots()
-        for (case, name, reference, X), end in zip(cases, ends(settings), strict=True):
+        for (case, name, reference, X), end in zip(
+            cases, np.moveaxis(flows(settings)[0], 1, 0), strict=True
+        ):
             excess = _nuclear_norm(end) / reference[:, None] - 1
             _quantiles(ax, SCALES, excess, label=f"{name} measurements")
             numbers += [

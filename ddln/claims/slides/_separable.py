@@ -10,7 +10,7 @@ from ddln._types import PRNGKeyArray
 from ddln.claims import _problems as problems
 from ddln.claims._claim import Settings, claim
 from ddln.claims._evidence import Evidence, Number, measured
-from ddln.claims.slides._flows import FLOW_ERROR, LATE, data, off_range, relative
+from ddln.claims.slides._flows import FLOW_ERROR, TS, accurate_flow, data, off_range, relative
 from ddln.flows import Trajectory
 from ddln.limits import limit
 from ddln.losses import LeastSquares
@@ -20,7 +20,6 @@ SQUARE = "Square reparameterization"
 POWER = "Polynomial reparameterization"
 PAIR = "Diagonal Linear Networks"
 DEPTH = 3
-TS = np.append(np.linspace(0.0, problems.T1, problems.TIMES), LATE)
 
 
 def _positive(key: PRNGKeyArray) -> jax.Array:
@@ -42,11 +41,11 @@ def square_flows(settings: Settings) -> tuple[Trajectory, Trajectory]:
 
 
 def _square_flows(keys, losses) -> Trajectory:
-    return problems.each(_square_flow, keys, losses)
+    return problems.finished(problems.each(_square_flow, keys, losses))
 
 
 def _square_flow(key: PRNGKeyArray, loss: LeastSquares) -> Trajectory:
-    return problems.reduced_flow(Square(_positive(key)), loss, jnp.asarray(TS))
+    return accurate_flow(Square(_positive(key)), loss)
 
 
 @cache
@@ -54,17 +53,18 @@ def power_flows(settings: Settings) -> tuple[Trajectory, LeastSquares]:
     """Flows of theta^3, for targets that it can meet."""
     keys = problems.keys(settings, "powers of the slides")
     losses = problems.each(_solvable, problems.losses(settings), keys)
-    return problems.each(_power_flow, keys, losses), losses
+    return problems.finished(problems.each(_power_flow, keys, losses)), losses
 
 
 def _power_flow(key: PRNGKeyArray, loss: LeastSquares) -> Trajectory:
-    return problems.reduced_flow(Power(_positive(key), DEPTH), loss, jnp.asarray(TS))
+    return accurate_flow(Power(_positive(key), DEPTH), loss)
 
 
 @cache
 def pair_flows(settings: Settings) -> Trajectory:
     """Flows of u * v / 2 from random layers, for any targets."""
-    return problems.each(_pair_flow, problems.networks(settings, 2), problems.losses(settings))
+    networks, losses = problems.networks(settings, 2), problems.losses(settings)
+    return problems.finished(problems.each(_pair_flow, networks, losses))
 
 
 def _pair_flow(network: DeepDiagonal, loss: LeastSquares) -> Trajectory:

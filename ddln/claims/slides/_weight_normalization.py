@@ -2,7 +2,6 @@
 
 from functools import cache
 
-import diffrax
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -13,7 +12,7 @@ from ddln._types import PRNGKeyArray
 from ddln.claims import _problems as problems
 from ddln.claims._claim import Settings, claim
 from ddln.claims._evidence import Evidence, measured
-from ddln.claims.slides._flows import FLOW_ERROR, LATE, data, relative
+from ddln.claims.slides._flows import FLOW_ERROR, LATE, accurate_flow, data, relative
 from ddln.flows import Trajectory, gradient_flow
 from ddln.limits import limit, minimum_l1, minimum_l2
 from ddln.losses import LeastSquares
@@ -41,13 +40,13 @@ def _sparse(key: PRNGKeyArray) -> LeastSquares:
 def flows(settings: Settings) -> Trajectory:
     """Flows of g v / |v| from a small gain and random directions."""
     keys = problems.keys(settings, "directions")
-    return problems.each(_flow, keys, sparse(settings))
+    return problems.finished(problems.each(_flow, keys, sparse(settings)))
 
 
 def _flow(key: PRNGKeyArray, loss: LeastSquares) -> Trajectory:
     direction = jax.random.normal(key, (problems.DIM,))
     start = WeightNorm(jnp.asarray(ALPHA), direction)
-    return problems.reduced_flow(start, loss, jnp.array([0.0, 0.3, 1.0, 3.0, 10.0, LATE]))
+    return accurate_flow(start, loss, [0.0, 0.3, 1.0, 3.0, 10.0, LATE])
 
 
 def _difference(w: jax.Array) -> PowerDifference:
@@ -65,7 +64,7 @@ def _composed_end(loss: LeastSquares):
         COMPOSED_TIME,
         rtol=1e-6,
         dual=False,
-        adjoint=diffrax.ForwardMode(),
+        adjoint=problems.FORWARD,
         throw=False,
     )
     return flow.theta[-1], limit(_difference(w), loss, throw=False).theta
