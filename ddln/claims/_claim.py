@@ -125,7 +125,12 @@ def claim(
     condition: str = "",
     equations: tuple[int, ...] = (),
 ) -> Callable[[Callable[[Settings], Evidence]], Claim]:
-    """Makes a `Claim` of the function below it; see there for the arguments."""
+    """Makes a `Claim` of the function below it.
+
+    Args:
+        id, number, title, statement, formula, expected, correction, condition, equations: the fields
+            of the claim.
+    """
 
     def wrap(check: Callable[[Settings], Evidence]) -> Claim:
         return Claim(

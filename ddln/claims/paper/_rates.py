@@ -353,8 +353,8 @@ def small_starts(settings: Settings) -> Evidence:
         figure=ax.get_figure(root=True),
         caption=(
             "The loss over time from one start with three layers at three scales, on a random "
-            "problem: each tenth of "
-            "the scale waits about ten times longer before the loss decreases."
+            "problem: each tenth of the scale waits about ten times longer before the loss decreases. "
+            "A curve ends before the first saved time at which the loss is zero to rounding."
         ),
     )
 
