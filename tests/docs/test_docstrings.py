@@ -15,8 +15,7 @@ import ddln
 def documented(value, kind):
     """The names of a section, `Args` ("param") or `Attributes` ("attribute"), in order."""
     parsed = docstring_parser.parse(inspect.getdoc(value) or "", docstring_parser.Style.GOOGLE)
-    entries = [p.arg_name for p in parsed.params if p.args[0] == kind]
-    return [name.strip("* ") for entry in entries for name in entry.split(",")]
+    return [p.arg_name.lstrip("*") for p in parsed.params if p.args[0] == kind]
 
 
 def parameters(value):
