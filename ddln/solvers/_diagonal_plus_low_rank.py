@@ -28,7 +28,9 @@ class DiagonalPlusLowRank(AbstractStructuredOperator):
     and left * right of one sign.
 
     Attributes:
-        diagonal, left, right: pytrees of arrays [d].
+        diagonal: a pytree of arrays [d].
+        left: a pytree of arrays [d].
+        right: a pytree of arrays [d].
         design: X, shape [n, d].
         weight: shape [n].
     """
