@@ -65,12 +65,12 @@ def main():
                 if (str(module), diff) in told:
                     continue
                 (copy / module).write_text(code)
-                verdict = run(copy, tests, options.timeout)
+                killer = first_failure(copy, tests, options.timeout)
                 shutil.copy(root / module, copy / module)
-                found.append({"module": str(module), "verdict": verdict, "diff": diff})
+                found.append({"module": str(module), "diff": diff, "noticed by": killer})
                 options.out.write_text(json.dumps(found, indent=1) + "\n")
-                print(f"{verdict:9}{module}\n{diff}", flush=True)
-    survivors = sum(one["verdict"] == "survived" for one in found)
+                print(f"{module}, noticed by {killer}\n{diff}", flush=True)
+    survivors = sum(one["noticed by"] is None for one in found)
     print(f"{survivors} of {len(found)} changes were not noticed.")
 
 
@@ -132,17 +132,26 @@ def tests_of(root: Path, module: Path, known: list[Path]) -> list[str]:
     return [str(p.relative_to(root)) for p in named]
 
 
-def run(copy: Path, tests: list[str], timeout: float) -> str:
-    """What the tests make of the copy: "killed" or "survived"."""
+def first_failure(copy: Path, tests: list[str], timeout: float) -> str | None:
+    """The test that fails in the copy, or None."""
     command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", *tests]
     environment = {**os.environ, "PYTHONPATH": str(copy)}
     try:
         done = subprocess.run(
-            command, cwd=copy, env=environment, timeout=timeout, capture_output=True, check=False
+            command,
+            cwd=copy,
+            env=environment,
+            timeout=timeout,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except subprocess.TimeoutExpired:
-        return "killed"
-    return "killed" if done.returncode else "survived"
+        return f"no answer within {timeout:.0f} s"
+    if done.returncode == 0:
+        return None
+    failure = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    return failure[1] if failure else done.stdout[-500:]
 
 
 if __name__ == "__main__":
