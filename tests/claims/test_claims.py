@@ -1,8 +1,6 @@
 """The claims themselves, and the rules by which numbers become verdicts."""
 
 import re
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +15,10 @@ from ddln.theory import Check
 FEW = Settings(seed=1, problems=8)
 
 
-@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
-def test_paper(claim):
-    outcome = run(claim, FEW)
-    assert outcome.reproduced, outcome
+def test_the_claims_of_the_paper_are_reproduced():
+    """In one test: they share programs that take long to compile."""
+    outcomes = [run(claim, FEW) for claim in CLAIMS]
+    assert [outcome for outcome in outcomes if not outcome.reproduced] == []
 
 
 def test_every_equation_of_the_paper_is_covered():
@@ -46,19 +44,14 @@ def test_names_and_sources():
     assert len(set(ids)) == len(ids)
     # The paper first.
     assert [claim.document for claim in found] == sorted(claim.document for claim in found)
-    source = {"paper": "Labarrière et al. 2024", "slides": "Vega et al. 2025"}
+    source = {"paper": "Labarrière et al. 2024", "slides": "Slide"}
     for claim in found:
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", claim.id)
-        assert source[claim.document] in (claim.check.__doc__ or ""), claim.id
+        assert (claim.check.__doc__ or "").startswith(source[claim.document]), claim.id
         file, function = claim.place.split(": ")
         assert file.startswith(f"ddln/claims/{claim.document}/_")
         assert function.startswith(claim.check.__name__)
         assert claim.code.startswith(f"def {claim.check.__name__}(settings")
-
-
-def test_import_of_the_package_leaves_claims_out():
-    code = "import sys, ddln; assert not any('claims' in name for name in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_numbers_take_the_worst_value():

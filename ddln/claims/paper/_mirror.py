@@ -245,7 +245,7 @@ def _excess(loss: LeastSquares, theta: np.ndarray, weights: np.ndarray, alpha: f
     ),
 )
 def explicit_entropy(settings: Settings) -> Evidence:
-    """The open question of Labarrière et al. 2024, section 3, by a quadrature of its own."""
+    """Labarrière et al. 2024, section 3, an open question: by a quadrature of its own."""
     flow, network = problems.flows(settings, 3), problems.networks(settings, 3)
     assert flow.dual is not None
     start, smallest, _ = sorted_layers(flow)
