@@ -19,7 +19,7 @@ from ddln.flows._step_control import step_control
 from ddln.flows._trajectory import Trajectory
 from ddln.losses import AbstractPredictionLoss
 from ddln.parameterizations import AbstractParameterization
-from ddln.solvers import RKC, Rodas5P, SeparableDualField
+from ddln.solvers import RKC, AbstractRosenbrock, Rodas5P, SeparableDualField
 
 # A dense Jacobian is factorized once per step; beyond this many unknowns an explicit solver is chosen.
 DENSE_JACOBIAN_LIMIT = 200
@@ -118,7 +118,7 @@ def gradient_flow(
         jnp.asarray(rtol, dtype),
         jnp.asarray(atol, dtype),
         solver,
-        diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
+        adjoint,
         event,
         dense=dense,
         dual=dual,
@@ -186,7 +186,7 @@ def _integrate(
     rtol: Float[Array, ""],
     atol: Float[Array, ""],
     solver: diffrax.AbstractSolver,
-    adjoint: diffrax.AbstractAdjoint,
+    adjoint: diffrax.AbstractAdjoint | None,
     event: Callable | None,
     *,
     dense: bool,
@@ -194,6 +194,12 @@ def _integrate(
     max_steps: int,
     method: str,
 ) -> Trajectory:
+    stateless = isinstance(solver, AbstractRosenbrock)
+    if adjoint is None and event is None and stateless and not dense:
+        # It imports this module.
+        from ddln.flows._recorded import recorded_flow
+
+        return recorded_flow(space, loss, t1, ts, rtol, atol, solver, dual, max_steps)
     lane = prepare(space, loss, t1, atol, dual=dual)
     end = lane.end
     stop = None
@@ -219,7 +225,7 @@ def _integrate(
         lane.state,
         saveat=diffrax.SaveAt(t1=True, dense=dense, solver_state=ts is not None),
         stepsize_controller=step_control(rtol, lane.atol),
-        adjoint=adjoint,
+        adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
         event=stop,
         max_steps=max_steps,
         throw=False,

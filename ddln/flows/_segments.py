@@ -85,13 +85,16 @@ class SegmentedFlow(eqx.Module):
 
     def begin(self, parameterization: AbstractParameterization) -> tuple[Start, Progress]:
         check_model(parameterization, self.loss)
-        space = state_space(parameterization, self.coordinates)
-        dtype = parameterization.effective().dtype
+        return self.begin_in(state_space(parameterization, self.coordinates))
+
+    def begin_in(self, space: AbstractStateSpace) -> tuple[Start, Progress]:
+        """The same for a state space; `coordinates` is not looked at."""
+        dtype = space.initial.effective().dtype
         lane = prepare(
             space, self.loss, self.t1.astype(dtype), self.atol.astype(dtype), dual=self.dual
         )
         flow = Start(space=space, end=lane.end, atol=lane.atol, startable=lane.startable)
-        parts = self._parts(flow)
+        parts = self.parts(flow)
         solver, vector_field = parts.solver, parts.term
         start = jnp.zeros_like(lane.end)
         next_time, controller_state = parts.control.init(
@@ -118,7 +121,7 @@ class SegmentedFlow(eqx.Module):
 
     def step(self, start: Start, progress: Progress) -> Progress:
         """One step more, none if the flow is not running."""
-        parts = self._parts(start)
+        parts = self.parts(start)
         t0, t1, state = progress.t, progress.next_time, progress.state
         after, error, _, solver_state, code = parts.solver.step(
             parts.term, t0, t1, state, None, progress.solver_state, made_jump=False
@@ -159,7 +162,7 @@ class SegmentedFlow(eqx.Module):
         return jax.tree.map(lambda a, b: jnp.where(progress.running, a, b), new, progress)
 
     def finish(self, start: Start, progress: Progress) -> Trajectory:
-        parts = self._parts(start)
+        parts = self.parts(start)
         if parts.ts is None:
             times = progress.t[None]
             states = jax.tree.map(lambda leaf: leaf[None], progress.state)
@@ -179,14 +182,15 @@ class SegmentedFlow(eqx.Module):
             method=parts.method,
         )
 
-    def _parts(self, start: Start) -> "_Parts":
+    def parts(self, start: Start) -> "Parts":
+        """What a step is made by."""
         dtype = start.end.dtype
         ts = None if self.ts is None else self.ts.astype(dtype)
         rtol = self.rtol.astype(dtype)
         control = pid_control(rtol, start.atol)
         solver, method = choose_solver(start.space, self.loss, self.solver, reverse=False)
         solver = _prepared(solver, control)
-        return _Parts(
+        return Parts(
             term=term(start.space, self.loss),
             solver=solver if ts is None else SaveTimes(solver, ts),
             control=control,
@@ -196,7 +200,7 @@ class SegmentedFlow(eqx.Module):
         )
 
 
-class _Parts(NamedTuple):
+class Parts(NamedTuple):
     term: diffrax.ODETerm
     solver: diffrax.AbstractSolver
     control: diffrax.PIDController
