@@ -1,12 +1,12 @@
-// Formulas are marked by the arithmatex extension; nothing else on a page is typeset.
+// Formulas are marked by the arithmatex extension, or stand in a notebook; nothing else is typeset.
 window.MathJax = {
   tex: {
     inlineMath: [["\\(", "\\)"]],
-    displayMath: [["\\[", "\\]"]],
+    displayMath: [["\\[", "\\]"], ["$$", "$$"]],
     processEscapes: true,
     processEnvironments: true,
   },
-  options: { ignoreHtmlClass: ".*|", processHtmlClass: "arithmatex" },
+  options: { ignoreHtmlClass: ".*|", processHtmlClass: "arithmatex|jp-RenderedMarkdown" },
 };
 
 document$.subscribe(() => {

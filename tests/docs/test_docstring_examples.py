@@ -44,7 +44,11 @@ def namespace(name):
     )
 
 
-@pytest.mark.parametrize("name", [name for name in EXAMPLES if LAST[name]])
+# They take the compilation of a flow, and the tests of these flows do the same.
+LONG = {"ddln.momentum_flow"}
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if LAST[name] and name not in LONG])
 def test_the_result_is_the_one_shown(name):
     runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS)
     shown = EXAMPLES[name][: LAST[name]]
