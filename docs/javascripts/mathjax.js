@@ -6,7 +6,7 @@ window.MathJax = {
     processEscapes: true,
     processEnvironments: true,
   },
-  options: { ignoreHtmlClass: ".*|", processHtmlClass: "arithmatex|jp-RenderedMarkdown" },
+  options: { ignoreHtmlClass: "md-container", processHtmlClass: "arithmatex|jp-RenderedMarkdown" },
 };
 
 document$.subscribe(() => {
