@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ddln import plots
+from ddln._results import is_okay
 from ddln._types import PRNGKeyArray
 from ddln.claims import _problems as problems
 from ddln.claims._claim import Settings, claim
@@ -66,7 +67,8 @@ def _flows(matrices, y):
             adjoint=problems.FORWARD,
             throw=False,
         )
-        return flow.theta[-1], _change(start, flow.final)
+        end = jnp.where(is_okay(flow.result), flow.theta[-1], jnp.nan)
+        return end, _change(start, flow.final)  # pyright: ignore[reportArgumentType]
 
     over_scales = jax.vmap(end, in_axes=(None, 0))
     return jax.vmap(over_scales, in_axes=(0, None))(matrices, jnp.asarray(SCALES))

@@ -10,7 +10,7 @@ from ddln.claims import _problems as problems
 from ddln.claims._claim import Settings, claim
 from ddln.claims._evidence import Evidence, measured
 from ddln.claims.slides import _separable as separable
-from ddln.claims.slides._flows import data, two_layer_limit
+from ddln.claims.slides._flows import data, end_of_flow
 from ddln.parameterizations import (
     AbstractParameterization,
     DeepDiagonal,
@@ -105,7 +105,6 @@ def inverse_hessian(settings: Settings) -> Evidence:
     """Slide "Back to Reparameterization": the metric along flows against derivatives of grad R."""
     flows = {
         "square": separable.square_flows(settings)[0],
-        "polynomial, $L = 3$": separable.power_flows(settings)[0],
         "two layers": separable.pair_flows(settings),
         "three layers": problems.flows(settings, 3),
     }
@@ -173,7 +172,7 @@ def same_minimum(settings: Settings) -> Evidence:
 
     losses = problems.losses(settings)
     X, y = data(losses)
-    ends = np.asarray(problems.each(two_layer_limit, problems.networks(settings, 2), losses))
+    ends = np.asarray(problems.each(end_of_flow, problems.networks(settings, 2), losses))
     share = _loss(X, y, ends) / _loss(X, y, 0 * ends)
     flow = separable.square_flows(settings)[1]
     squares = np.asarray(flow.theta)[:, -1]

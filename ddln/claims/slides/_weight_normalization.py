@@ -8,13 +8,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ddln import plots
+from ddln._results import is_okay
 from ddln._types import PRNGKeyArray
 from ddln.claims import _problems as problems
 from ddln.claims._claim import Settings, claim
 from ddln.claims._evidence import Evidence, measured
-from ddln.claims.slides._flows import FLOW_ERROR, LATE, accurate_flow, data, relative
+from ddln.claims.slides._flows import FLOW_ERROR, LATE, accurate_flow, data, end_of_flow, relative
 from ddln.flows import Trajectory, gradient_flow
-from ddln.limits import limit, minimum_l1, minimum_l2
+from ddln.limits import minimum_l1, minimum_l2
 from ddln.losses import LeastSquares
 from ddln.parameterizations import Composed, LearningRates, PowerDifference, WeightNorm
 from ddln.problems import sparse_regression
@@ -67,7 +68,8 @@ def _composed_end(loss: LeastSquares):
         adjoint=problems.FORWARD,
         throw=False,
     )
-    return flow.theta[-1], limit(_difference(w), loss, throw=False).theta
+    end = jnp.where(is_okay(flow.result), flow.theta[-1], jnp.nan)
+    return end, end_of_flow(_difference(w), loss)
 
 
 @claim(
