@@ -120,8 +120,8 @@ def _progress(console: Console) -> Progress:
 def _table(outcomes: list[Outcome]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("claim", no_wrap=True)
-    table.add_column("place")
-    table.add_column("verdict")
+    table.add_column("place", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     table.add_column("s", justify="right")
     for outcome in outcomes:
         claim = outcome.claim
