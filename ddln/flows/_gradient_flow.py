@@ -12,6 +12,7 @@ import optimistix as optx
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Loss, PyTree
 from ddln._validation import require_not_negative, require_option
+from ddln.flows._adjoint import after, before, check_adjoint
 from ddln.flows._arguments import check_model, check_start, check_times, check_tolerances
 from ddln.flows._save_times import SaveTimes, saved_rows
 from ddln.flows._state import AbstractStateSpace, FullSpace, ReducedSpace, loss_gradient
@@ -103,6 +104,7 @@ def gradient_flow(
     """
     check_times(t1, ts)
     check_tolerances(rtol, atol, max_steps)
+    check_adjoint(adjoint)
     theta = check_model(parameterization, loss)
     if throw:
         check_start(parameterization)
@@ -110,11 +112,9 @@ def gradient_flow(
     space = state_space(parameterization, coordinates, _decay(weight_decay, dtype))
     reverse = not isinstance(adjoint, diffrax.ForwardMode)
     solver, method = choose_solver(space, loss, solver, reverse=reverse)
+    times = jnp.asarray(t1, dtype), None if ts is None else jnp.asarray(ts, dtype)
     flow = _integrate(
-        space,
-        loss,
-        jnp.asarray(t1, dtype),
-        None if ts is None else jnp.asarray(ts, dtype),
+        *before(adjoint, solver, (space, loss, *times)),
         jnp.asarray(rtol, dtype),
         jnp.asarray(atol, dtype),
         solver,
@@ -125,6 +125,7 @@ def gradient_flow(
         max_steps=max_steps,
         method=method,
     )
+    flow = after(adjoint, solver, flow)
     if throw:
         flow = flow.result.error_if(flow, ~is_okay(flow.result))
     return flow

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Loss, Theta
 from ddln._validation import require_option
+from ddln.flows._adjoint import after, before, check_adjoint
 from ddln.flows._arguments import check_loss, check_times, check_tolerances
 from ddln.flows._gradient_flow import DENSE_JACOBIAN_LIMIT, STATS
 from ddln.flows._save_times import SaveTimes, saved_rows
@@ -114,6 +115,7 @@ def mirror_flow(
     """
     check_times(t1, ts)
     check_tolerances(rtol, atol, max_steps)
+    check_adjoint(adjoint)
     if not isinstance(potential, AbstractPotential):
         raise ValueError(
             "Argument `potential` must be a `ddln.AbstractPotential`, "
@@ -133,10 +135,10 @@ def mirror_flow(
         unknowns = theta.size * len(eqx.filter_eval_shape(lambda s: s.start(), space))
         stiff = structured or unknowns <= DENSE_JACOBIAN_LIMIT
         solver = Rodas5P() if stiff else diffrax.Tsit5()
+    field = (StructuredField if structured else Field)(space, loss)
+    times = jnp.asarray(t1, theta.dtype), None if ts is None else jnp.asarray(ts, theta.dtype)
     trajectory = _integrate(
-        (StructuredField if structured else Field)(space, loss),
-        jnp.asarray(t1, theta.dtype),
-        None if ts is None else jnp.asarray(ts, theta.dtype),
+        *before(adjoint, solver, (field, *times)),
         jnp.asarray(rtol, theta.dtype),
         jnp.asarray(atol, theta.dtype),
         solver,
@@ -144,6 +146,7 @@ def mirror_flow(
         max_steps=max_steps,
         method=f"{coordinates}, {type(solver).__name__}",
     )
+    trajectory = after(adjoint, solver, trajectory)
     if throw:
         trajectory = trajectory.result.error_if(trajectory, ~is_okay(trajectory.result))
     return trajectory

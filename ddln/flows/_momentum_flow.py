@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ddln._results import is_okay
 from ddln._types import Array, Float, Loss
 from ddln._validation import require_option, require_positive
+from ddln.flows._adjoint import after, before, check_adjoint
 from ddln.flows._arguments import check_model, check_start, check_times, check_tolerances
 from ddln.flows._damping import AbstractDamping, ConstantDamping
 from ddln.flows._gradient_flow import DENSE_JACOBIAN_LIMIT, prepare, trajectory
@@ -95,6 +96,7 @@ def momentum_flow(
     """
     check_times(t1, ts)
     check_tolerances(rtol, atol, max_steps)
+    check_adjoint(adjoint)
     require_positive("inertia", inertia)
     damping = ConstantDamping() if damping is None else damping
     if not isinstance(damping, AbstractDamping):
@@ -107,7 +109,7 @@ def momentum_flow(
         check_start(parameterization)
     space, name = _space(parameterization, coordinates)
     solver = _solver(space, theta.size, damping) if solver is None else solver
-    flow = _integrate(
+    made_of = (
         space,
         parameterization,
         loss,
@@ -115,6 +117,9 @@ def momentum_flow(
         jax.tree.map(lambda leaf: jnp.asarray(leaf, theta.dtype), damping),
         jnp.asarray(t1, theta.dtype),
         None if ts is None else jnp.asarray(ts, theta.dtype),
+    )
+    flow = _integrate(
+        *before(adjoint, solver, made_of),
         jnp.asarray(rtol, theta.dtype),
         jnp.asarray(atol, theta.dtype),
         solver,
@@ -122,6 +127,7 @@ def momentum_flow(
         max_steps=max_steps,
         method=f"{name}, {type(solver).__name__}",
     )
+    flow = after(adjoint, solver, flow)
     if throw:
         flow = flow.result.error_if(flow, ~is_okay(flow.result))
     return flow

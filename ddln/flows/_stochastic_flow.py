@@ -12,6 +12,7 @@ import numpy as np
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Loss
 from ddln._validation import require_not_negative, require_option
+from ddln.flows._adjoint import after, before, check_adjoint
 from ddln.flows._arguments import check_model, check_start, check_times
 from ddln.flows._brownian import BrownianSteps
 from ddln.flows._gradient_flow import prepare, trajectory
@@ -124,6 +125,7 @@ def stochastic_flow(
     every covariance are derived in the documentation, "Noise and momentum".
     """
     check_times(t1, ts)
+    check_adjoint(adjoint)
     require_not_negative("step_size", step_size)
     _check_key(key)
     _check_steps(steps)
@@ -140,19 +142,23 @@ def stochastic_flow(
     _check_solver(solver)
     name = _coordinates(parameterization, coordinates)
     dtype = theta.dtype
-    path = _integrate(
+    made_of = (
         parameterization,
         loss,
         noise,
         jnp.asarray(step_size, dtype),
         jnp.asarray(t1, dtype),
         None if ts is None else jnp.asarray(ts, dtype),
+    )
+    path = _integrate(
+        *before(adjoint, solver, made_of),
         BrownianSteps(key, noise.channels(loss), dtype, _refinement(steps, brownian_steps)),  # pyright: ignore[reportCallIssue]
         solver,
         diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
         steps=steps,
         coordinates=name,
     )
+    path = after(adjoint, solver, path)
     if throw:
         path = path.result.error_if(path, ~is_okay(path.result))
     return path
