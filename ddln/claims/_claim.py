@@ -128,8 +128,15 @@ def claim(
     """Makes a `Claim` of the function below it.
 
     Args:
-        id, number, title, statement, formula, expected, correction, condition, equations: the fields
-            of the claim.
+        id: as in `Claim`.
+        number: as in `Claim`.
+        title: as in `Claim`.
+        statement: as in `Claim`.
+        formula: as in `Claim`.
+        expected: as in `Claim`.
+        correction: as in `Claim`.
+        condition: as in `Claim`.
+        equations: as in `Claim`.
     """
 
     def wrap(check: Callable[[Settings], Evidence]) -> Claim:
