@@ -6,8 +6,10 @@ import pkgutil
 
 import ddln
 
-FOLDERS = [found.name for found in pkgutil.iter_modules(ddln.__path__) if found.ispkg]
-MODULES = ["ddln", *(f"ddln.{name}" for name in FOLDERS if name != "claims")]
+MODULES = [
+    "ddln",
+    *(f"ddln.{found.name}" for found in pkgutil.iter_modules(ddln.__path__) if found.ispkg),
+]
 
 
 def public():
