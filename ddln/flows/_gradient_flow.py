@@ -74,9 +74,10 @@ def gradient_flow(
         atol: the absolute tolerance, for unknowns of size one: it is multiplied by
             min(1, largest |w| at the start), so that a tiny initialization is resolved too.
         max_steps: the most steps, accepted or not, before giving up.
-        adjoint: how to differentiate: None is reverse mode with checkpoints
-            (`diffrax.RecursiveCheckpointAdjoint`); pass `diffrax.ForwardMode()` for `jax.jvp`,
-            `jax.jacfwd` and Hessians.
+        adjoint: how to differentiate: None is reverse mode, through the recorded steps of `ddln.Rodas5P`
+            and else with checkpoints (`diffrax.RecursiveCheckpointAdjoint`); pass
+            `diffrax.ForwardMode()` for `jax.jvp` and `jax.jacfwd`. The wrong mode is an error that
+            says which to pass.
         event: stop early where `event(t, parameterization, loss)` reaches zero from above, or after
             the first step at whose end it is True: `ddln.LossBelow`, `ddln.GradientNormBelow` or any
             function. A condition met at the start stops the flow there. For a float32 flow with
