@@ -344,11 +344,11 @@ def depth_sparsity(settings: Settings) -> Evidence:
             pair = [found[k][:, np.argmin(np.abs(SCALES[k] - scale))] for k in (depth, depth + 1)]
             numbers.append(
                 measured(
-                    rf"median over the problems of excess for $L = {depth + 1}$ / excess for "
-                    rf"$L = {depth}$ at $\alpha = {scale:.2g}$",
-                    np.median(pair[1] / pair[0]),
+                    rf"median relative change of the excess from $L = {depth}$ to $L = {depth + 1}$, "
+                    rf"$\alpha = {scale:.2g}$",
+                    np.median(pair[1] / pair[0] - 1),
                     "<",
-                    1.0,
+                    0.0,
                     case=case,
                 )
             )
