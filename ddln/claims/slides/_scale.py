@@ -365,6 +365,6 @@ def depth_sparsity(settings: Settings) -> Evidence:
         caption=(
             r"The excess of the $\ell_1$ norm over the least one for two, three and four layers. Below a "
             "scale of about one the deeper network is sparser; above, all of them tend to the solution of "
-            "least squares, the deeper one from above. Median and the middle 80 % of the problems."
+            "least squares, the deeper ones faster. Median and the middle 80 % of the problems."
         ),
     )
