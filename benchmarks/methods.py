@@ -129,6 +129,46 @@ def gradient_of_flow(setting: Setting) -> Iterator[Prepared]:
     yield Prepared(run, seconds)
 
 
+def gradient_of(value: Callable[[Setting, jax.Array], jax.Array]) -> Method:
+    """Reverse mode through a function of all layers, beside its forward run."""
+
+    @contextlib.contextmanager
+    def method(setting: Setting) -> Iterator[Prepared]:
+        function = functools.partial(value, setting)
+        forward, _ = compiled(function, setting.layers)
+        forward()
+        started = time.perf_counter()
+        forward()
+        facts = {"forward seconds": time.perf_counter() - started}
+        gradient, seconds = compiled(jax.grad(function), setting.layers)
+
+        def run():
+            assert bool(jnp.all(jnp.isfinite(gradient())))
+            return Answer(facts=facts)
+
+        yield Prepared(run, seconds)
+
+    return method
+
+
+def _squares_of_flows(setting: Setting, layers: jax.Array) -> jax.Array:
+    flows = jax.vmap(_flow(setting, dual=False))(layers)
+    return jnp.sum(jnp.square(flows.theta))
+
+
+def _squares_of_sweep(setting: Setting, layers: jax.Array, t1: float | None = None) -> jax.Array:
+    starts = jax.vmap(ddln.DeepDiagonal)(layers)
+    t1 = setting.t1 if t1 is None else t1
+    result = ddln.sweep(starts, setting.loss, t1, rtol=setting.rtol, atol=setting.atol)
+    assert result.theta is not None
+    return jnp.sum(jnp.square(result.theta))
+
+
+gradient_of_flows = gradient_of(_squares_of_flows)
+gradient_of_sweep = gradient_of(_squares_of_sweep)
+gradient_of_limits = gradient_of(functools.partial(_squares_of_sweep, t1=np.inf))
+
+
 def _velocity_of_layers(setting: Setting) -> Callable:
     X, y, scale = setting.loss.X, setting.loss.y, setting.scale
 
