@@ -156,4 +156,20 @@ DESCENT = [
     ]
 ]
 
-CASES = [*ROWS, *PRECISION, *PAPER, *SCALING, *MATRIX_FREE, *LIMITS, *LARGE, *DESCENT]
+DERIVATIVES = [
+    Case(
+        "derivatives", "gradient of one flow", methods.gradient_of_flows, case_h(initializations=1)
+    ),
+    Case("derivatives", "gradient of a sweep", methods.gradient_of_sweep, case_h()),
+    Case("derivatives", "gradient of 64 limits", methods.gradient_of_limits, case_h()),
+    # Some thousand steps.
+    Case(
+        "derivatives",
+        "gradient of a long flow, d 1000",
+        methods.gradient_of_flows,
+        case_h(1e-13, n=40, d=1000, initializations=1),
+        1,
+    ),
+]
+
+CASES = [*ROWS, *DERIVATIVES, *PRECISION, *PAPER, *SCALING, *MATRIX_FREE, *LIMITS, *LARGE, *DESCENT]
