@@ -145,13 +145,20 @@ def sign_preservation(settings: Settings) -> Evidence:
 
 def along_flows(check: Callable[..., Check], settings: Settings, case: str = STATED) -> Evidence:
     """A check along the flows of both depths, and on the diabetes data."""
+    found = checks_of_flows(check, settings)
+    return Evidence(tuple(checked(one, told, case=case) for told, one in found.items()))
+
+
+def checks_of_flows(check: Callable[..., Check], settings: Settings) -> dict[str, Check]:
+    """The same before it is a number."""
     loss = problems.losses(settings)
     found = {
         f"$L = {depth}$": problems.each(check, problems.flows(settings, depth), loss)
         for depth in DEPTHS
     }
-    found["$L = 3$, diabetes data"] = eqx.filter_jit(check)(*problems.diabetes_flow(settings))
-    return Evidence(tuple(checked(one, told, case=case) for told, one in found.items()))
+    return found | {
+        "$L = 3$, diabetes data": eqx.filter_jit(check)(*problems.diabetes_flow(settings))
+    }
 
 
 @claim(

@@ -254,13 +254,19 @@ def explicit_entropy(settings: Settings) -> Evidence:
     xi = _integral(start, v)
     printed = np.sum(theta * xi - (v**2 - v0**2) / 2, axis=1)
     value = problems.each(_value, network, theta)
-    step = 1e-5
-    moves = step * np.eye(problems.DIM)
-    ahead, behind = (
-        problems.each(_values, network, jnp.asarray(theta[:, None] + sign * moves))
-        for sign in (1, -1)
-    )
-    slope = (ahead - behind) / (2 * step)
+    # One coordinate away from the start at a time, where Q is that of the coordinate alone, and steps
+    # in units of the theta at which its smallest layer is as large as the gap.
+    gaps = start[:, 1:] ** 2 - start[:, :1] ** 2
+    step = 1e-3 * np.sqrt(gaps[:, 0] * gaps.prod(axis=1))
+    origin = np.repeat(start.prod(axis=1)[:, None], problems.DIM, axis=1)
+    diagonal = np.arange(problems.DIM)
+
+    def moved(sign):
+        points = origin.copy()
+        points[:, diagonal, diagonal] = theta + sign * step
+        return problems.each(_values, network, jnp.asarray(points))
+
+    slope = (moved(1) - moved(-1)) / (2 * step)
     size = np.abs(dual).max()
     return Evidence(
         (

@@ -9,7 +9,7 @@ from ddln._types import Array, Float, Scalar
 from ddln.claims import _problems as problems
 from ddln.claims._claim import Settings, claim
 from ddln.claims._evidence import Evidence, checked, measured
-from ddln.claims.paper._layers import DEPTHS, along_flows
+from ddln.claims.paper._layers import DEPTHS, FLOW_ERROR, along_flows, checks_of_flows
 from ddln.flows import Trajectory
 from ddln.losses import LeastSquares
 from ddln.parameterizations import DeepDiagonal
@@ -83,9 +83,14 @@ def _velocity(flow: Trajectory, loss: LeastSquares):
 )
 def metric_lower_bound(settings: Settings) -> Evidence:
     """Labarrière et al. 2024, equations 12 and 13, along flows of the layers."""
-    found = along_flows(theory.metric_lower_bound, settings)
+    numbers = []
+    for told, check in checks_of_flows(theory.metric_lower_bound, settings).items():
+        # Equal where the smallest layer crosses zero, so within the error of the flow.
+        ratio = np.asarray(check.rhs) / np.asarray(check.lhs)
+        what = f"{told}, smallest $\\lambda_{{\\min}}(M(t)) / \\sigma$"
+        numbers.append(measured(what, ratio, ">=", 1 - FLOW_ERROR))
     sigma = problems.each(theory.sigma, problems.networks(settings, 3))
-    return Evidence((*found.numbers, measured(r"smallest $\sigma$, $L = 3$", sigma, ">", 0)))
+    return Evidence((*numbers, measured(r"smallest $\sigma$, $L = 3$", sigma, ">", 0)))
 
 
 @claim(
