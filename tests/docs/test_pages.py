@@ -94,6 +94,7 @@ def test_the_page_runs_and_prints_what_it_says(page, tmp_path, monkeypatch):
                 assert prints(expected, printed.getvalue()), printed.getvalue()
         CLAIMS.get(page, lambda names: None)(names)
     plt.close("all")
+    jax.clear_caches()  # pages share no programs, and all of them together take gigabytes
 
 
 def prints(expected, printed):
