@@ -31,6 +31,8 @@ STEPS = 4000
 MOMENTUM = 0.9
 # Of the loss, relative to that of the start.
 CONVERGED = 1e-3
+# A ratio of errors that noise helps by: for a dense truth it is 1 with a spread of a few percent.
+CLEARLY = 0.9
 # Of the inputs: their mean, over their standard deviation.
 MEANS = {"centred": 0.0, "with a mean": 2.0, "dense": 0.0}
 # Step sizes, in units of 2 / sharpness at the start; of one sample in units of 3 / n of that.
@@ -136,7 +138,7 @@ def _finding(run: Trajectory, loss: LeastSquares, momentum: bool):
 
 
 def _stochastic_flow(loss: LeastSquares, key: PRNGKeyArray):
-    """theta at the end of the model of descent with single samples, and the law of its gaps."""
+    """theta at the end of the model of descent with single samples."""
     step_size = 3 / SAMPLES * RATES["samples"][SHOWN] * 2 / theory.sharpness(network(), loss)
     path = stochastic_flow(
         network(),
@@ -148,7 +150,7 @@ def _stochastic_flow(loss: LeastSquares, key: PRNGKeyArray):
         steps=STEPS // 4,
         throw=False,
     )
-    return path.theta[-1], theory.stochastic_gap(path, loss)
+    return path.theta[-1]
 
 
 _TRAIN = {
@@ -158,12 +160,14 @@ _TRAIN = {
 }
 
 
-def _median(what: str, found: Runs, quantity: str, rate: int, case: str) -> Number:
-    """That the median of the problems that converged is below 1; NaN unless most of them did."""
+def _median(
+    what: str, found: Runs, quantity: str, rate: int, case: str, limit: float = 1.0
+) -> Number:
+    """That the median of the problems that converged is below a limit; NaN unless most of them did."""
     converged = found.loss[:, rate] < CONVERGED
     values = getattr(found, quantity)[converged, rate]
     value = np.median(values) if converged.mean() > 0.5 else np.nan
-    return measured(what, value, "<", 1.0, case=case)
+    return measured(what, value, "<", limit, case=case)
 
 
 def _optimal(found: Runs, rate: int) -> Number:
@@ -208,7 +212,7 @@ def stochasticity(settings: Settings) -> Evidence:
     found = {kind: runs(settings, kind, "samples") for kind in ("centred", "dense")}
     sparse, dense = found.values()
     losses, truths, flow = regressions(settings, "centred")
-    path, gap = problems.each(_stochastic_flow, losses, problems.keys(settings, "noise"))
+    path = problems.each(_stochastic_flow, losses, problems.keys(settings, "noise"))
     modelled = np.sum(np.asarray(path - truths) ** 2, 1) / np.sum(np.asarray(flow - truths) ** 2, 1)
     what = (
         rf"median squared error of the end, over that of gradient flow, {_step('samples', SHOWN)}"
@@ -220,17 +224,16 @@ def stochasticity(settings: Settings) -> Evidence:
         ax.set(xlabel=r"step $\gamma$ / (2 / sharpness)", ylabel="error / that of the flow")
     return Evidence(
         (
-            _median(f"sparse truth: {what}", sparse, "error", SHOWN, "with the condition"),
+            _median(f"sparse truth: {what}", sparse, "error", SHOWN, "with the condition", CLEARLY),
             _optimal(sparse, SHOWN),
             measured(
                 "sparse truth: the same for the end of stochastic gradient flow",
                 np.median(modelled),
                 "<",
-                1.0,
+                CLEARLY,
                 case="with the condition",
             ),
-            checked(gap, "stochastic gradient flow", case="with the condition"),
-            _median(f"dense truth: {what}", dense, "error", SHOWN, "without it"),
+            _median(f"dense truth: {what}", dense, "error", SHOWN, "without it", CLEARLY),
         ),
         figure=figure,
         caption=(
