@@ -78,6 +78,17 @@ def require_not_negative(name: str, value: Any) -> None:
         raise ValueError(f"Argument `{name}` must be finite and not negative, but it is {value}.")
 
 
+def constant(name: str, value: Any) -> float:
+    """A number that is a part of the program, not of its data."""
+    if not is_known(value):
+        raise ValueError(
+            f"Argument `{name}` must be a constant, but it is being traced or differentiated. "
+            "Put what varies into arrays: a factor of theta into one layer, weights of samples into "
+            "`ddln.Weighted`."
+        )
+    return float(value)
+
+
 def require_option(name: str, value: str, options: Sequence[str]) -> None:
     """Raises unless a value is one of the options."""
     if value not in options:

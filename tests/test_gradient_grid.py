@@ -14,6 +14,7 @@ import optax
 import pytest
 
 import ddln
+from ddln._validation import constant
 
 RNG = np.random.default_rng(0)
 X = jnp.asarray(np.linalg.qr(RNG.normal(size=(3, 3)))[0])
@@ -216,6 +217,12 @@ def test_where_layers_tie_derivatives_are_two_sided():
     one_sided = (ahead - here) / step, (here - behind) / step
     np.testing.assert_allclose(one_sided, slope, rtol=1e-3)
     np.testing.assert_allclose(slope, (ahead - behind) / (2 * step), rtol=1e-6)
+
+
+def test_constants_are_not_differentiated():
+    # The suite checks annotations, which refuse the tracer before that.
+    with pytest.raises(ValueError, match="`factor` must be a constant"):
+        jax.grad(lambda factor: constant("factor", factor))(1.0)
 
 
 WRONG = {

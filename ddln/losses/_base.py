@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from ddln._types import Array, Float, Scalar, Theta
-from ddln._validation import float_array, require_positive
+from ddln._validation import constant, float_array, require_positive
 
 
 class AbstractLoss(eqx.Module):
@@ -101,4 +101,4 @@ def regression_data(X, y, scale) -> tuple[Array, Array, float]:
         )
     dtype = jnp.promote_types(X.dtype, y.dtype)
     require_positive("scale", scale)
-    return X.astype(dtype), y.astype(dtype), float(scale)
+    return X.astype(dtype), y.astype(dtype), constant("scale", scale)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddln._types import Array, Float, PRNGKeyArray
-from ddln._validation import float_array, is_known
+from ddln._validation import constant, float_array, is_known
 from ddln.parameterizations._base import AbstractParameterization
 from ddln.parameterizations._canonical import CanonicalForm, products_of_others
 
@@ -39,7 +39,7 @@ class DeepDiagonal(AbstractParameterization):
 
     def __init__(self, layers, factor: float = 1.0):
         self.layers = float_array("layers", layers, "L d")
-        self.factor = float(factor)
+        self.factor = constant("factor", factor)
         if self.depth < 2:
             raise ValueError(
                 f"Argument `layers` must have at least 2 layers, but it has {self.depth}. "
