@@ -133,7 +133,7 @@ MATRIX_FREE = [
         1,
         1e-3 if n <= 100 else None,
     )
-    for n in (50, 100, 200, 400, 800)
+    for n in (50, 100, 200, 400, 800, 1600)
     for solver in (ddln.Rodas5P(), ddln.RKC())
 ]
 

@@ -108,7 +108,7 @@ FIRST_ORDER = {
     "checkpoints": (gradient_flow, {"adjoint": diffrax.RecursiveCheckpointAdjoint()}),
     "direct": (gradient_flow, {"adjoint": diffrax.DirectAdjoint(), "max_steps": 256}),
     "Tsit5": (gradient_flow, {"solver": diffrax.Tsit5(), "coordinates": "full"}),
-    "Kvaerno5": (gradient_flow, {"solver": diffrax.Kvaerno5()}),
+    "Kvaerno3": (gradient_flow, {"solver": diffrax.Kvaerno3()}),
     "mirror": (mirror_flow, {}),
 }
 

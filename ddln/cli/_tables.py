@@ -30,7 +30,7 @@ def depth_row(outcome: Outcome, split: Split, scales: np.ndarray) -> dict[str, A
         "steps": _number(np.median, outcome.result.stats["num_steps"][okay]),
     }
     # y has norm 1, so that theta = 0 has the loss 1/2 and this is the share left unexplained.
-    row["unexplained"] = _number(np.median, 2 * outcome.result.loss[okay, -1])
+    row["unexplained"] = _number(np.median, 2 * np.asarray(outcome.result.loss[okay, -1]))
     # Failed lanes are masked.
     sparsity = outcome.of_each(
         lambda theta: np.asarray(effective_sparsity(np.nan_to_num(theta[:, -1])))
