@@ -161,7 +161,7 @@ def _squares_of_sweep(setting: Setting, layers: jax.Array, t1: float | None = No
     t1 = setting.t1 if t1 is None else t1
     result = ddln.sweep(starts, setting.loss, t1, rtol=setting.rtol, atol=setting.atol)
     assert result.theta is not None
-    return jnp.sum(jnp.square(result.theta))
+    return jnp.sum(jnp.square(jnp.asarray(result.theta)))
 
 
 gradient_of_flows = gradient_of(_squares_of_flows)
