@@ -12,9 +12,9 @@ from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Int, Loss, PRNGKeyArray, PyTree, Theta
 from ddln.flows._arguments import check_model, check_start
 from ddln.flows._factors import TwoLayerFactors, no_factors
-from ddln.flows._gradient_flow import prepare, trajectory
 from ddln.flows._iterate import AbstractStep, Iterates, iterate
 from ddln.flows._minibatches import Minibatches, batch_gradient
+from ddln.flows._setup import prepare, trajectory
 from ddln.flows._state import FullSpace, loss_gradient
 from ddln.flows._step_arguments import (
     check_optimizer,

@@ -13,8 +13,8 @@ from ddln._types import Array, Bool, Float, Loss, Theta
 from ddln._validation import require_option
 from ddln.flows._adjoint import after, before, check_adjoint
 from ddln.flows._arguments import check_loss, check_times, check_tolerances
-from ddln.flows._gradient_flow import DENSE_JACOBIAN_LIMIT, STATS
 from ddln.flows._save_times import SaveTimes, saved_rows
+from ddln.flows._setup import DENSE_JACOBIAN_LIMIT, STATS
 from ddln.flows._state import loss_gradient
 from ddln.flows._step_control import AbstractWrappedControl, step_control
 from ddln.losses import AbstractPredictionLoss

@@ -13,7 +13,6 @@ from ddln._validation import require_option, require_positive
 from ddln.flows._adjoint import after, before, check_adjoint
 from ddln.flows._arguments import check_model, check_start, check_times, check_tolerances
 from ddln.flows._damping import AbstractDamping, ConstantDamping
-from ddln.flows._gradient_flow import DENSE_JACOBIAN_LIMIT, prepare, trajectory
 from ddln.flows._momentum_space import (
     AbstractMomentumSpace,
     AngleSpace,
@@ -22,6 +21,7 @@ from ddln.flows._momentum_space import (
     PhaseSpace,
 )
 from ddln.flows._save_times import SaveTimes, saved_rows
+from ddln.flows._setup import DENSE_JACOBIAN_LIMIT, prepare, trajectory
 from ddln.flows._state import FullSpace, loss_gradient
 from ddln.flows._step_control import step_control
 from ddln.flows._trajectory import Trajectory

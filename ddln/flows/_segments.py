@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from ddln._results import RESULTS
 from ddln._types import Array, Bool, Float, Loss, PyTree
 from ddln.flows._arguments import check_model
-from ddln.flows._gradient_flow import (
+from ddln.flows._save_times import SaveTimes, saved_rows
+from ddln.flows._setup import (
     STATS,
     choose_solver,
     prepare,
@@ -19,7 +20,6 @@ from ddln.flows._gradient_flow import (
     term,
     trajectory,
 )
-from ddln.flows._save_times import SaveTimes, saved_rows
 from ddln.flows._state import AbstractStateSpace
 from ddln.flows._step_control import pid_control
 from ddln.flows._trajectory import Trajectory

@@ -15,10 +15,10 @@ from ddln._validation import require_not_negative, require_option
 from ddln.flows._adjoint import after, before, check_adjoint
 from ddln.flows._arguments import check_model, check_start, check_times
 from ddln.flows._brownian import BrownianSteps
-from ddln.flows._gradient_flow import prepare, trajectory
 from ddln.flows._noise import AbstractNoise
 from ddln.flows._noisy_space import AbstractNoisySpace, LayerSpace, LogSpace, WeightSpace
 from ddln.flows._save_steps import SaveSteps
+from ddln.flows._setup import prepare, trajectory
 from ddln.flows._state import FullSpace
 from ddln.flows._trajectory import Trajectory, fixed_steps
 from ddln.flows._unit_steps import UnitSteps

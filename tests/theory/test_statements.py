@@ -110,6 +110,11 @@ def test_sides_of_the_conservation_law():
     assert check.tolerance.max() < 1e-7
 
 
+def test_a_layer_that_passes_zero_has_an_error_too():
+    layers = flows()[0].parameterization.layers.at[:, :, -1].set(0)
+    assert changed(layers=layers)["conservation"].tolerance.min() > 0
+
+
 def test_perturbed_layer_breaks_conservation():
     layers = flows()[0].parameterization.layers.at[:, 60:, 1].add(1e-3)
     check = changed(layers=layers)["conservation"]

@@ -42,6 +42,7 @@ COUNTS = {
     # One field only: every function of the six others along its curves is conserved.
     "linear (1, 2, 2, 1)": (linear_network(1, 2, 2, 1), 7, False),
     "deep diagonal": (ddln.DeepDiagonal(RNG.normal(size=(4, 3))), 9, True),
+    "square": (ddln.Square(np.array([1.0, -0.5, 2.0])), 0, True),
     "wide symmetric": (ddln.SymmetricFactorization(RNG.normal(size=(2, 3))), 2, False),
     "relu": (relu_network(2, 3, 2, bias=False), 3, True),
     "relu with bias": (relu_network(2, 3, 2, 1, bias=True), 5, True),
