@@ -115,6 +115,16 @@ def _exponent(axis: str) -> Callable[[Results], float]:
     return lambda r: exponent(*r.curve(f"scaling in {axis}"))
 
 
+def _over_forward(name: str) -> Callable[[Results], float]:
+    def ratio(r: Results) -> float:
+        row = r["derivatives"][name]
+        return row["seconds"] / row["forward seconds"]
+
+    return ratio
+
+
+ONE, SWEPT, ENDS = "gradient of one flow", "gradient of a sweep", "gradient of 64 limits"
+LONG = "gradient of a long flow, d 1000"
 TARGETS = [
     Target(
         "case H: times faster than diffrax Tsit5 on the layers", _times_faster(TSIT5), 250, True
@@ -165,11 +175,15 @@ TARGETS = [
         "case H: share of the products and factorizations in the time",
         lambda r: r.seconds("shares", "products and factorizations") / r.seconds("case H", SWEEP),
     ),
+    Target("gradient of one flow of case H over its forward run", _over_forward(ONE), 3),
+    Target("gradient of a sweep of case H over its forward run", _over_forward(SWEPT), 4),
+    Target("gradient of 64 limits over the limits", _over_forward(ENDS), 1.5),
     Target(
-        "reverse-mode gradient over forward run",
-        lambda r: r.seconds("shares", "reverse-mode gradient") / r.seconds("case H", FLOW),
-        4,
+        "gradient through a long flow, d = 1000: MiB of temporaries",
+        lambda r: r["derivatives"][LONG]["MiB of temporaries"],
+        200,
     ),
+    Target("accepted steps of that flow", lambda r: r["derivatives"][LONG]["steps"][0], 1e4, True),
     Target(
         "gradient against central differences, relative",
         lambda r: r["shares"]["reverse-mode gradient"]["relative to central differences"],
@@ -256,6 +270,18 @@ def table_of_rows(group: dict[str, Row]) -> str:
     return table(header, rows)
 
 
+def table_of_derivatives(group: dict[str, Row]) -> str:
+    if not group:
+        return "Not timed."
+    header = ["", "seconds", "forward, s", "steps (most)", "compile, s", "temporaries, MiB"]
+    rows = []
+    for name, row in group.items():
+        counts = row["seconds"], row["forward seconds"], row["steps"][2]
+        cells = [*counts, row["compile seconds"], row["MiB of temporaries"]]
+        rows.append([name, *map(number, cells)])
+    return table(header, rows)
+
+
 def caution(results: Results) -> str:
     """A warning if the numbers were taken beside other work."""
     rows = [row for group in results.groups.values() for row in group.values()]
@@ -335,6 +361,7 @@ def report() -> None:
         figure_4=table_of_rows(results["figure 4"]),
         limits=table_of_rows(results["limits"]),
         descent=table_of_rows(results["descent"]),
+        derivatives=table_of_derivatives(results["derivatives"]),
         matrix_free=table_of_rows(results["matrix-free"]),
         large=table_of_rows(results["large"]),
         machines="\n".join(

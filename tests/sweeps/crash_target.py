@@ -108,6 +108,16 @@ def with_small_files(store: str, cache: str) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
+def interrupted(store: str, cache: str) -> None:
+    """Ctrl-C after two chunks. (Of one from outside Python may lose the exception, in a callback.)"""
+
+    def interrupt(done: int, total: int, failed: int) -> None:
+        if done == 2 * CHUNK:
+            signal.raise_signal(signal.SIGINT)
+
+    many_runs(store, cache, progress=interrupt)
+
+
 def as_nobody(store: str, cache: str) -> None:
     """Root may write anywhere; nobody may not."""
     if os.getuid() == 0:

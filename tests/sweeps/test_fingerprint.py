@@ -12,20 +12,20 @@ import pytest
 
 import ddln
 from ddln.sweeps._fingerprint import describe_function, differences, fingerprint
-from ddln.sweeps._sweep import _flow, _lanes
+from ddln.sweeps._sweep import _checked
 
 SCRIPT = """
 import json, jax, numpy as np
 jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp, ddln, optimistix
-from ddln.sweeps._sweep import _flow, _lanes
+from ddln.sweeps._sweep import _checked
 X = np.random.default_rng(0).normal(size=(40, 6))
 key = jax.random.key(3)
 rule = ddln.Initializations(lambda i: ddln.DeepDiagonal.random(jax.random.fold_in(key, i), 3, 6), 9)
 loss = ddln.GeneralizedLinear(jnp.asarray(X), jnp.ones(40), lambda p, y: jnp.logaddexp(0.0, p - y))
 observe = lambda flow: {"rate": jax.vmap(jax.nn.softplus)(flow.loss)}
-flow = _flow(loss, 2.0, None, "auto", None, 1e-6, 1e-9, 100, observe)
-print(json.dumps(_lanes(rule, flow, observe).describe()))
+_, lanes = _checked(rule, loss, 2.0, None, "auto", None, 1e-6, 1e-9, 100, observe)
+print(json.dumps(lanes.describe()))
 """
 
 
@@ -61,8 +61,9 @@ def described(initializations=None, loss=None, t1=2.0, observe=None, **settings)
     loss = ddln.LeastSquares(X, np.ones(4)) if loss is None else loss
     options = {"ts": None, "coordinates": "auto", "solver": None, "rtol": 1e-6, "atol": 1e-9}
     options |= {"max_steps": 100} | settings
-    flow = _flow(loss, t1, **options, observe=observe)
-    return _lanes(rule() if initializations is None else initializations, flow, observe).describe()
+    starts = rule() if initializations is None else initializations
+    _, lanes = _checked(starts, loss, t1, **options, observe=observe)
+    return lanes.describe()
 
 
 def test_everything_that_matters_is_told_apart():
