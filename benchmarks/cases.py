@@ -162,12 +162,12 @@ DERIVATIVES = [
     ),
     Case("derivatives", "gradient of a sweep", methods.gradient_of_sweep, case_h()),
     Case("derivatives", "gradient of 64 limits", methods.gradient_of_limits, case_h()),
-    # Some thousand steps.
+    # More than 10^4 steps.
     Case(
         "derivatives",
         "gradient of a long flow, d 1000",
         methods.gradient_of_flows,
-        case_h(1e-13, n=40, d=1000, initializations=1),
+        case_h(1e-14, n=40, d=1000, initializations=1),
         1,
     ),
 ]
