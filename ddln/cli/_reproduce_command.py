@@ -120,14 +120,11 @@ def _progress(console: Console) -> Progress:
 def _table(outcomes: list[Outcome]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("claim", no_wrap=True)
-    table.add_column("place", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("s", justify="right")
     for outcome in outcomes:
-        claim = outcome.claim
         table.add_row(
-            claim.id,
-            Text(claim.number),
+            outcome.claim.id,
             Text(outcome.verdict, STYLES[outcome.verdict]),
             f"{outcome.seconds:.1f}",
         )
