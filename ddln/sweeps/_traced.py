@@ -16,6 +16,7 @@ from ddln._validation import is_known
 from ddln.flows import gradient_flow
 from ddln.sweeps._flow_lanes import FlowLanes, observed
 from ddln.sweeps._lanes import AbstractLanes, Lane
+from ddln.sweeps._limits import LimitLanes
 from ddln.sweeps._result import SweepResult
 
 
@@ -50,7 +51,8 @@ def traced(
     reverse = not isinstance(adjoint, diffrax.ForwardMode)
 
     def chunk(rows: PyTree) -> Lane:
-        if not reverse:
+        # The implicit derivative of limits keeps little: to find them again would cost more.
+        if not reverse or isinstance(lanes, LimitLanes):
             return lanes.of_rows(rows)
         if isinstance(lanes, FlowLanes):
             vmapped = functools.partial(_vmapped, lanes, adjoint)
