@@ -13,8 +13,9 @@ from ddln._types import Array, Float, Loss
 from ddln._validation import require_not_negative
 from ddln.flows._adjoint import after, before, check_adjoint
 from ddln.flows._arguments import check_model, check_start, check_times, check_tolerances
-from ddln.flows._recorded import recorded_flow
+from ddln.flows._recorded import run_to_end
 from ddln.flows._save_times import SaveTimes, saved_rows
+from ddln.flows._segments import SegmentedFlow
 from ddln.flows._setup import choose_solver, prepare, state_space, term, trajectory
 from ddln.flows._state import AbstractStateSpace
 from ddln.flows._step_control import step_control
@@ -151,7 +152,19 @@ def _integrate(
 ) -> Trajectory:
     stateless = isinstance(solver, AbstractRosenbrock)
     if adjoint is None and event is None and stateless and not dense:
-        return recorded_flow(space, loss, t1, ts, rtol, atol, solver, dual, max_steps)
+        flow = SegmentedFlow(
+            loss=loss,
+            t1=t1,
+            ts=ts,
+            rtol=rtol,
+            atol=atol,
+            solver=solver,
+            coordinates="auto",
+            dual=dual,
+            max_steps=max_steps,
+        )
+        start, progress = flow.begin_in(space)
+        return flow.finish(start, run_to_end(flow, start, progress))
     lane = prepare(space, loss, t1, atol, dual=dual)
     end = lane.end
     stop = None

@@ -3,16 +3,13 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
-from ddln._types import Array, Float, Int, Loss, PyTree
+from ddln._types import Array, Float, Int, PyTree
 from ddln.flows._segments import Progress, SegmentedFlow, Start
-from ddln.flows._state import AbstractStateSpace
-from ddln.flows._trajectory import Trajectory
 
 # States that are kept of a flow, a power of two. Of more steps every second one is kept, or every fourth,
 # and so on; those between are made again.
@@ -40,33 +37,6 @@ class _Record(NamedTuple):
 
     times: Float[Array, " steps"]
     states: PyTree[Float[Array, "slots ..."]]
-
-
-def recorded_flow(
-    space: AbstractStateSpace,
-    loss: Loss,
-    t1: Float[Array, ""],
-    ts: Float[Array, " T"] | None,
-    rtol: Float[Array, ""],
-    atol: Float[Array, ""],
-    solver: diffrax.AbstractSolver,
-    dual: bool,
-    max_steps: int,
-) -> Trajectory:
-    """The gradient flow in a state space, by a solver that keeps no state."""
-    flow = SegmentedFlow(
-        loss=loss,
-        t1=t1,
-        ts=ts,
-        rtol=rtol,
-        atol=atol,
-        solver=solver,
-        coordinates="auto",
-        dual=dual,
-        max_steps=max_steps,
-    )
-    start, progress = flow.begin_in(space)
-    return flow.finish(start, run_to_end(flow, start, progress))
 
 
 def run_to_end(flow: SegmentedFlow, start: Start, progress: Progress) -> Progress:
@@ -157,8 +127,8 @@ def _run_forward(perturbed, argument: _Argument, max_steps: int):
 def _run_backward(residuals, cotangents: Progress, perturbed, argument: _Argument, max_steps: int):
     record, count, last = residuals
     begun, step = argument.progress, argument.step
-    state_bar = _full(cotangents.state, begun.state)
-    rows_bar = _full(_rows(cotangents.solver_state), _rows(begun.solver_state))
+    state_bar = filled(cotangents.state, begun.state)
+    rows_bar = filled(_rows(cotangents.solver_state), _rows(begun.solver_state))
     moving, fixed = eqx.partition(step, perturbed.step)
     # All lanes keep to the longest stride among them, so that they make steps again at once.
     stride = _most(_stride(jnp.maximum(count - 1, 0)))
@@ -233,7 +203,7 @@ def _is_none(leaf) -> bool:
     return leaf is None
 
 
-def _full(cotangent: PyTree, like: PyTree) -> PyTree:
+def filled(cotangent: PyTree, like: PyTree) -> PyTree:
     """A cotangent with zeros where there is none."""
     return jax.tree.map(
         lambda leaf, ct: jnp.zeros_like(leaf) if ct is None else ct, like, cotangent

@@ -14,6 +14,7 @@ from ddln._results import is_okay
 from ddln._types import PyTree
 from ddln._validation import is_known
 from ddln.flows import gradient_flow
+from ddln.flows._recorded import filled
 from ddln.sweeps._flow_lanes import FlowLanes, observed
 from ddln.sweeps._lanes import AbstractLanes, Lane
 from ddln.sweeps._limits import LimitLanes
@@ -121,10 +122,6 @@ def _reversible_backward(residuals, cotangents, perturbed, argument):
         return eqx.filter(vmapped(rows), eqx.is_inexact_array)
 
     found, pull_back = eqx.filter_vjp(again, (rows, vmapped))
-    cotangents = jax.tree.map(
-        lambda leaf, ct: jnp.zeros_like(leaf) if ct is None else ct,
-        found,
-        eqx.filter(cotangents, eqx.is_inexact_array),
-    )
+    cotangents = filled(eqx.filter(cotangents, eqx.is_inexact_array), found)
     ((rows, vmapped),) = pull_back(cotangents)
     return rows, jax.tree.map(lambda _: None, by_queue), vmapped
