@@ -303,35 +303,45 @@ TABLE = {
     ),
 }
 
-NAMES = sorted(TABLE)
+
+class Run(NamedTuple):
+    row: Row
+    # Compiled once for the tests of a row.
+    function: Callable
+
+    def argument(self, dtype=np.float64):
+        return jnp.asarray(self.row.argument, dtype)
 
 
-def argument(row, dtype=np.float64):
-    return jnp.asarray(row.argument, dtype)
+@pytest.fixture(scope="module", params=sorted(TABLE))
+def run(request):
+    row = TABLE[request.param]
+    return Run(row, jax.jit(row.function))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_jit_and_vmap_change_nothing(name):
-    row = TABLE[name]
-    x = argument(row)
-    plain = jax.jit(row.function)(x)
-    lanes = jax.jit(jax.vmap(row.function))(jnp.stack([x, 1.1 * x]))
+def test_jit_and_vmap_change_nothing(run):
+    x = run.argument()
+    plain = run.function(x)
+    lanes = jax.jit(jax.vmap(run.row.function))(jnp.stack([x, 1.1 * x]))
     assert np.all(np.isfinite(plain))
     np.testing.assert_allclose(lanes[0], plain, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_jvp_and_vjp_are_derivatives(name):
-    row = TABLE[name]
-    x = argument(row)
-    direction = jnp.asarray(np.random.default_rng(1).normal(size=x.shape))
-    value, vjp = jax.vjp(row.function, x)
-    covector = jnp.asarray(np.random.default_rng(2).normal(size=value.shape))
-    _, forward = jax.jvp(row.forward or row.function, (x,), (direction,))
-    (reverse,) = vjp(covector)
+def test_jvp_and_vjp_are_derivatives(run):
+    x = run.argument()
+    direction = np.random.default_rng(1).normal(size=x.shape)
     step = 1e-5
-    run = jax.jit(row.function)
-    difference = (run(x + step * direction) - run(x - step * direction)) / (2 * step)
+    difference = run.function(x + step * direction) - run.function(x - step * direction)
+    difference /= 2 * step
+    covector = np.random.default_rng(2).normal(size=difference.shape)
+
+    @jax.jit
+    def derivatives(x, direction, covector):
+        _, vjp = jax.vjp(run.row.function, x)
+        _, forward = jax.jvp(run.row.forward or run.row.function, (x,), (direction,))
+        return forward, vjp(covector)[0]
+
+    forward, reverse = derivatives(x, direction, covector)
     scale = float(jnp.linalg.norm(difference)) + 1.0
     np.testing.assert_allclose(forward, difference, atol=1e-4 * scale)
     np.testing.assert_allclose(
@@ -339,22 +349,18 @@ def test_jvp_and_vjp_are_derivatives(name):
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_float32_stays_float32(name):
-    row = TABLE[name]
-    value = jax.jit(row.function)(argument(row, np.float32))
+def test_float32_stays_float32(run):
+    value = run.function(run.argument(np.float32))
     assert value.dtype == np.float32
-    reference = jax.jit(row.function)(argument(row))
+    reference = run.function(run.argument())
     scale = float(jnp.max(jnp.abs(reference))) + 1.0
     np.testing.assert_allclose(value, reference, atol=5e-3 * scale)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", NAMES)
-def test_lowers_for_cpu_cuda_and_tpu(name, dtype):
-    row = TABLE[name]
-    shape = jax.ShapeDtypeStruct((2, *row.argument.shape), dtype)
-    batched = jax.jit(jax.vmap(row.function))
+def test_lowers_for_cpu_cuda_and_tpu(run, dtype):
+    shape = jax.ShapeDtypeStruct((2, *run.row.argument.shape), dtype)
+    batched = jax.jit(jax.vmap(run.row.function))
     exported = jax.export.export(batched, platforms=["cpu", "cuda", "tpu"])(shape)
     assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
 
