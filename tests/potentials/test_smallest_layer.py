@@ -19,8 +19,8 @@ def test_smallest_layer_reproduces_theta_at_50_digits(depth):
             mp.mpf(float(x)) * references.density(x, column)
             for x, column in zip(v, gaps.T, strict=True)
         ]
-    # theta changes by up to L times the rounding of v.
-    assert references.relative_error(theta, found) < 1e-14 * depth
+    # theta changes by up to L times the rounding of v. Without the last step it is twice as much.
+    assert references.relative_error(theta, found) < 1.5 * np.finfo(float).eps * depth
 
 
 def test_ties_zero_and_float32():

@@ -59,6 +59,9 @@ def test_few_iterations_and_negative_curvature():
     few, many = (theory.sharpness(ddln.Identity(jnp.ones(12)), loss, iterations=m) for m in (1, 9))
     assert -3 < few < -1
     np.testing.assert_allclose(many, -1, rtol=1e-10)
+    # One eigenvalue: the space is complete at once, and what is left of it must not be taken.
+    isotropic = theory.sharpness(ddln.Identity(jnp.ones(12)), lambda t: 1.5 * jnp.sum(t**2))
+    np.testing.assert_allclose(isotropic, 3, rtol=1e-12)
     with pytest.raises(ValueError, match="`iterations` must be at least 1"):
         theory.sharpness(ddln.Identity(jnp.ones(2)), loss, iterations=0)
 

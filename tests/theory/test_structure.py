@@ -49,6 +49,17 @@ COUNTS = {
 }
 
 
+# Entries of the product of very different sizes.
+SIZES = np.array([[1.0, 1e-8], [1e-8, 1e-8]])
+COUNTS["linear (2, 2, 2), scaled"] = (
+    ddln.FromFunction(
+        lambda w: SIZES * (w[:4].reshape(2, 2) @ w[4:].reshape(2, 2)), RNG.uniform(0.5, 1.5, 8)
+    ),
+    3,
+    True,
+)
+
+
 @pytest.mark.parametrize("name", COUNTS)
 def test_counts(name):
     parameterization, count, quadratic = COUNTS[name]
@@ -76,6 +87,16 @@ def test_quadratics_are_conserved_along_flows():
     moved = jax.tree.map(lambda w: w + 0.1, start)
     assert np.max(np.abs(quadratics(moved) - quadratics(start))) > 1e-3
     assert any("left[0, 0]^2" in text for text in quadratics.formulas())
+
+
+def test_formula_with_linear_terms():
+    """theta = (w_0 + 1) (w_1 + 1) conserves the difference of the squares."""
+    shifted = ddln.FromFunction(lambda w: (w[:1] + 1) * (w[1:] + 1), W[:2])
+    laws = theory.count_conservation_laws(shifted)
+    assert laws.certified
+    assert laws.quadratics.formulas() == [
+        "weights[0]^2 + 2 weights[0] - weights[1]^2 - 2 weights[1]"
+    ]
 
 
 def spiral(w):
@@ -122,6 +143,8 @@ def test_diagnose(name):
     assert found.potential == (
         "closed form" if closed else "numerical" if verdict == "yes" else "none"
     )
+    for what, finding in found.rows():
+        assert what != "conserved" or finding.endswith(" ...") == (len(finding) > 100)
     assert verdict in str(found)
     assert verdict in found._repr_html_()
 
