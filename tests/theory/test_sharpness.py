@@ -60,8 +60,8 @@ def test_few_iterations_and_negative_curvature():
     assert -3 < few < -1
     np.testing.assert_allclose(many, -1, rtol=1e-10)
     # One eigenvalue: the space is complete at once, and what is left of it must not be taken.
-    isotropic = theory.sharpness(ddln.Identity(jnp.ones(12)), lambda t: 1.5 * jnp.sum(t**2))
-    np.testing.assert_allclose(isotropic, 3, rtol=1e-12)
+    isotropic = theory.sharpness(ddln.Identity(jnp.ones(12)), lambda t: -1.5 * jnp.sum(t**2))
+    np.testing.assert_allclose(isotropic, -3, rtol=1e-12)
     with pytest.raises(ValueError, match="`iterations` must be at least 1"):
         theory.sharpness(ddln.Identity(jnp.ones(2)), loss, iterations=0)
 

@@ -7,6 +7,8 @@ import pytest
 
 import ddln
 from ddln import theory
+from ddln.theory._orbit import _finite_leg
+from ddln.theory._points import FlatMap
 
 RNG = np.random.default_rng(0)
 W, V = RNG.uniform(0.5, 1.5, (2, 3))
@@ -163,6 +165,27 @@ def test_along_a_flow():
         residual = check(start, points=flow.parameterization)
         assert residual.lhs.shape == (2,)
         assert residual.where.all()
+        # The same for networks of any size.
+        larger = check(start, points=jax.tree.map(lambda w: 1e4 * w, flow.parameterization))
+        np.testing.assert_allclose(larger.lhs, residual.lhs, rtol=1e-9)
+
+
+def test_a_mirror_flow_is_integrable():
+    rotated, *_ = MAPS["rotated"]
+    assert theory.integrability(rotated).holds
+
+
+def test_legs_end_where_the_map_is_finite():
+    """Close to the end of the domain the longer ones do not."""
+    w = np.array([0.05, 1.0])
+    flat_map = FlatMap(ddln.FromFunction(lambda w: jnp.stack([jnp.sqrt(w[0]), w[1]]), w))
+    lengths = []
+    for seed in range(8):
+        end, _ = _finite_leg(flat_map, w, np.zeros((2, 0)), np.random.default_rng(seed))
+        assert end[0] > 0
+        lengths.append(np.linalg.norm(end - w))
+    assert max(lengths) <= 0.3 * np.linalg.norm(w)
+    assert min(lengths) <= 0.03 * np.linalg.norm(w)
 
 
 class Wrong(ddln.AbstractParameterization):
