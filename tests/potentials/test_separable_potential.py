@@ -208,6 +208,7 @@ def test_xi_outside_of_its_range(name):
 
 def test_the_inverse_of_the_difference_holds_far_out():
     potential = PowerDifferencePotential(_U, _V, 3)
+    np.testing.assert_allclose(potential.weights(potential.origin), (_U, _V), rtol=1e-13)
     for size in (1e-12, 1e-6, 1.0, 1e6, 1e12):
         theta = jnp.array([size, -size, size])
         xi = potential.mirror_map(theta)

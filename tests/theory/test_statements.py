@@ -10,7 +10,7 @@ import pytest
 from scipy.integrate import quad
 from theory_cases import KINDS, Case, D, batch, lane, metric, quick_jit, random_cases
 
-from ddln import DeepDiagonal, GeneralizedLinear, Identity
+from ddln import DeepDiagonal, GeneralizedLinear, Identity, LeastSquares
 from ddln.theory import (
     checks,
     conservation,
@@ -388,6 +388,9 @@ def test_other_parameterizations_get_what_applies():
             check(plain, loss)
     with pytest.raises(ValueError, match=r"must be a `ddln.LeastSquares`"):
         tangent_kernel_rate(plain, plain_loss)
+    # Fewer samples than coordinates.
+    wide = LeastSquares(loss.X[:3], loss.y[:3])
+    assert eqx.filter_eval_shape(tangent_kernel_rate, plain, wide).lhs.shape == TS.shape
 
 
 def test_one_eigenvalue_call_in_all_checks():
