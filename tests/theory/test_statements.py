@@ -208,6 +208,19 @@ def test_sides_of_the_pl_rate_and_of_the_metric_bound(depth):
         )
 
 
+def test_gaps_below_their_error_are_not_compared():
+    trajectories, losses = flows()
+    minima = jax.vmap(lambda loss: loss.minimum)(losses)
+    loss = jnp.where(jnp.arange(len(TS)) < 200, trajectories.loss, minima[:, None])
+    remark = "below its numerical error"
+    for name in ("pl_rate", "pl_rate_along_path"):
+        check = changed(loss=loss)[name]
+        assert check.compared[RANDOM, 1:200].all()
+        assert not check.compared[:, 200:].any()
+        assert remark in str(lane(check, 0))
+        assert remark not in str(lane(results()[name], 0))
+
+
 def test_corollary_names_the_same_sigma():
     """Corollary 1 is Theorem 2 where its hypothesis holds."""
     corollary, theorem = results(6)["pl_rate_zero_last"], results(6)["pl_rate"]

@@ -223,7 +223,9 @@ def test_bad_maps(parameterization, message):
 
 
 def test_bad_networks():
-    with pytest.raises(ValueError, match="must be a chain"):
+    with pytest.raises(
+        ValueError, match=r"chain, but layers\[0\] .* \(2, 2\) and layers\[1\] .* \(2, 3\)"
+    ):
         theory.path_products([np.ones((2, 2)), np.ones((2, 3))])
     with pytest.raises(ValueError, match=r"`biases\[0\]` must have one entry"):
         theory.path_products([np.ones((2, 2))], [np.ones(3)])
