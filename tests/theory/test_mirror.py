@@ -100,6 +100,14 @@ def test_other_points_violate_them():
     assert set(run(dual, losses)["mirror_identity"].status[:5]) == {"violated"}
 
 
+def test_the_start_is_not_compared_with_the_rate():
+    trajectories, losses = flows()
+    early = eqx.tree_at(lambda t: t.ts, trajectories, trajectories.ts.at[:, 0].set(0))
+    check = run(early, losses)["bregman_rate"]
+    assert not check.compared[:, 0].any()
+    assert check.compared[:, 1:].all()
+
+
 def test_end_point_has_the_smallest_potential():
     """The end of the underdetermined flow against SLSQP from another interpolating point."""
     case = random_cases(3)[0]
