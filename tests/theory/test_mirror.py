@@ -11,7 +11,7 @@ from scipy.integrate import quad, simpson
 from scipy.optimize import minimize
 from theory_cases import D, batch, lane, quick_jit, random_cases
 
-from ddln import DeepDiagonal, GeneralizedLinear
+from ddln import DeepDiagonal, GeneralizedLinear, LeastSquares
 from ddln.potentials import potential
 from ddln.potentials._separable import AbstractSeparablePotential
 from ddln.theory import bregman_decrease, bregman_rate, mirror_identity, mirror_optimality
@@ -169,6 +169,8 @@ def test_other_points_and_losses():
         bregman_rate(trajectory, other)
     with pytest.raises(ValueError, match=r"must be a `ddln.AbstractPredictionLoss`"):
         mirror_optimality(trajectory, lambda theta: jnp.sum(theta))
+    wide = LeastSquares(loss.X[:3], loss.y[:3])
+    assert eqx.filter_eval_shape(mirror_optimality, trajectory, wide).lhs.shape == (len(TS), D)
     concave = GeneralizedLinear(loss.X, loss.y, lambda z, y: -((z - y) ** 2))
 
     @quick_jit
