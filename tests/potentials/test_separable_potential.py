@@ -210,7 +210,8 @@ def test_the_inverse_of_the_difference_holds_far_out():
     potential = PowerDifferencePotential(_U, _V, 3)
     np.testing.assert_allclose(potential.weights(potential.origin), (_U, _V), rtol=1e-13)
     x = jnp.array([-1.0, 0.2, 3.0])
-    slope = (potential.step(x, 1e-4) - potential.step(x, -1e-4)) / 2e-4
+    change = jnp.full(3, 1e-4)
+    slope = (potential.step(x, change) - potential.step(x, -change)) / 2e-4
     np.testing.assert_allclose(potential.rate(x), slope, rtol=1e-8)
     for size in (1e-12, 1e-6, 1.0, 1e6, 1e12):
         theta = jnp.array([size, -size, size])
