@@ -114,9 +114,10 @@ def event_flow(layers, adjoint=None):
         squares(layers),
         1.0,
         event=ddln.GradientNormBelow(1e-3),
+        solver=diffrax.Tsit5(),
         adjoint=adjoint,
         throw=False,
-        rtol=1e-4,
+        rtol=1e-8 if layers.dtype == jnp.float64 else 1e-4,
     ).theta
 
 

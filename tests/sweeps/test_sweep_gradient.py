@@ -57,7 +57,11 @@ def test_a_traced_sweep_is_the_eager_one_and_reverse_and_forward_mode_are_its_de
 
     forward = jax.jit(
         lambda t1: jax.jvp(
-            lambda t1: mean(LAYERS, Y, t1, adjoint=diffrax.ForwardMode())[0], (t1,), (1.0,)
+            lambda t1: mean(LAYERS, Y, t1, adjoint=diffrax.ForwardMode(), solver=diffrax.Tsit5())[
+                0
+            ],
+            (t1,),
+            (1.0,),
         )
     )
     np.testing.assert_allclose(forward(1.0)[1], exact[2], rtol=1e-6)
@@ -74,7 +78,8 @@ def test_a_rule_may_close_over_what_is_differentiated_without_jit():
     def mean_loss(scale):
         rule = lambda i: ddln.DeepDiagonal(scale * LAYERS[FINITE[1:]][i])  # noqa: E731
         starts = ddln.Initializations(rule, 3)
-        result = ddln.sweep(starts, ddln.LeastSquares(X, Y), 1.0, **SETTINGS)
+        loss = ddln.LeastSquares(X, Y)
+        result = ddln.sweep(starts, loss, 1.0, solver=diffrax.Tsit5(), **SETTINGS)
         return result.loss.mean()
 
     ahead, behind = mean_loss(1.001), mean_loss(0.999)
