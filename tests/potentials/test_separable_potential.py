@@ -6,8 +6,10 @@ import equinox as eqx
 import flow_map_reference as reference
 import jax
 import jax.numpy as jnp
+import mpmath as mp
 import numpy as np
 import pytest
+from potential_references import relative_error
 from scipy.integrate import quad
 
 from ddln.potentials import (
@@ -114,6 +116,34 @@ def test_divergences_stay_relatively_accurate_close_to_the_reference(name):
         expected = sum(quad(lambda s, i=i: part(i, s), 0, 1, epsabs=0)[0] for i in range(3))
         value = potential.bregman(jnp.asarray(theta), jnp.asarray(reference_point))
         np.testing.assert_allclose(value, expected, rtol=1e-12 + 2e-15 / size)
+
+
+# Q'' at t, with the width 2 u v of the difference of squares.
+_HESSIANS = {
+    "entropy": lambda t, _: 1 / (2 * t),
+    "square": lambda t, _: 1 / (4 * t),
+    "cube": lambda t, _: 1 / (9 * mp.cbrt(t) ** 4),
+    "fifth power": lambda t, _: 1 / (25 * mp.root(t, 5) ** 8),
+    "difference of squares": lambda t, i: 1 / (4 * mp.hypot(t, mp.mpf(float(2 * _U[i] * _V[i])))),
+}
+
+
+@pytest.mark.parametrize("name", _HESSIANS)
+def test_divergences_of_numbers_taken_as_exact_match_mpmath(name):
+    potential = _CASES[name][0]
+    reference_point = potential.start + 0.25
+    theta = reference_point * (1 + jnp.array([1e-9, -1e-5, 0.3]))
+    values = potential._bregman(theta, reference_point)
+    with mp.workdps(40):
+        ends = [
+            (mp.mpf(float(a)), mp.mpf(float(b)))
+            for a, b in zip(reference_point, theta, strict=True)
+        ]
+        expected = [
+            mp.quad(lambda t, b=b, i=i: (b - t) * _HESSIANS[name](t, i), [a, b])
+            for i, (a, b) in enumerate(ends)
+        ]
+    assert relative_error(values, expected) < 1e-14
 
 
 @_EACH_CLASS
