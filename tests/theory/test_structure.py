@@ -92,8 +92,8 @@ def test_quadratics_are_conserved_along_flows():
 
 
 def test_formula_with_linear_terms():
-    """theta = (w_0 + 1) (w_1 + 1) conserves the difference of the squares."""
-    shifted = ddln.FromFunction(lambda w: (w[:1] + 1) * (w[1:] + 1), W[:2])
+    """theta = (w_0 + 1) (w_1 + 1) conserves the difference of the squares; a constant changes nothing."""
+    shifted = ddln.FromFunction(lambda w: jnp.stack([(w[0] + 1) * (w[1] + 1), jnp.ones(())]), W[:2])
     laws = theory.count_conservation_laws(shifted)
     assert laws.certified
     assert laws.quadratics.formulas() == [
