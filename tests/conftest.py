@@ -32,3 +32,4 @@ def _drop_compiled_programs():
     yield
     if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
         jax.clear_caches()
+        gc.collect()
