@@ -160,6 +160,11 @@ def test_ties_are_not_compared():
     assert compared[:, 1].any()
     assert checks["momentum_shrinkage"].holds.all()
     assert checks["momentum_scale"].holds.all()
+    # Nor are times from which on nothing changes any more.
+    for name in ("momentum_energy", "momentum_shrinkage"):
+        rows = np.asarray(checks[name].compared).reshape(2, len(TIMES), -1).any(axis=2)
+        assert rows[:, :3].all()
+        assert not rows[:, 6:].any()
 
 
 def test_the_equation_of_the_gaps_holds_for_three_layers():
