@@ -164,7 +164,7 @@ def test_ties_are_not_compared():
     for name in ("momentum_energy", "momentum_shrinkage"):
         rows = np.asarray(checks[name].compared).reshape(2, len(TIMES), -1).any(axis=2)
         assert rows[:, :3].all()
-        assert not rows[:, 6:].any()
+        assert not rows[:, 12:].any()
 
 
 def test_the_equation_of_the_gaps_holds_for_three_layers():
