@@ -177,6 +177,21 @@ def test_a_mirror_flow_is_integrable():
     assert check.lhs.shape == (31,)
 
 
+def test_radii_of_random_points():
+    """Half of a weight and a tenth of its leaf's size; of the whole size for a leaf of zeros."""
+
+    def rms(array):
+        return np.sqrt(np.mean(array**2))
+
+    weights = {"a": W, "b": 3 * V, "c": np.zeros(2)}
+    found = FlatMap(ddln.FromFunction(lambda w: w["a"], weights)).radii()
+    whole = rms(np.concatenate([W, 3 * V, np.zeros(2)]))
+    expected = [0.5 * W + 0.1 * rms(W), 1.5 * V + 0.3 * rms(V), np.full(2, 0.1 * whole)]
+    np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-12)
+    zeros = FlatMap(ddln.FromFunction(lambda w: w, np.zeros(3)))
+    np.testing.assert_allclose(zeros.radii(), 0.1)
+
+
 def test_legs_end_where_the_map_is_finite():
     """Close to the end of the domain the longer ones do not."""
     w = np.array([0.05, 1.0])
