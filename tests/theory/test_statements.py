@@ -213,8 +213,9 @@ def test_gaps_below_their_error_are_not_compared():
     minima = jax.vmap(lambda loss: loss.minimum)(losses)
     loss = jnp.where(jnp.arange(len(TS)) < 200, trajectories.loss, minima[:, None])
     remark = "below its numerical error"
+    found = changed(loss=loss)
     for name in ("pl_rate", "pl_rate_along_path"):
-        check = changed(loss=loss)[name]
+        check = found[name]
         assert check.compared[RANDOM, 1:200].all()
         assert not check.compared[:, 200:].any()
         assert remark in str(lane(check, 0))
