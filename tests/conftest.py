@@ -10,14 +10,15 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-# Most of the suite's time is compilation, and its programs run for milliseconds. The environment is for
-# processes that tests start.
+# Most of the suite's time is tracing and compilation, and its programs run for milliseconds.
 jax.config.update("jax_disable_most_optimizations", True)
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# Tracing makes many objects that live on: to look at all of them again and again, and to note in every
-# instruction where it comes from, is a tenth of the time.
-gc.set_threshold(100_000, 20, 20)
+# Else every instruction notes where it comes from.
 jax.config.update("jax_traceback_in_locations_limit", 0)
+# For processes that tests start.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
+# Tracing makes many objects that live on, and the collector would look at all of them again and again.
+gc.set_threshold(100_000, 20, 20)
 if jax.__version_info__[:2] == (0, 10):
     # This halves it again. Other versions may not know the flag, and XLA aborts on such a flag.
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
