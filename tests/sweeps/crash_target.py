@@ -115,6 +115,8 @@ def interrupted(store: str, cache: str) -> None:
         if done == 2 * CHUNK:
             signal.raise_signal(signal.SIGINT)
 
+    # A suite that runs in the background of a shell ignores it, and so do its processes.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     many_runs(store, cache, progress=interrupt)
 
 
