@@ -81,8 +81,8 @@ def main():
     # Cut short, a run has tried the same share of every module.
     sizes, ranks = collections.Counter(c["module"] for c in changes), collections.Counter()
     for change in changes:
-        ranks[change["module"]] += 1
         change["share"] = ranks[change["module"]] / sizes[change["module"]]
+        ranks[change["module"]] += 1
     changes.sort(key=lambda change: change.pop("share"))
     for name in LIBRARIES:
         importlib.import_module(name)

@@ -1,5 +1,7 @@
 """The sharpness against dense Hessians, the edge of stability, and losses that rise."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -80,9 +82,10 @@ def test_the_edge_of_stability():
     def end(rate):
         network = ddln.DeepDiagonal([[3.0], [0.2]])
         run = ddln.descend(network, loss, optax.sgd(rate), 3000, ts=range(3001), throw=False)
-        return run.loss[-1], theory.sharpness(run.final, loss), theory.catapult(run)
+        still = theory.catapult(dataclasses.replace(run, loss=jnp.zeros_like(run.loss)))
+        return run.loss[-1], theory.sharpness(run.final, loss), theory.catapult(run), still
 
-    last, sharpnesses, catapults = end(jnp.asarray(rates))
+    last, sharpnesses, catapults, still = end(jnp.asarray(rates))
     for lane, rate in enumerate(rates):
         sharpness = sharpnesses[lane]
         catapult = jax.tree.map(lambda leaf, lane=lane: leaf[lane], catapults)
@@ -101,4 +104,5 @@ def test_the_edge_of_stability():
             assert int(catapult.step) == int(np.argmax(above))
         rises = int(np.sum(np.diff(losses) > 1e-15))
         assert int(catapult.rises) == rises
+    assert (still.climb == 0).all()
     assert (catapults.climb > 1e-3).tolist() == [False, False, True, True]

@@ -177,6 +177,11 @@ def test_a_mirror_flow_is_integrable():
     assert check.lhs.shape == (31,)
 
 
+@pytest.mark.parametrize("check", [theory.commutator, theory.integrability, theory.regularity])
+def test_the_weights_and_three_random_points_are_looked_at(check):
+    assert jax.eval_shape(lambda w: check(ddln.Square(w)).lhs, W).shape == (4,)
+
+
 def test_radii_of_random_points():
     """Half of a weight and a tenth of its leaf's size; of the whole size for a leaf of zeros."""
 
