@@ -84,5 +84,9 @@ def test_dense_output_decides_between_few_times():
 def test_descents_are_refused():
     """Their times are numbers of steps, and the statements are of flows."""
     network, loss = DeepDiagonal(np.ones((2, 2))), LeastSquares(np.eye(2), np.ones(2))
-    with pytest.raises(ValueError, match="must be a gradient flow, but its method is 'descend'"):
-        checks(descend(network, loss, optax.sgd(0.1), 3), loss)
+    run = descend(network, loss, optax.sgd(0.1), 3)
+    for record in (run.record, None):
+        with pytest.raises(
+            ValueError, match="must be a gradient flow, but its method is 'descend'"
+        ):
+            checks(dataclasses.replace(run, record=record), loss)
