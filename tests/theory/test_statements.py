@@ -151,6 +151,9 @@ def test_rate_of_the_squares_against_quadrature():
 
 
 def test_changed_sign_is_seen():
+    check = lane(results()["sign_preservation"], 0)
+    sizes = jnp.abs(lane(flows()[0], 0).parameterization.layers)
+    np.testing.assert_array_equal(check.margin[check.compared], sizes[check.compared])
     larger = results()["sign_preservation"].compared[0, 0]
     j, i = (int(index) for index in np.argwhere(larger)[0])
     layers = flows()[0].parameterization.layers.at[0, 7, j, i].multiply(-1)
