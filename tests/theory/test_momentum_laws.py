@@ -175,6 +175,13 @@ def test_the_equation_of_the_gaps_holds_for_three_layers():
     assert eqx.tree_at(lambda c: c.rhs, gap, 2 * gap.rhs).violated.all()
 
 
+def test_sufficient_inertia_is_its_formula():
+    loss = np.sum((X @ (FACTOR * LAYERS[0] * LAYERS[1]) - Y) ** 2) / (2 * SAMPLES)
+    steepest = np.sqrt(loss / (2 * SAMPLES)) * np.linalg.norm(X, axis=0).max()
+    found = theory.sufficient_inertia(ddln.DeepDiagonal(LAYERS, FACTOR), LOSS)
+    np.testing.assert_allclose(found, 1 / (8 * FACTOR * steepest), rtol=1e-12)
+
+
 def test_other_arguments_are_refused():
     paths, _ = flows(0.2, 0.2)
     path = lane(paths, 0)
