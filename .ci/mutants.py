@@ -13,7 +13,8 @@ A first run under coverage says which tests execute which lines. A change is tri
 that execute its statement, as far as a few seconds reach; with `--again` against all of them and all
 else in their files. One process imports the libraries and forks for each change.
 
-`.ci/mutants.json` lists the known survivors with the reason of each. At the end the others are shown.
+`.ci/mutants.json` has the counts so far and, by hand, the reason of each known survivor. At the end the
+others are shown.
 """
 
 import argparse
