@@ -1,6 +1,9 @@
 """The canonical form of a deep diagonal network: its d essential unknowns."""
 
+import itertools
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Float, Int
@@ -52,13 +55,7 @@ class CanonicalForm(AbstractReducedCoordinates):
 
     def _others(self, v: Float[Array, " d"]) -> Float[Array, "others d"]:
         """The signed layers other than v, in the order of `gaps`."""
-        tied = self.gaps == 0
-        squares = jnp.where(tied, 1, jnp.square(v)[None, :] + self.gaps)
-        continuation = (jnp.sign(self.start) * v)[None, :]
-        # The second term is zero; its derivative in the gap is that of the square root.
-        nonzero = jnp.where(continuation == 0, 1, continuation)
-        continuation = continuation + jnp.where(tied, self.gaps, 0) / (2 * nonzero)
-        return self.signs * jnp.where(tied, continuation, jnp.sqrt(squares))
+        return _others(v, self.gaps, self.signs, jnp.sign(self.start))
 
     def effective(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
         return v * self.speed(v)
@@ -67,16 +64,15 @@ class CanonicalForm(AbstractReducedCoordinates):
         return self.speed(v) + v * self.speed_slope(v)
 
     def speed(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
-        return self.factor * jnp.prod(self._others(v), axis=0)
+        return self.factor * _product(self._others(v))
+
+    def effective_and_speed(self, v: Float[Array, " d"]) -> tuple[Array, Array]:
+        speed = self.speed(v)
+        return v * speed, speed
 
     def speed_slope(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
         others = self._others(v)
-        # u du = v dv along the flow, for every layer; one at zero is tied, or has a sign of zero.
-        slopes = jnp.where(
-            others == 0,
-            self.signs * jnp.sign(self.start)[None, :],
-            v[None, :] / jnp.where(others == 0, 1, others),
-        )
+        slopes = _slopes(v, others, self.signs, jnp.sign(self.start))
         return self.factor * jnp.sum(slopes * products_of_others(others), axis=0)
 
     def layers(self, v: Float[Array, " d"]) -> Float[Array, "L d"]:
@@ -88,9 +84,53 @@ class CanonicalForm(AbstractReducedCoordinates):
         return (self.layers(v),)
 
 
+@jax.custom_jvp
+def _others(
+    v: Float[Array, " d"],
+    gaps: Float[Array, "others d"],
+    signs: Float[Array, "others d"],
+    sign: Float[Array, " d"],
+) -> Float[Array, "others d"]:
+    """The layers other than v: sqrt(v^2 + gap) with their signs, or, where the gap is zero, sign v."""
+    tied = gaps == 0
+    sizes = jnp.sqrt(jnp.where(tied, 1, jnp.square(v)[None, :] + gaps))
+    return signs * jnp.where(tied, (sign * v)[None, :], sizes)
+
+
+@_others.defjvp
+def _others_jvp(primals, tangents):
+    v, _, signs, sign = primals
+    others = _others(*primals)
+    in_gaps = 0.5 * _inverse(others) * tangents[1]
+    return others, _slopes(v, others, signs, sign) * tangents[0][None, :] + in_gaps
+
+
+def _slopes(v: Array, others: Array, signs: Array, sign: Array) -> Float[Array, "others d"]:
+    """The derivatives of the other layers u in v: u du = v dv."""
+    # One at zero is tied, or has a sign of zero.
+    at_zero = signs * sign[None, :]
+    return jnp.where(others == 0, at_zero, v[None, :] * _inverse(others))
+
+
+def _inverse(others: Array) -> Float[Array, "others d"]:
+    return 1 / jnp.where(others == 0, 1, others)
+
+
+@jax.custom_jvp
+def _product(rows: Float[Array, "k d"]) -> Float[Array, " d"]:
+    """The product of all rows; its derivative divides by none."""
+    return jnp.prod(rows, axis=0)
+
+
+@_product.defjvp
+def _product_jvp(primals, tangents):
+    (rows,), (tangent,) = primals, tangents
+    return _product(rows), jnp.sum(products_of_others(rows) * tangent, axis=0)
+
+
 def products_of_others(rows: Float[Array, "k d"]) -> Float[Array, "k d"]:
     """For each row the product of all other rows: no division, so zeros are exact."""
-    ones = jnp.ones_like(rows[:1])
-    before = jnp.cumprod(jnp.concatenate([ones, rows[:-1]]), axis=0)
-    after = jnp.cumprod(jnp.concatenate([ones, rows[:0:-1]]), axis=0)[::-1]
-    return before * after
+    one = jnp.ones_like(rows[0])
+    before = list(itertools.accumulate(rows[:-1], jnp.multiply, initial=one))
+    after = list(itertools.accumulate(rows[:0:-1], jnp.multiply, initial=one))[::-1]
+    return jnp.stack([a * b for a, b in zip(before, after, strict=True)])
