@@ -38,6 +38,10 @@ class AbstractReducedCoordinates(eqx.Module):
     def speed(self, v: Any) -> Any:
         """p(v), so that v' = -p(v) grad L(theta(v)), with the structure of v."""
 
+    def effective_and_speed(self, v: Any) -> tuple[Float[Array, " d"], Any]:
+        """Both, where they have most of their work in common."""
+        return self.effective(v), self.speed(v)
+
     @abc.abstractmethod
     def speed_slope(self, v: Any) -> Any:
         """d p / d v, with the structure of v."""

@@ -31,16 +31,17 @@ class SeparableField(AbstractStructuredField):
     autonomous: ClassVar[bool] = True
 
     def __call__(self, t: Time, y: Blocks, args: Any) -> Blocks:
-        gradient = self.loss.gradient(self.coordinates.effective(y))
-        return jax.tree.map(lambda speed: -speed * gradient, self.coordinates.speed(y))
+        theta, speeds = self.coordinates.effective_and_speed(y)
+        gradient = self.loss.gradient(theta)
+        return jax.tree.map(lambda speed: -speed * gradient, speeds)
 
     def jacobian(self, t: Time, y: Blocks, args: Any) -> DiagonalPlusLowRank:
         coordinates, loss = self.coordinates, self.loss
-        theta = coordinates.effective(y)
+        theta, speeds = coordinates.effective_and_speed(y)
         gradient = loss.gradient(theta)
         return DiagonalPlusLowRank(
             diagonal=jax.tree.map(lambda slope: -slope * gradient, coordinates.speed_slope(y)),
-            left=jax.tree.map(jnp.negative, coordinates.speed(y)),
+            left=jax.tree.map(jnp.negative, speeds),
             right=coordinates.effective_slope(y),
             design=loss.design,
             weight=loss.curvature(theta),
@@ -63,8 +64,9 @@ class SeparableDualField(AbstractStructuredField):
 
     def __call__(self, t: Time, y: tuple[Blocks, Float[Array, " d"] | None], args: Any):
         v, dual = y
-        gradient = self.loss.gradient(self.coordinates.effective(v))
-        velocity = jax.tree.map(lambda speed: -speed * gradient, self.coordinates.speed(v))
+        theta, speeds = self.coordinates.effective_and_speed(v)
+        gradient = self.loss.gradient(theta)
+        velocity = jax.tree.map(lambda speed: -speed * gradient, speeds)
         return velocity, None if dual is None else -gradient
 
     def jacobian(self, t: Time, y: tuple[Blocks, Float[Array, " d"] | None], args: Any):
