@@ -42,7 +42,7 @@ class DiagonalPlusLowRank(AbstractStructuredOperator):
     weight: Float[Array, " n"]
 
     def mv(self, vector):
-        inner = self.weight * product(self.design, _sum_product(self.right, vector))
+        inner = self.weight * product(self.design, sum_product(self.right, vector))
         outer = product(self.design.T, inner)
         return jax.tree.map(
             lambda a, left, x: a * x + left * outer, self.diagonal, self.left, vector
@@ -120,7 +120,7 @@ class Woodbury(lx.AbstractLinearSolver):
         del options
         inverse = jax.tree.map(lambda e: 1 / e, operator.diagonal)
         scaled = jax.tree.map(jnp.multiply, operator.right, inverse)
-        delta = _sum_product(operator.left, scaled)
+        delta = sum_product(operator.left, scaled)
         n, d = operator.design.shape
         if n <= d:
             root = jnp.sqrt(operator.weight)
@@ -147,8 +147,14 @@ class Woodbury(lx.AbstractLinearSolver):
 
     def compute(self, state: WoodburyState, vector, options):
         del options
+        solution, _ = self.solution(state, vector)
+        result = lx.RESULTS.where(state.okay, lx.RESULTS.successful, lx.RESULTS.singular)
+        return solution, result, {}
+
+    def solution(self, state: WoodburyState, vector: Blocks) -> tuple[Blocks, Float[Array, " d"]]:
+        """x with A x = vector, and X^T z = X^T diag(weight) X sum(right x)."""
         divided = jax.tree.map(jnp.multiply, state.inverse, vector)
-        inner = _sum_product(state.right, divided)
+        inner = sum_product(state.right, divided)
         if state.design is None:
             outer = product(state.core, inner)
         else:
@@ -157,8 +163,7 @@ class Woodbury(lx.AbstractLinearSolver):
         solution = jax.tree.map(
             lambda x, inverse, left: x - inverse * left * outer, divided, state.inverse, state.left
         )
-        result = lx.RESULTS.where(state.okay, lx.RESULTS.successful, lx.RESULTS.singular)
-        return solution, result, {}
+        return solution, outer
 
     def transpose(self, state: WoodburyState, options):
         return state._replace(left=state.right, right=state.left), options
@@ -175,6 +180,6 @@ def _gram(design: Float[Array, "n d"], weight: Float[Array, " n"]) -> Float[Arra
     return product(design.T * weight[None, :], design)
 
 
-def _sum_product(a: Blocks, b: Blocks) -> Float[Array, " d"]:
+def sum_product(a: Blocks, b: Blocks) -> Float[Array, " d"]:
     """The sum over blocks of a * b."""
     return functools.reduce(jnp.add, jax.tree.leaves(jax.tree.map(jnp.multiply, a, b)))

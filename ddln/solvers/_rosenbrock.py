@@ -1,5 +1,6 @@
 """Rosenbrock methods as diffrax solvers."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -11,6 +12,8 @@ import lineax as lx
 from jaxtyping import ArrayLike, PyTree
 
 from ddln._types import Array, Bool
+from ddln.solvers._diagonal_plus_low_rank import DiagonalPlusLowRank
+from ddln.solvers._reverse_solve import factorized, solved
 from ddln.solvers._structure import AbstractStructuredField, AbstractStructuredOperator, Time
 from ddln.solvers._tableau import RosenbrockTableau
 
@@ -46,9 +49,14 @@ class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
     other vector field a dense one by forward-mode differentiation. A step whose linear system
     cannot be solved has an infinite error estimate (an adaptive controller shrinks it) and the
     result code `RESULTS.singular` (the outcome if the controller keeps it).
+
+    Attributes:
+        reverse: whether steps are differentiated in reverse mode alone, which then takes fewer products
+            with a structured Jacobian. Forward mode is an error. `gradient_flow` sets it where it can.
     """
 
     tableau: eqx.AbstractClassVar[RosenbrockTableau]
+    reverse: bool = eqx.field(default=False, static=True, kw_only=True)
 
     term_structure: ClassVar = diffrax.ODETerm
     interpolation_cls: ClassVar = RosenbrockInterpolation
@@ -70,7 +78,7 @@ class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
         field, time = _vector_field(terms, t0)
         jacobian = _jacobian(field, time, y0, args)
         scale = control.astype(jnp.result_type(*jax.tree.leaves(y0))) * tableau.gamma
-        solve, okay = _shifted_solve(jacobian, scale)
+        solve, okay = _shifted_solve(jacobian, scale, reverse=self.reverse)
 
         # Traced once, for all stages.
         @jax.jit
@@ -124,12 +132,16 @@ def _jacobian(field: Callable, t: Any, y: PyTree, args: Any) -> lx.AbstractLinea
 
 
 def _shifted_solve(
-    jacobian: lx.AbstractLinearOperator, scale: Array
+    jacobian: lx.AbstractLinearOperator, scale: Array, *, reverse: bool
 ) -> tuple[Callable[[PyTree], PyTree], Bool[ArrayLike, ""]]:
     """The map from r to the solution k of (I - scale * J) k = r, and whether it is usable."""
     if isinstance(jacobian, AbstractStructuredOperator):
         operator = jacobian.identity_minus(scale)
         solver = operator.solver()
+        if reverse and isinstance(operator, DiagonalPlusLowRank):
+            state = factorized(operator)
+            # Traced once, for all stages.
+            return functools.partial(jax.jit(solved), operator, state), state.okay
     else:
         # Not `lx.IdentityLinearOperator`, whose diagonal has the default dtype.
         identity = lx.DiagonalLinearOperator(_full(jacobian, 1))

@@ -1,0 +1,62 @@
+"""Solves with `DiagonalPlusLowRank` for reverse mode alone: half of its products are known."""
+
+import jax
+
+from ddln._types import PyTree
+from ddln.solvers._diagonal_plus_low_rank import (
+    DiagonalPlusLowRank,
+    Woodbury,
+    WoodburyState,
+    sum_product,
+)
+from ddln.solvers._product import product
+
+
+@jax.custom_vjp
+def factorized(operator: DiagonalPlusLowRank) -> WoodburyState:
+    """What `solved` needs of an operator. No cotangent goes back through it."""
+    return Woodbury().init(operator, {})
+
+
+factorized.defvjp(lambda operator: (Woodbury().init(operator, {}), None), lambda *_: (None,))
+
+
+@jax.custom_vjp
+def solved(operator: DiagonalPlusLowRank, state: WoodburyState, vector: PyTree) -> PyTree:
+    """x with A x = vector.
+
+    For a cotangent x_bar let A^T lam = x_bar. With A = diag(e) + diag(l) X^T diag(w) X diag(r) the
+    cotangents of vector, e, l and r are
+
+        lam,   -lam x,   -lam X^T (w X (r x)),   -x X^T (w X (l lam)),
+
+    summed over blocks within the brackets. The products with X^T on the right are those that the
+    solutions x = (vector - l X^T (w X (r x))) / e and lam are made of.
+    """
+    return _forward(operator, state, vector)[0]
+
+
+def _forward(operator, state, vector):
+    x, outer = Woodbury().solution(state, vector)
+    return x, (operator, state, x, outer)
+
+
+def _backward(residuals, x_bar):
+    operator, state, x, outer = residuals
+    solver = Woodbury()
+    state, _ = solver.transpose(state, {})
+    lam, outer_bar = solver.solution(state, x_bar)
+    right, left = sum_product(operator.right, x), sum_product(operator.left, lam)
+    forth, back = product(operator.design, right), product(operator.design, left)
+    bars = DiagonalPlusLowRank(
+        diagonal=jax.tree.map(lambda a, b: -a * b, lam, x),
+        left=jax.tree.map(lambda a: -a * outer, lam),
+        right=jax.tree.map(lambda a: -a * outer_bar, x),
+        design=-operator.weight[:, None]
+        * (forth[:, None] * left[None, :] + back[:, None] * right[None, :]),
+        weight=-forth * back,
+    )
+    return bars, None, lam
+
+
+solved.defvjp(_forward, _backward)
