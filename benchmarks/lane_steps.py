@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ddln.sweeps._queue import SEGMENT, queue_width
+from ddln.flows._queue import SEGMENT, queue_width
 
 
 def batched_steps(steps: np.ndarray) -> int:

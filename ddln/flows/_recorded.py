@@ -1,71 +1,103 @@
 """Flows that record their steps, so that reverse mode goes back through the same ones."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.custom_batching import custom_vmap
 
 from ddln._types import Array, Float, Int, PyTree
+from ddln.flows._queue import (
+    any_running,
+    at,
+    drain,
+    in_queue,
+    most,
+    put,
+    queue_width,
+    segment_length,
+)
+from ddln.flows._save_times import SaveTimes
 from ddln.flows._segments import Progress, SegmentedFlow, Start
+from ddln.solvers._rosenbrock import AbstractRosenbrock
 
-# States that are kept of a flow, a power of two. Of more steps every second one is kept, or every fourth,
-# and so on; those between are made again.
-SLOTS = 256
+# States that are kept of a flow, a power of two, if they do not take more memory than SLOT_BYTES. Of more
+# steps every second one is kept, or every fourth, and so on; those between are made again.
+SLOTS = 512
+SLOT_BYTES = 2**28
 
 
 class _Argument(NamedTuple):
-    """What a run is made of. `advance` and `step` have all that they close over as leaves.
+    """What a stack of B flows is made of. The functions have all that they close over as leaves.
 
     Attributes:
-        advance: makes the next step, of a length it chooses.
-        step: from a state, between two times: the state after it, and its part of the saved rows.
-        progress: where the run begins; differentiated in its state and rows.
-        end: when it ends.
+        advance: from what one flow starts from and where it stands: one step more, of a length it chooses.
+        step: from what one flow starts from and a state, between two times: the state after it, and the
+            saved rows.
+        starts: what the flows start from, leading axis B.
+        progress: where they stand, leading axis B; differentiated in states and saved rows.
     """
 
-    advance: Callable[[Progress], Progress]
-    step: Callable[[PyTree, Array, Array], tuple[PyTree, PyTree]]
+    advance: Callable[[PyTree, Progress], Progress]
+    step: Callable[[PyTree, PyTree, Array, Array], tuple[PyTree, PyTree]]
+    starts: PyTree[Float[Array, "B ..."]]
     progress: Progress
-    end: Float[Array, ""]
 
 
 class _Record(NamedTuple):
     """The ends of the accepted steps, and the states that some of them start from."""
 
-    times: Float[Array, " steps"]
-    states: PyTree[Float[Array, "slots ..."]]
+    times: Float[Array, "B steps"]
+    states: PyTree[Float[Array, "B slots ..."]]
+
+
+def record_bytes(state: PyTree, max_steps: int) -> int:
+    """The memory that the record of one flow takes."""
+    dtype = jax.tree.leaves(state)[0].dtype
+    return max_steps * dtype.itemsize + _slots(state) * _bytes(state)
+
+
+def _bytes(state: PyTree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
 
 
 def run_to_end(flow: SegmentedFlow, start: Start, progress: Progress) -> Progress:
-    """All steps of a flow by a solver that keeps no state; differentiable in reverse mode.
+    """`drain_recorded` for one flow."""
+    one = jax.tree.map(lambda leaf: leaf[None], eqx.filter(start, eqx.is_array))
+    stack = eqx.combine(one, start), jax.tree.map(lambda leaf: leaf[None], progress)
+    return jax.tree.map(lambda leaf: leaf[0], drain_recorded(flow, *stack))
+
+
+def drain_recorded(flow: SegmentedFlow, starts: Start, progress: Progress) -> Progress:
+    """`drain` for a solver that keeps no state; differentiable in reverse mode.
 
     The steps are chosen once and recorded. Reverse mode goes back through those that were accepted, their
     lengths held fixed: a step that is made again from a recorded state is the same one up to rounding.
     Checkpoints of a loop that chooses its steps again would not do: rounding changes the choice, and the
-    pieces of the path do not fit together.
+    pieces of the path do not fit together. Back, too, a lane whose flow has ended takes the next one.
     """
+    arrays, static = eqx.partition(starts, eqx.is_array)
+    one_start, one = _first((arrays, progress))
 
-    def step(state, t0, t1):
-        parts = flow.parts(start)
-        empty = jax.lax.stop_gradient(progress.solver_state)
-        after, _, _, inner, _ = parts.solver.step(
-            parts.term, t0, t1, state, None, empty, made_jump=False
-        )
+    def step(row, state, t0, t1):
+        parts = flow.parts(eqx.combine(row, static))
+        solver, empty = _reversible(parts.solver), jax.lax.stop_gradient(one.solver_state)
+        after, _, _, inner, _ = solver.step(parts.term, t0, t1, state, None, empty, made_jump=False)
         return after, _rows(inner)
 
-    def advance(progress):
-        return flow.step(start, progress)
+    def advance(row, progress):
+        return flow.step(eqx.combine(row, static), progress)
 
     argument = _Argument(
-        advance=eqx.filter_closure_convert(advance, progress),
-        step=eqx.filter_closure_convert(step, progress.state, progress.t, progress.t),
+        advance=eqx.filter_closure_convert(advance, one_start, one),
+        step=eqx.filter_closure_convert(step, one_start, one.state, one.t, one.t),
+        starts=arrays,
         progress=progress,
-        end=start.end,
     )
-    run, ts = _run(argument, flow.max_steps), flow.parts(start).ts
+    run, ts = _run(argument, flow.max_steps), flow.ts
     ended = eqx.tree_at(
         lambda p: (p.t, p.state, p.solver_state),
         jax.tree.map(_constant, run),
@@ -75,13 +107,16 @@ def run_to_end(flow: SegmentedFlow, start: Start, progress: Progress) -> Progres
     if ts is None:
         return ended
     # No step has the rows at the start.
-    later = ts > 0
     rows = jax.tree.map(
-        lambda row, first: jnp.where(jnp.expand_dims(later, range(1, row.ndim)), row, first[None]),
+        lambda row, first: jnp.where(_beside(ts > 0, row[0])[None], row, first[:, None]),
         _rows(ended.solver_state),
         progress.state,
     )
     return eqx.tree_at(lambda p: p.solver_state, ended, (None, rows), is_leaf=_is_none)
+
+
+def _first(stack: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[0], stack)
 
 
 def _rows(solver_state: PyTree) -> PyTree:
@@ -91,107 +126,155 @@ def _rows(solver_state: PyTree) -> PyTree:
 
 @eqx.filter_custom_vjp
 def _run(argument: _Argument, max_steps: int) -> Progress:
-    return jax.lax.while_loop(
-        lambda progress: _most(progress.running.astype(int)) > 0,
-        lambda progress: argument.advance(progress),
-        argument.progress,
-    )
+    return drain(argument.advance, argument.starts, argument.progress)
 
 
 @_run.def_fwd
 def _run_forward(perturbed, argument: _Argument, max_steps: int):
-    def body(carry):
-        before, record = carry
-        after = argument.advance(before)
-        k = before.stats["num_accepted_steps"]
-        accepted = after.stats["num_accepted_steps"] > k
-        # Beyond the end means not at all.
-        here = jnp.where(accepted, k, max_steps)
-        slot = jnp.where(accepted & (k % _stride(k) == 0), _slot(k, max_steps), SLOTS)
-        return after, _Record(
-            record.times.at[here].set(after.t, mode="drop"),
-            jax.tree.map(
-                lambda rows, leaf: rows.at[slot].set(leaf, mode="drop"), record.states, before.state
-            ),
-        )
+    advance, starts, begun = argument.advance, argument.starts, argument.progress
+    size, slots = begun.t.shape[0], _slots(_first(begun.state))
 
-    begun = argument.progress
-    empty = _Record(jnp.zeros(max_steps, begun.t.dtype), _buffer(begun.state, SLOTS))
-    ended, record = jax.lax.while_loop(
-        lambda carry: _most(carry[0].running.astype(int)) > 0, body, (begun, empty)
+    def segment(lanes, carry):
+        progress, record = carry
+        rows, states = at(lanes, (starts, progress))
+
+        def body(carry):
+            i, before, record = carry
+            after = jax.vmap(advance)(rows, before)
+            k = before.stats["num_accepted_steps"]
+            accepted = after.stats["num_accepted_steps"] > k
+            # Beyond the end means not at all.
+            here = jnp.where(accepted, k, max_steps)
+            slot = jnp.where(
+                accepted & (k % _stride(k, slots) == 0), _slot(k, max_steps, slots), slots
+            )
+            record = _Record(
+                record.times.at[lanes, here].set(after.t, mode="drop"),
+                jax.tree.map(
+                    lambda rows, leaf: rows.at[lanes, slot].set(leaf, mode="drop"),
+                    record.states,
+                    before.state,
+                ),
+            )
+            return i + 1, after, record
+
+        _, states, record = jax.lax.while_loop(
+            lambda carry: (carry[0] < segment_length(size)) & any_running(carry[1].running),
+            body,
+            (0, states, record),
+        )
+        return put(lanes, progress, states), record
+
+    empty = _Record(
+        jnp.zeros((size, max_steps), begun.t.dtype),
+        jax.tree.map(
+            lambda leaf: jnp.zeros((size, slots, *leaf.shape[1:]), leaf.dtype), begun.state
+        ),
     )
+    ended, record = in_queue(segment, lambda carry: carry[0].running, (begun, empty), size)
     return ended, (record, ended.stats["num_accepted_steps"], ended.t)
 
 
 @_run.def_bwd
 def _run_backward(residuals, cotangents: Progress, perturbed, argument: _Argument, max_steps: int):
     record, count, last = residuals
-    begun, step = argument.progress, argument.step
-    state_bar = filled(cotangents.state, begun.state)
-    rows_bar = filled(_rows(cotangents.solver_state), _rows(begun.solver_state))
-    moving, fixed = eqx.partition(step, perturbed.step)
+    starts, begun = argument.starts, argument.progress
+    size, slots = begun.t.shape[0], _slots(_first(begun.state))
+    moving, fixed = eqx.partition(argument.step, perturbed.step)
+    moved, resting = eqx.partition(starts, perturbed.starts)
     # All lanes keep to the longest stride among them, so that they make steps again at once.
-    stride = _most(_stride(jnp.maximum(count - 1, 0)))
-    longest = 1 << ((max_steps - 1) // SLOTS).bit_length()
+    stride = most(jnp.max(_stride(jnp.maximum(count - 1, 0), slots)))
+    # Steps that are taken back between two looks at which lanes are free.
+    span = jnp.maximum(stride, segment_length(size))
+    longest = max(segment_length(size), 1 << ((max_steps - 1) // slots).bit_length())
 
-    def between(k):
-        k = jnp.clip(k, 0, jnp.maximum(count - 1, 0))
-        return jnp.where(k > 0, record.times[jnp.maximum(k - 1, 0)], 0), record.times[k]
+    def segment(lanes, carry):
+        left, state_bar, moved_bar, end_bar, moving_bar, between = carry
+        ahead, lane_bars = left[lanes], at(lanes, (state_bar, moved_bar, end_bar))
+        base = (jnp.maximum(ahead - 1, 0) // span) * span
+        rows_bar, rows = at(lanes, (saved_bar, (moved, resting)))
 
-    def back(k, state, carry):
-        state_bar, moving_bar, end_bar = carry
-        t0, t1 = between(k)
+        def step_at(i, between):
+            """Step base + i: whether it was made, the state it starts from, its ends."""
+            k = base + i
+            made, kept = k < ahead, k % stride == 0
+            k = jnp.where(made, k, 0)
+            slot = _slot(jnp.where(kept, k, 0), max_steps, slots)
+            first = at(lanes, begun.state)
+            # One that was not made is of no length, at the start: nothing in it can overflow.
+            state = jax.tree.map(
+                lambda leaf, rows, start: jnp.where(
+                    _beside(made, start),
+                    jnp.where(_beside(kept, start), rows[lanes, slot], leaf[i]),
+                    start,
+                ),
+                between,
+                record.states,
+                first,
+            )
+            t0 = jnp.where(k > 0, record.times[lanes, jnp.maximum(k - 1, 0)], 0)
+            return made, state, t0, jnp.where(made, record.times[lanes, k], t0)
 
-        def taken(moving, state, t1):
-            return eqx.combine(moving, fixed)(state, t0, t1)
+        def again(i, between):
+            _, state, *ends = step_at(i, between)
+            start = eqx.combine(*rows)
+            # Through `jax.vjp`, for the step has a rule for reverse mode, and what is around it none.
+            (after, _), _ = jax.vjp(lambda y: jax.vmap(argument.step)(start, y, *ends), state)
+            return jax.tree.map(lambda leaf, row: leaf.at[i + 1].set(row), between, after)
 
-        _, pull_back = jax.vjp(taken, moving, state, t1)
-        more, before_bar, t1_bar = pull_back((state_bar, rows_bar))
-        active = k < count
-        at_end = (k == count - 1) & (last == argument.end)
-        return (
-            _select(active, before_bar, state_bar),
-            jax.tree.map(lambda a, b: a + jnp.where(active, b, 0), moving_bar, more),
-            end_bar + jnp.where(at_end, t1_bar, 0),
-        )
+        def back(i, carry):
+            (state_bar, moved_bar, end_bar), moving_bar = carry
+            i = made_most - 1 - i
+            made, state, t0, t1 = step_at(i, between)
 
-    def segment(i, carry):
-        base = (segments - 1 - i) * stride
-        states = _buffer(begun.state, longest)
-        first = jax.tree.map(lambda leaf: leaf[_slot(base, max_steps)], record.states)
-        states = _put(states, 0, first)
+            def taken(moving, row, state, t1):
+                step = eqx.combine(moving, fixed)
+                return jax.vmap(step)(eqx.combine(row, rows[1]), state, t0, t1)
 
-        def again(i, states):
-            state = jax.tree.map(lambda leaf: leaf[i], states)
-            return _put(states, i + 1, step(state, *between(base + i))[0])
+            _, pull_back = jax.vjp(taken, moving, rows[0], state, t1)
+            bars = jax.tree.map(
+                lambda bar: jnp.where(_beside(made, bar), bar, 0), (state_bar, rows_bar)
+            )
+            more, row_bar, before_bar, t1_bar = pull_back(bars)
+            state_bar = jax.tree.map(
+                lambda new, old: jnp.where(_beside(made, new), new, old), before_bar, state_bar
+            )
+            at_end = made & (base + i == count[lanes] - 1) & reached[lanes]
+            moved_bar = _sum(moved_bar, row_bar)
+            end_bar = end_bar + jnp.where(at_end, t1_bar, 0)
+            return (state_bar, moved_bar, end_bar), _sum(moving_bar, more)
 
-        states = jax.lax.fori_loop(0, stride - 1, again, states)
+        made_most = most(jnp.max(ahead - base))
+        between = jax.lax.fori_loop(0, jnp.where(stride > 1, made_most - 1, 0), again, between)
+        lane_bars, moving_bar = jax.lax.fori_loop(0, made_most, back, (lane_bars, moving_bar))
+        bars = put(lanes, (state_bar, moved_bar, end_bar), lane_bars)
+        return left.at[lanes].set(base), *bars, moving_bar, between
 
-        def one(i, carry):
-            i = stride - 1 - i
-            return back(base + i, jax.tree.map(lambda leaf: leaf[i], states), carry)
-
-        return jax.lax.fori_loop(0, stride, one, carry)
-
-    segments = -(-_most(count) // stride)
-    carry = (state_bar, jax.tree.map(jnp.zeros_like, moving), jnp.zeros_like(last))
-    state_bar, moving_bar, end_bar = jax.lax.fori_loop(0, segments, segment, carry)
+    saved_bar = filled(_rows(cotangents.solver_state), _rows(begun.solver_state))
+    reached = last == starts.end
+    state_bar = filled(cotangents.state, begun.state)
+    zeros = jax.tree.map(jnp.zeros_like, (moved, last, moving))
+    width = queue_width(size)
+    between = jax.tree.map(
+        lambda leaf: jnp.zeros((longest, width, *leaf.shape[1:]), leaf.dtype), begun.state
+    )
+    carry = in_queue(segment, lambda carry: carry[0] > 0, (count, state_bar, *zeros, between), size)
+    _, state_bar, starts_bar, end_bar, moving_bar, _ = carry
     if cotangents.t is not None:
-        end_bar = end_bar + jnp.where(last == argument.end, cotangents.t, 0)
+        end_bar = end_bar + jnp.where(reached, cotangents.t, 0)
+    if starts_bar.end is not None:
+        starts_bar = eqx.tree_at(lambda start: start.end, starts_bar, starts_bar.end + end_bar)
     advance_bar, begun_bar = jax.tree.map(lambda _: None, (argument.advance, begun))
     begun_bar = eqx.tree_at(lambda p: p.state, begun_bar, state_bar, is_leaf=_is_none)
-    return _Argument(advance_bar, moving_bar, begun_bar, end_bar)
+    return _Argument(advance_bar, moving_bar, starts_bar, begun_bar)
 
 
-@custom_vmap
-def _most(count: Array) -> Array:
-    """The largest in any lane: the same for all of them, so that a loop's condition is one."""
-    return count
-
-
-@_most.def_vmap
-def _most_of_lanes(size, batched, count):
-    return _most(jnp.max(count, axis=0)), False
+def _reversible(solver: diffrax.AbstractSolver) -> diffrax.AbstractSolver:
+    """The solver, for steps that are taken back."""
+    if isinstance(solver, SaveTimes):
+        return eqx.tree_at(lambda s: s.solver, solver, _reversible(solver.solver))
+    assert isinstance(solver, AbstractRosenbrock)
+    return dataclasses.replace(solver, reverse=True)
 
 
 def _constant(leaf: Array) -> Array:
@@ -210,34 +293,37 @@ def filled(cotangent: PyTree, like: PyTree) -> PyTree:
     )
 
 
-def _select(mask: Array, new: PyTree, old: PyTree) -> PyTree:
-    return jax.tree.map(lambda a, b: jnp.where(mask, a, b), new, old)
+def _sum(a: PyTree, b: PyTree) -> PyTree:
+    return jax.tree.map(jnp.add, a, b)
 
 
-def _buffer(state: PyTree, size: int) -> PyTree:
-    return jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape), leaf.dtype), state)
+def _beside(mask: Array, leaf: Array) -> Array:
+    """A mask of the first axis of a leaf, with all its axes."""
+    return jnp.expand_dims(mask, range(1, leaf.ndim))
 
 
-def _put(rows: PyTree, i: Int[Array, ""] | int, state: PyTree) -> PyTree:
-    return jax.tree.map(lambda row, leaf: row.at[i].set(leaf), rows, state)
+def _slots(state: PyTree) -> int:
+    """How many states of one flow are kept."""
+    most_slots = max(SLOT_BYTES // max(_bytes(state), 1), 1)
+    return min(SLOTS, 1 << most_slots.bit_length() - 1)
 
 
-def _stride(k: Int[Array, ""]) -> Int[Array, ""]:
+def _stride(k: Int[Array, "..."], slots: int) -> Int[Array, "..."]:
     """How far apart the states are that are kept when step k starts: a power of two."""
-    return 1 << _bits(k // SLOTS)
+    return 1 << _bits(k // slots)
 
 
-def _bits(k: Int[Array, ""]) -> Int[Array, ""]:
+def _bits(k: Int[Array, "..."]) -> Int[Array, "..."]:
     return 8 * k.dtype.itemsize - jax.lax.clz(k)
 
 
-def _slot(k: Int[Array, ""], max_steps: int) -> Int[Array, ""]:
+def _slot(k: Int[Array, "..."], max_steps: int, slots: int) -> Int[Array, "..."]:
     """Where state k is kept, a multiple of its stride.
 
     The first ones have slots of their own. After them each takes the slot of a state that is no multiple
     of the new stride: of 2^m q + 2^(m-1), the q-th of those.
     """
-    for _ in range((max_steps // SLOTS).bit_length()):
-        half = jnp.maximum(_stride(k) // 2, 1)
-        k = jnp.where(k < SLOTS, k, half * (2 * ((k - SLOTS * half) // (2 * half)) + 1))
+    for _ in range((max_steps // slots).bit_length()):
+        half = jnp.maximum(_stride(k, slots) // 2, 1)
+        k = jnp.where(k < slots, k, half * (2 * ((k - slots * half) // (2 * half)) + 1))
     return k

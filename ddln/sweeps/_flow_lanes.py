@@ -9,13 +9,16 @@ import jax.numpy as jnp
 
 from ddln._types import Array, Int, PyTree
 from ddln.flows import Trajectory
-from ddln.flows._segments import SegmentedFlow
+from ddln.flows._queue import WIDTH, drain
+from ddln.flows._recorded import drain_recorded, record_bytes
+from ddln.flows._segments import Progress, SegmentedFlow, Start
+from ddln.flows._setup import choose_solver
 from ddln.parameterizations import AbstractParameterization
+from ddln.solvers import AbstractRosenbrock
 from ddln.sweeps._batches import in_batches
 from ddln.sweeps._fingerprint import describe_function, describe_tree
 from ddln.sweeps._initializations import Initializations
 from ddln.sweeps._lanes import AbstractLanes, Lane
-from ddln.sweeps._queue import WIDTH, drain
 
 
 def observed(trajectory: Trajectory, observe: Callable[[Any], Any] | None) -> Lane:
@@ -51,16 +54,55 @@ class FlowLanes(AbstractLanes):
     def of_rows(self, rows: PyTree[Array]) -> Lane:
         return self._of(eqx.filter_vmap(self.lanes.of_row)(rows))
 
+    def of_rows_recorded(self, rows: PyTree[Array]) -> Lane:
+        """`of_rows` with steps that are recorded, for reverse mode through a solver without a state."""
+
+        def begin(row):
+            weights, rest = eqx.partition(self.lanes.of_row(row), eqx.is_inexact_array)
+            refused = self.flow.begin(eqx.combine(jax.lax.stop_gradient(weights), rest))
+            okay = refused[0].startable
+            # A lane that cannot start has the derivative zero, not NaN times zero.
+            weights = jax.tree.map(lambda leaf: jnp.where(okay, leaf, 1), weights)
+            start, progress = self.flow.begin(eqx.combine(weights, rest))
+            progress = eqx.tree_at(lambda p: p.running, progress, progress.running & okay)
+            return okay, (start, progress), refused
+
+        okay, (starts, progress), refused = eqx.filter_vmap(begin)(rows)
+        found = self._finished(starts, drain_recorded(self.flow, starts, progress))
+        return jax.tree.map(
+            lambda a, b: jnp.where(jnp.expand_dims(okay, range(1, a.ndim)), a, b),
+            found,
+            jax.lax.stop_gradient(self._finished(*refused)),
+        )
+
+    def is_stateless(self) -> bool:
+        """Whether the solver keeps nothing from one step to the next."""
+        start, _ = eqx.filter_eval_shape(self._first)
+        solver, _ = choose_solver(start.space, self.flow.loss, self.flow.solver, reverse=False)
+        return isinstance(solver, AbstractRosenbrock)
+
+    def record_bytes(self) -> int:
+        """The memory that the record of one lane takes."""
+        _, progress = eqx.filter_eval_shape(self._first)
+        return record_bytes(progress.state, self.flow.max_steps)
+
     def _of(self, initializations: AbstractParameterization) -> Lane:
         starts, progress = eqx.filter_vmap(self.flow.begin)(initializations)
-        finished = drain(self.flow, starts, progress)
+        arrays, static = eqx.partition(starts, eqx.is_array)
+
+        def advance(row, progress):
+            return self.flow.step(eqx.combine(row, static), progress)
+
+        return self._finished(starts, drain(advance, arrays, progress))
+
+    def _finished(self, starts: Start, ended: Progress) -> Lane:
         arrays, static = eqx.partition(starts, eqx.is_array)
 
         def lane(row):
             start, progress = row
             return observed(self.flow.finish(eqx.combine(start, static), progress), self.observe)
 
-        return in_batches(lane, (arrays, finished), WIDTH)
+        return in_batches(lane, (arrays, ended), WIDTH)
 
     def one(self) -> Lane:
         return eqx.filter_eval_shape(observed, self._trajectory(), self.observe)
@@ -84,10 +126,10 @@ class FlowLanes(AbstractLanes):
         return described
 
     def _trajectory(self) -> Trajectory:
-        def first():
-            return self.flow.finish(*self.flow.begin(self.lanes.function(jnp.zeros((), int))))
+        return eqx.filter_eval_shape(lambda: self.flow.finish(*self._first()))
 
-        return eqx.filter_eval_shape(first)
+    def _first(self) -> tuple[Start, Progress]:
+        return self.flow.begin(self.lanes.function(jnp.zeros((), int)))
 
 
 def weight_count(lanes: Initializations) -> int:

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddln._types import Array, Int
+from ddln.flows._queue import WIDTH
 from ddln.sweeps._lanes import AbstractLanes, Lane
-from ddln.sweeps._queue import WIDTH
 
 # A chunk holds this many lanes, if its saved rows take no more memory than CHUNK_BYTES.
 CHUNK = 1024

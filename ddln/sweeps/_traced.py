@@ -20,6 +20,9 @@ from ddln.sweeps._lanes import AbstractLanes, Lane
 from ddln.sweeps._limits import LimitLanes
 from ddln.sweeps._result import SweepResult
 
+# Reverse mode records this much of a chunk.
+RECORD_BYTES = 2**27
+
 
 def is_traced(*parts: Any) -> bool:
     """Whether a sweep of these is a part of a program that is being traced or differentiated."""
@@ -47,30 +50,37 @@ def _leaves(tree: Any, seen: set[int]) -> Iterator[Any]:
 def traced(
     lanes: AbstractLanes, width: int, adjoint: diffrax.AbstractAdjoint | None, throw: bool
 ) -> SweepResult:
-    """All lanes, a scan over chunks of `width`. Reverse mode keeps what they start from."""
-    rows = lanes.rows()
-    reverse = not isinstance(adjoint, diffrax.ForwardMode)
-
-    def chunk(rows: PyTree) -> Lane:
-        # The implicit derivative of limits keeps little: to find them again would cost more.
-        if not reverse or isinstance(lanes, LimitLanes):
-            return lanes.of_rows(rows)
-        if isinstance(lanes, FlowLanes):
-            vmapped = functools.partial(_vmapped, lanes, adjoint)
-            functions = (eqx.filter_closure_convert(f, rows) for f in (lanes.of_rows, vmapped))
-            return _reversible((rows, *functions))
-        return eqx.filter_checkpoint(lanes.of_rows, prevent_cse=False)(rows)
-
-    # The last chunk is filled up with the last lane: all have one shape.
+    """All lanes, chunk by chunk. In reverse mode several chunks are taken again, one by one."""
     size, width = lanes.size, min(width, lanes.size)
-    whole = jnp.minimum(jnp.arange(size + -size % width), size - 1).reshape(-1, width)
-    chunks = jax.tree.map(lambda leaf: leaf[whole], rows)
-    _, found = jax.lax.scan(lambda carry, rows: (carry, chunk(rows)), None, chunks)
-    found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:size], found)
+    rows, reversible = lanes.rows(), lanes.of_rows
+    if isinstance(lanes, FlowLanes) and not isinstance(adjoint, diffrax.ForwardMode):
+        if adjoint is None and lanes.is_stateless():
+            width = min(width, max(1, RECORD_BYTES // lanes.record_bytes()))
+            reversible = lanes.of_rows_recorded
+        else:
+            reversible = functools.partial(_taken_again, lanes, adjoint)
+    if width == size:
+        found = reversible(rows)
+    else:
+        # The last chunk is filled up with the last lane: all have one shape.
+        whole = jnp.minimum(jnp.arange(size + -size % width), size - 1).reshape(-1, width)
+        chunks = jax.tree.map(lambda leaf: leaf[whole], rows)
+        # The implicit derivative of limits keeps little: to find them again would cost more.
+        if not isinstance(lanes, LimitLanes):
+            reversible = eqx.filter_checkpoint(reversible, prevent_cse=False)
+        _, found = jax.lax.scan(lambda carry, rows: (carry, reversible(rows)), None, chunks)
+        found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:size], found)
     result = SweepResult.of(found)
     if throw:
         result = result.result.error_if(result, ~is_okay(result.result))
     return result
+
+
+def _taken_again(lanes: FlowLanes, adjoint: diffrax.AbstractAdjoint | None, rows: PyTree) -> Lane:
+    """The lanes through the queue; in reverse mode all at once by this adjoint."""
+    vmapped = functools.partial(_vmapped, lanes, adjoint)
+    functions = (eqx.filter_closure_convert(f, rows) for f in (lanes.of_rows, vmapped))
+    return _reversible((rows, *functions))
 
 
 def _vmapped(lanes: FlowLanes, adjoint: diffrax.AbstractAdjoint | None, rows: PyTree) -> Lane:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import ddln
-from ddln.sweeps import _plan, _queue
+from ddln.flows import _queue
+from ddln.sweeps import _plan
 
 X = np.random.default_rng(0).normal(size=(4, 6))
 Y = np.random.default_rng(1).normal(size=4)

@@ -67,6 +67,30 @@ def test_a_traced_sweep_is_the_eager_one_and_reverse_and_forward_mode_are_its_de
     np.testing.assert_allclose(forward(1.0)[1], exact[2], rtol=1e-6)
 
 
+def test_back_through_the_queue_where_lanes_take_few_and_many_steps():
+    sizes = jnp.geomspace(0.01, 1, 19)
+    layers = sizes[:, None, None] * LAYERS[np.resize(FINITE, 19)]
+
+    def by_sweep(layers):
+        starts = jax.vmap(ddln.DeepDiagonal)(layers)
+        result = ddln.sweep(starts, ddln.LeastSquares(X, Y), 10.0, rtol=1e-9, atol=1e-12)
+        return jnp.sum(result.theta**2 / sizes[:, None, None]), result.stats["num_accepted_steps"]
+
+    def by_tsit5(layers):
+        def one(layers):
+            network, loss = ddln.DeepDiagonal(layers), ddln.LeastSquares(X, Y)
+            solver = diffrax.Tsit5()
+            flow = ddln.gradient_flow(network, loss, 10.0, rtol=1e-11, atol=1e-13, solver=solver)
+            return flow.theta
+
+        return jnp.sum(jax.vmap(one)(layers) ** 2 / sizes[:, None, None])
+
+    slope, steps = jax.jit(jax.grad(by_sweep, has_aux=True))(layers)
+    assert 2 * steps.max() > 3 * steps.min()
+    exact = jax.jit(jax.grad(by_tsit5))(layers)
+    np.testing.assert_allclose(slope, exact, rtol=1e-5, atol=1e-6 * jnp.abs(exact).max())
+
+
 def test_limits_of_a_traced_sweep():
     slopes = jax.jit(jax.grad(lambda u, y: mean(u, y, jnp.inf)[0], argnums=(0, 1)))(LAYERS, Y)
     exact = jax.jit(jax.grad(lambda u, y: reference(u, y, None), argnums=(0, 1)))(LAYERS, Y)
