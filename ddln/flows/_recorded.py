@@ -194,59 +194,62 @@ def _run_backward(residuals, cotangents: Progress, perturbed, argument: _Argumen
         base = (jnp.maximum(ahead - 1, 0) // span) * span
         rows_bar, rows = at(lanes, (saved_bar, (moved, resting)))
 
-        def step_at(i, between):
-            """Step base + i: whether it was made, the state it starts from, its ends."""
-            k = base + i
-            made, kept = k < ahead, k % stride == 0
-            k = jnp.where(made, k, 0)
-            slot = _slot(jnp.where(kept, k, 0), max_steps, slots)
-            first = at(lanes, begun.state)
+        # Of steps base, base + 1, ...: whether each was made, whether its start is kept, and where.
+        k = base[None] + jnp.arange(longest)[:, None]
+        made = k < ahead[None]
+        at_end = made & (k == count[lanes][None] - 1) & reached[lanes][None]
+        k = jnp.where(made, k, 0)
+        kept = k % stride == 0
+        slot = _slot(jnp.where(kept, k, 0), max_steps, slots)
+        t0 = jnp.where(k > 0, record.times[lanes[None], jnp.maximum(k - 1, 0)], 0)
+        t1 = jnp.where(made, record.times[lanes[None], k], t0)
+        first = at(lanes, begun.state)
+
+        def start_of(i, between):
+            """The state that step base + i starts from."""
             # One that was not made is of no length, at the start: nothing in it can overflow.
-            state = jax.tree.map(
+            return jax.tree.map(
                 lambda leaf, rows, start: jnp.where(
-                    _beside(made, start),
-                    jnp.where(_beside(kept, start), rows[lanes, slot], leaf[i]),
+                    _beside(made[i], start),
+                    jnp.where(_beside(kept[i], start), rows[lanes, slot[i]], leaf[i]),
                     start,
                 ),
                 between,
                 record.states,
                 first,
             )
-            t0 = jnp.where(k > 0, record.times[lanes, jnp.maximum(k - 1, 0)], 0)
-            return made, state, t0, jnp.where(made, record.times[lanes, k], t0)
 
         def again(i, between):
-            _, state, *ends = step_at(i, between)
-            start = eqx.combine(*rows)
+            start, state = eqx.combine(*rows), start_of(i, between)
             # Through `jax.vjp`, for the step has a rule for reverse mode, and what is around it none.
-            (after, _), _ = jax.vjp(lambda y: jax.vmap(argument.step)(start, y, *ends), state)
+            (after, _), _ = jax.vjp(
+                lambda y: jax.vmap(argument.step)(start, y, t0[i], t1[i]), state
+            )
             return jax.tree.map(lambda leaf, row: leaf.at[i + 1].set(row), between, after)
 
         def back(i, carry):
             (state_bar, moved_bar, end_bar), moving_bar = carry
-            i = made_most - 1 - i
-            made, state, t0, t1 = step_at(i, between)
+            i = most_made - 1 - i
 
             def taken(moving, row, state, t1):
                 step = eqx.combine(moving, fixed)
-                return jax.vmap(step)(eqx.combine(row, rows[1]), state, t0, t1)
+                return jax.vmap(step)(eqx.combine(row, rows[1]), state, t0[i], t1)
 
-            _, pull_back = jax.vjp(taken, moving, rows[0], state, t1)
+            _, pull_back = jax.vjp(taken, moving, rows[0], start_of(i, between), t1[i])
             bars = jax.tree.map(
-                lambda bar: jnp.where(_beside(made, bar), bar, 0), (state_bar, rows_bar)
+                lambda bar: jnp.where(_beside(made[i], bar), bar, 0), (state_bar, rows_bar)
             )
             more, row_bar, before_bar, t1_bar = pull_back(bars)
             state_bar = jax.tree.map(
-                lambda new, old: jnp.where(_beside(made, new), new, old), before_bar, state_bar
+                lambda new, old: jnp.where(_beside(made[i], new), new, old), before_bar, state_bar
             )
-            at_end = made & (base + i == count[lanes] - 1) & reached[lanes]
             moved_bar = _sum(moved_bar, row_bar)
-            end_bar = end_bar + jnp.where(at_end, t1_bar, 0)
+            end_bar = end_bar + jnp.where(at_end[i], t1_bar, 0)
             return (state_bar, moved_bar, end_bar), _sum(moving_bar, more)
 
-        made_most = most(jnp.max(ahead - base))
-        between = jax.lax.fori_loop(0, jnp.where(stride > 1, made_most - 1, 0), again, between)
-        lane_bars, moving_bar = jax.lax.fori_loop(0, made_most, back, (lane_bars, moving_bar))
+        most_made = most(jnp.max(ahead - base))
+        between = jax.lax.fori_loop(0, jnp.where(stride > 1, most_made - 1, 0), again, between)
+        lane_bars, moving_bar = jax.lax.fori_loop(0, most_made, back, (lane_bars, moving_bar))
         bars = put(lanes, (state_bar, moved_bar, end_bar), lane_bars)
         return left.at[lanes].set(base), *bars, moving_bar, between
 
