@@ -6,7 +6,7 @@ from ddln.flows._queue import SEGMENT, queue_width
 
 
 def batched_steps(steps: np.ndarray) -> int:
-    """Steps of all lanes together, useful or not: the schedule of `ddln.sweeps._queue`."""
+    """Steps of all lanes together, useful or not: the schedule of `ddln.flows._queue`."""
     left = np.array(steps)
     lanes = np.arange(queue_width(len(left)))
     waiting = len(lanes)
