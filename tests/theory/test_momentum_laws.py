@@ -160,6 +160,10 @@ def test_ties_are_not_compared():
     assert compared[:, 1].any()
     assert checks["momentum_shrinkage"].holds.all()
     assert checks["momentum_scale"].holds.all()
+    # Of u = -v the weight u + v is zero.
+    compared = np.asarray(checks["momentum_scale"].compared)[0]
+    assert not compared[:, 0, 0].any()
+    assert compared[:, 1, 0].all()
     # Nor are times from which on nothing changes any more.
     for name in ("momentum_energy", "momentum_shrinkage"):
         rows = np.asarray(checks[name].compared).reshape(2, len(TIMES), -1).any(axis=2)

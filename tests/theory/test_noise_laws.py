@@ -104,7 +104,8 @@ def entropy_projection(target, plus, minus, factor):
 
 def test_a_path_ends_at_the_limit_of_the_shrunk_start():
     layers, factor = start(2), 1.3
-    path, check = paths(ddln.DeepDiagonal(layers, factor), 400.0, 4000, 2, step_size=0.3)
+    network, ts = ddln.DeepDiagonal(layers, factor), jnp.array([1.0, 2.0, 400.0])
+    path, check = paths(network, 400.0, 4000, 2, step_size=0.3, ts=ts)
     check_law(check)
     path = jax.tree.map(lambda leaf: leaf[0], path)
     end = np.asarray(path.theta[-1])
@@ -117,6 +118,9 @@ def test_a_path_ends_at_the_limit_of_the_shrunk_start():
     assert np.abs(end - entropy_projection(end, plus, minus, factor)).max() > 1e-3
     limit = ddln.limit(theory.effective_start(path), LOSS)
     np.testing.assert_allclose(limit.theta, end, atol=1e-8)
+    # Without its last time there is no end.
+    unfinished = eqx.tree_at(lambda p: p.ts, path, path.ts.at[-1].set(jnp.inf))
+    assert jnp.isnan(theory.effective_start(unfinished)()).all()
 
 
 def real_sgd(layers, gamma, steps, seeds):
