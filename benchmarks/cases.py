@@ -158,7 +158,11 @@ DESCENT = [
 
 DERIVATIVES = [
     Case(
-        "derivatives", "gradient of one flow", methods.gradient_of_flows, case_h(initializations=1)
+        "derivatives",
+        "gradient of one flow",
+        methods.gradient_of_flows,
+        case_h(initializations=1),
+        50,
     ),
     Case("derivatives", "gradient of a sweep", methods.gradient_of_sweep, case_h()),
     Case("derivatives", "gradient of 64 limits", methods.gradient_of_limits, case_h()),
