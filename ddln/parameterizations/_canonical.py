@@ -101,19 +101,20 @@ def _others(
 def _others_jvp(primals, tangents):
     v, _, signs, sign = primals
     others = _others(*primals)
-    in_gaps = 0.5 * _inverse(others) * tangents[1]
-    return others, _slopes(v, others, signs, sign) * tangents[0][None, :] + in_gaps
+    in_gaps = 0.5 * _over(1, others, signs)
+    return others, _slopes(v, others, signs, sign) * tangents[0][None, :] + in_gaps * tangents[1]
 
 
 def _slopes(v: Array, others: Array, signs: Array, sign: Array) -> Float[Array, "others d"]:
     """The derivatives of the other layers u in v: u du = v dv."""
     # One at zero is tied, or has a sign of zero.
-    at_zero = signs * sign[None, :]
-    return jnp.where(others == 0, at_zero, v[None, :] * _inverse(others))
+    return _over(v[None, :], others, signs * sign[None, :])
 
 
-def _inverse(others: Array) -> Float[Array, "others d"]:
-    return 1 / jnp.where(others == 0, 1, others)
+def _over(numerator: Array | int, others: Array, at_zero: Array) -> Float[Array, "others d"]:
+    """numerator / others, and `at_zero` where those are zero."""
+    zero = others == 0
+    return jnp.where(zero, at_zero, numerator * (1 / jnp.where(zero, 1, others)))
 
 
 @jax.custom_jvp

@@ -1,3 +1,4 @@
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,3 +102,15 @@ def test_gradients_are_finite_at_ties_and_zeros():
         return jnp.sum(canonical.effective(v) + canonical.speed_slope(v) + canonical.layers(v)[0])
 
     assert np.all(np.isfinite(jax.grad(total)(layers)))
+
+
+def test_layers_at_zero_have_no_derivative_in_their_gaps():
+    canonical = ddln.DeepDiagonal(jnp.array([[0.0, 0.0], [0.0, 0.5], [1.0, -2.0]])).canonical()
+
+    def speed(gaps):
+        return eqx.tree_at(lambda c: c.gaps, canonical, gaps).speed(canonical.start)
+
+    slopes = jax.jacfwd(speed)(canonical.gaps)
+    # Two layers at zero: neither ever moves. One: p = u w, and d u / d gap = 1 / (2 u).
+    np.testing.assert_array_equal(slopes[0, :, 0], 0)
+    np.testing.assert_allclose(slopes[1, :, 1], [-2 / (2 * 0.5), 0.5 / (2 * -2)], rtol=1e-15)
