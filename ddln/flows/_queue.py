@@ -60,31 +60,43 @@ def in_queue(
 
 
 def drain(
-    advance: Callable[[PyTree, Progress], Progress], starts: PyTree[Array], progress: Progress
-) -> Progress:
+    advance: Callable[[PyTree, Progress], Progress],
+    starts: PyTree[Array],
+    progress: Progress,
+    record: PyTree[Array] = None,
+    note: Callable[..., PyTree[Array]] = lambda record, lanes, before, after: record,
+) -> tuple[Progress, PyTree[Array]]:
     """Runs all flows of a stack to their ends.
 
     Args:
         advance: makes one step of one flow, from what it starts from and where it stands.
         starts: what they start from, leading axis B.
         progress: where they stand, leading axis B.
+        record: what is known before the first step.
+        note: from the record, the flows in the lanes, and where these stood and stand, to the record.
 
     Returns:
-        Where they end.
+        Where they end, and the record.
     """
-
     size = progress.t.shape[0]
 
-    def segment(lanes, progress):
+    def segment(lanes, carry):
+        progress, record = carry
         rows, states = at(lanes, (starts, progress))
-        _, states = jax.lax.while_loop(
-            lambda carry: (carry[0] < segment_length(size)) & any_running(carry[1].running),
-            lambda carry: (carry[0] + 1, jax.vmap(advance)(rows, carry[1])),
-            (0, states),
-        )
-        return put(lanes, progress, states)
 
-    return in_queue(segment, lambda progress: progress.running, progress, size)
+        def body(carry):
+            i, before, record = carry
+            after = jax.vmap(advance)(rows, before)
+            return i + 1, after, note(record, lanes, before, after)
+
+        _, states, record = jax.lax.while_loop(
+            lambda carry: (carry[0] < segment_length(size)) & any_running(carry[1].running),
+            body,
+            (0, states, record),
+        )
+        return put(lanes, progress, states), record
+
+    return in_queue(segment, lambda carry: carry[0].running, (progress, record), size)
 
 
 def at(lanes: Int[Array, " lanes"], tree: PyTree) -> PyTree:

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from ddln._types import Array, Float, Int, PyTree
 from ddln.flows._queue import (
-    any_running,
     at,
     drain,
     in_queue,
@@ -126,44 +125,29 @@ def _rows(solver_state: PyTree) -> PyTree:
 
 @eqx.filter_custom_vjp
 def _run(argument: _Argument, max_steps: int) -> Progress:
-    return drain(argument.advance, argument.starts, argument.progress)
+    return drain(argument.advance, argument.starts, argument.progress)[0]
 
 
 @_run.def_fwd
 def _run_forward(perturbed, argument: _Argument, max_steps: int):
-    advance, starts, begun = argument.advance, argument.starts, argument.progress
+    begun = argument.progress
     size, slots = begun.t.shape[0], _slots(_first(begun.state))
 
-    def segment(lanes, carry):
-        progress, record = carry
-        rows, states = at(lanes, (starts, progress))
-
-        def body(carry):
-            i, before, record = carry
-            after = jax.vmap(advance)(rows, before)
-            k = before.stats["num_accepted_steps"]
-            accepted = after.stats["num_accepted_steps"] > k
-            # Beyond the end means not at all.
-            here = jnp.where(accepted, k, max_steps)
-            slot = jnp.where(
-                accepted & (k % _stride(k, slots) == 0), _slot(k, max_steps, slots), slots
-            )
-            record = _Record(
-                record.times.at[lanes, here].set(after.t, mode="drop"),
-                jax.tree.map(
-                    lambda rows, leaf: rows.at[lanes, slot].set(leaf, mode="drop"),
-                    record.states,
-                    before.state,
-                ),
-            )
-            return i + 1, after, record
-
-        _, states, record = jax.lax.while_loop(
-            lambda carry: (carry[0] < segment_length(size)) & any_running(carry[1].running),
-            body,
-            (0, states, record),
+    def note(record, lanes, before, after):
+        k = before.stats["num_accepted_steps"]
+        accepted = after.stats["num_accepted_steps"] > k
+        # Beyond the end means not at all.
+        here = jnp.where(accepted, k, max_steps)
+        kept = accepted & (k % _stride(k, slots) == 0)
+        slot = jnp.where(kept, _slot(k, max_steps, slots), slots)
+        return _Record(
+            record.times.at[lanes, here].set(after.t, mode="drop"),
+            jax.tree.map(
+                lambda rows, leaf: rows.at[lanes, slot].set(leaf, mode="drop"),
+                record.states,
+                before.state,
+            ),
         )
-        return put(lanes, progress, states), record
 
     empty = _Record(
         jnp.zeros((size, max_steps), begun.t.dtype),
@@ -171,7 +155,7 @@ def _run_forward(perturbed, argument: _Argument, max_steps: int):
             lambda leaf: jnp.zeros((size, slots, *leaf.shape[1:]), leaf.dtype), begun.state
         ),
     )
-    ended, record = in_queue(segment, lambda carry: carry[0].running, (begun, empty), size)
+    ended, record = drain(argument.advance, argument.starts, begun, empty, note)
     return ended, (record, ended.stats["num_accepted_steps"], ended.t)
 
 

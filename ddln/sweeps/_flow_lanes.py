@@ -75,15 +75,12 @@ class FlowLanes(AbstractLanes):
             jax.lax.stop_gradient(self._finished(*refused)),
         )
 
-    def is_stateless(self) -> bool:
-        """Whether the solver keeps nothing from one step to the next."""
-        start, _ = eqx.filter_eval_shape(self._first)
+    def record_bytes(self) -> int | None:
+        """The memory that the record of one lane takes; None for a solver that keeps a state."""
+        start, progress = eqx.filter_eval_shape(self._first)
         solver, _ = choose_solver(start.space, self.flow.loss, self.flow.solver, reverse=False)
-        return isinstance(solver, AbstractRosenbrock)
-
-    def record_bytes(self) -> int:
-        """The memory that the record of one lane takes."""
-        _, progress = eqx.filter_eval_shape(self._first)
+        if not isinstance(solver, AbstractRosenbrock):
+            return None
         return record_bytes(progress.state, self.flow.max_steps)
 
     def _of(self, initializations: AbstractParameterization) -> Lane:
@@ -93,7 +90,8 @@ class FlowLanes(AbstractLanes):
         def advance(row, progress):
             return self.flow.step(eqx.combine(row, static), progress)
 
-        return self._finished(starts, drain(advance, arrays, progress))
+        ended, _ = drain(advance, arrays, progress)
+        return self._finished(starts, ended)
 
     def _finished(self, starts: Start, ended: Progress) -> Lane:
         arrays, static = eqx.partition(starts, eqx.is_array)

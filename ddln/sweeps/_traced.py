@@ -54,11 +54,12 @@ def traced(
     size, width = lanes.size, min(width, lanes.size)
     rows, reversible = lanes.rows(), lanes.of_rows
     if isinstance(lanes, FlowLanes) and not isinstance(adjoint, diffrax.ForwardMode):
-        if adjoint is None and lanes.is_stateless():
-            width = min(width, max(1, RECORD_BYTES // lanes.record_bytes()))
-            reversible = lanes.of_rows_recorded
-        else:
+        needed = lanes.record_bytes() if adjoint is None else None
+        if needed is None:
             reversible = functools.partial(_taken_again, lanes, adjoint)
+        else:
+            width = min(width, max(1, RECORD_BYTES // needed))
+            reversible = lanes.of_rows_recorded
     if width == size:
         found = reversible(rows)
     else:
