@@ -86,7 +86,7 @@ def drain(
 
         def body(carry):
             i, before, record = carry
-            after = jax.vmap(advance)(rows, before)
+            after = side_by_side(advance, lanes.size)(rows, before)
             return i + 1, after, note(record, lanes, before, after)
 
         _, states, record = jax.lax.while_loop(
@@ -107,6 +107,19 @@ def at(lanes: Int[Array, " lanes"], tree: PyTree) -> PyTree:
 def put(lanes: Int[Array, " lanes"], tree: PyTree, rows: PyTree) -> PyTree:
     """The tree with these rows for these flows."""
     return jax.tree.map(lambda leaf, row: leaf.at[lanes].set(row), tree, rows)
+
+
+def side_by_side(function: Callable, width: int) -> Callable:
+    """`jax.vmap` of a function over so many lanes."""
+    if width > 1:
+        return jax.vmap(function)
+
+    # Kernels that know of no lanes are fewer.
+    def alone(*arguments):
+        result = function(*jax.tree.map(lambda leaf: leaf[0], arguments))
+        return jax.tree.map(lambda leaf: leaf[None], result)
+
+    return alone
 
 
 def any_running(running: Bool[Array, " lanes"]) -> Bool[Array, ""]:

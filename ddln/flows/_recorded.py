@@ -18,6 +18,7 @@ from ddln.flows._queue import (
     put,
     queue_width,
     segment_length,
+    side_by_side,
 )
 from ddln.flows._save_times import SaveTimes
 from ddln.flows._segments import Progress, SegmentedFlow, Start
@@ -164,6 +165,7 @@ def _run_backward(residuals, cotangents: Progress, perturbed, argument: _Argumen
     record, count, last = residuals
     starts, begun = argument.starts, argument.progress
     size, slots = begun.t.shape[0], _slots(_first(begun.state))
+    width = queue_width(size)
     moving, fixed = eqx.partition(argument.step, perturbed.step)
     moved, resting = eqx.partition(starts, perturbed.starts)
     # All lanes keep to the longest stride among them, so that they make steps again at once.
@@ -207,7 +209,7 @@ def _run_backward(residuals, cotangents: Progress, perturbed, argument: _Argumen
             start, state = eqx.combine(*rows), start_of(i, between)
             # Through `jax.vjp`, for the step has a rule for reverse mode, and what is around it none.
             (after, _), _ = jax.vjp(
-                lambda y: jax.vmap(argument.step)(start, y, t0[i], t1[i]), state
+                lambda y: side_by_side(argument.step, width)(start, y, t0[i], t1[i]), state
             )
             return jax.tree.map(lambda leaf, row: leaf.at[i + 1].set(row), between, after)
 
@@ -217,18 +219,24 @@ def _run_backward(residuals, cotangents: Progress, perturbed, argument: _Argumen
 
             def taken(moving, row, state, t1):
                 step = eqx.combine(moving, fixed)
-                return jax.vmap(step)(eqx.combine(row, rows[1]), state, t0[i], t1)
+                lanes = side_by_side(step, width)
+                return lanes(eqx.combine(row, rows[1]), state, t0[i], t1)
 
-            _, pull_back = jax.vjp(taken, moving, rows[0], start_of(i, between), t1[i])
+            at_step = (moving, rows[0], start_of(i, between))
+            if perturbed.starts.end:
+                _, pull_back = jax.vjp(taken, *at_step, t1[i])
+            else:
+                _, pull_back = jax.vjp(lambda *xs: taken(*xs, t1[i]), *at_step)
             bars = jax.tree.map(
                 lambda bar: jnp.where(_beside(made[i], bar), bar, 0), (state_bar, rows_bar)
             )
-            more, row_bar, before_bar, t1_bar = pull_back(bars)
+            more, row_bar, before_bar, *t1_bar = pull_back(bars)
             state_bar = jax.tree.map(
                 lambda new, old: jnp.where(_beside(made[i], new), new, old), before_bar, state_bar
             )
             moved_bar = _sum(moved_bar, row_bar)
-            end_bar = end_bar + jnp.where(at_end[i], t1_bar, 0)
+            for bar in t1_bar:
+                end_bar = end_bar + jnp.where(at_end[i], bar, 0)
             return (state_bar, moved_bar, end_bar), _sum(moving_bar, more)
 
         most_made = most(jnp.max(ahead - base))
@@ -241,7 +249,6 @@ def _run_backward(residuals, cotangents: Progress, perturbed, argument: _Argumen
     reached = last == starts.end
     state_bar = filled(cotangents.state, begun.state)
     zeros = jax.tree.map(jnp.zeros_like, (moved, last, moving))
-    width = queue_width(size)
     between = jax.tree.map(
         lambda leaf: jnp.zeros((longest, width, *leaf.shape[1:]), leaf.dtype), begun.state
     )
