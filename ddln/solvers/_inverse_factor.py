@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ddln._types import Array, Float
 from ddln.solvers._product import product
@@ -48,7 +49,8 @@ def _by_elimination(matrix: Float[Array, "m m"]) -> Float[Array, "m m"]:
         factors = jnp.where(below, rows[:, j] / rows[j, j], 0)
         return rows - factors[:, None] * rows[j][None, :]
 
-    rows = jnp.concatenate([matrix, jnp.eye(m, dtype=matrix.dtype)], axis=1)
+    rows = jnp.concatenate([matrix, np.eye(m, dtype=matrix.dtype)], axis=1)
     rows = jax.lax.fori_loop(0, m - 1, eliminate, rows)
-    pivots = jnp.diagonal(rows)
+    # Not `jnp.diagonal`, which gathers.
+    pivots = jnp.sum(jnp.where(np.eye(m, dtype=bool), rows[:, :m], 0), axis=1)
     return rows[:, m:] * jax.lax.rsqrt(pivots)[:, None]

@@ -76,11 +76,11 @@ class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
         # The signed step of the original time; t0 and t1 always increase.
         control = jnp.asarray(terms.contr(t0, t1))
         field, time = _vector_field(terms, t0)
-        jacobian = _jacobian(field, time, y0, args)
+        value, jacobian = _with_jacobian(field, time, y0, args)
         scale = control.astype(jnp.result_type(*jax.tree.leaves(y0))) * tableau.gamma
         solve, okay = _shifted_solve(jacobian, scale, reverse=self.reverse)
 
-        # Traced once, for all stages.
+        # Traced once, for all stages but the first, which is at t0 and y0.
         @jax.jit
         def velocity(t, y):
             return terms.vf_prod(t, y, args, control)
@@ -93,8 +93,10 @@ class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
 
         ks = []
         for i, node in enumerate(tableau.nodes):
-            argument = _combine(tableau.stages[i], ks, y0)
-            slope = velocity(t0 + node * (t1 - t0), argument)
+            if i == 0:
+                slope = terms.prod(value, control)
+            else:
+                slope = velocity(t0 + node * (t1 - t0), _combine(tableau.stages[i], ks, y0))
             slope = _combine(tableau.couplings[i], ks, slope)
             if drift is not None:
                 slope = _combine((tableau.time[i],), [drift], slope)
@@ -123,12 +125,18 @@ def _vector_field(term: Any, t: Any) -> tuple[Callable, Any]:
     return _vector_field(term.term, t * term.direction)
 
 
-def _jacobian(field: Callable, t: Any, y: PyTree, args: Any) -> lx.AbstractLinearOperator:
+def _with_jacobian(
+    field: Callable, t: Any, y: PyTree, args: Any
+) -> tuple[PyTree, lx.AbstractLinearOperator]:
+    """The vector field in the dtypes of the state, and its Jacobian."""
     if isinstance(field, AbstractStructuredField):
-        return field.jacobian(t, y, args)
+        value, jacobian = field.with_jacobian(t, y, args)
+        return jax.tree.map(lambda f, leaf: f.astype(leaf.dtype), value, y), jacobian
     # The term's own `vf` casts to the dtypes of the state.
-    matrix = jax.jacfwd(lambda y: diffrax.ODETerm(field).vf(t, y, args))(y)
-    return lx.PyTreeLinearOperator(matrix, jax.eval_shape(lambda: y))
+    matrix, value = jax.jacfwd(
+        lambda y: (diffrax.ODETerm(field).vf(t, y, args),) * 2, has_aux=True
+    )(y)
+    return value, lx.PyTreeLinearOperator(matrix, jax.eval_shape(lambda: y))
 
 
 def _shifted_solve(

@@ -36,16 +36,27 @@ class SeparableField(AbstractStructuredField):
         return jax.tree.map(lambda speed: -speed * gradient, speeds)
 
     def jacobian(self, t: Time, y: Blocks, args: Any) -> DiagonalPlusLowRank:
-        coordinates, loss = self.coordinates, self.loss
-        theta, speeds = coordinates.effective_and_speed(y)
-        gradient = loss.gradient(theta)
-        return DiagonalPlusLowRank(
-            diagonal=jax.tree.map(lambda slope: -slope * gradient, coordinates.speed_slope(y)),
-            left=jax.tree.map(jnp.negative, speeds),
-            right=coordinates.effective_slope(y),
-            design=loss.design,
-            weight=loss.curvature(theta),
-        )
+        return self.with_jacobian(t, y, args)[1]
+
+    def with_jacobian(self, t: Time, y: Blocks, args: Any) -> tuple[Blocks, DiagonalPlusLowRank]:
+        velocity, _, jacobian = _linearized(self.coordinates, self.loss, y)
+        return velocity, jacobian
+
+
+def _linearized(
+    coordinates: AbstractReducedCoordinates, loss: AbstractPredictionLoss, v: Blocks
+) -> tuple[Blocks, Float[Array, " d"], DiagonalPlusLowRank]:
+    """-p grad L, grad L, and the Jacobian of the first."""
+    theta, speeds = coordinates.effective_and_speed(v)
+    gradient = loss.gradient(theta)
+    jacobian = DiagonalPlusLowRank(
+        diagonal=jax.tree.map(lambda slope: -slope * gradient, coordinates.speed_slope(v)),
+        left=jax.tree.map(jnp.negative, speeds),
+        right=coordinates.effective_slope(v),
+        design=loss.design,
+        weight=loss.curvature(theta),
+    )
+    return jax.tree.map(lambda speed: -speed * gradient, speeds), gradient, jacobian
 
 
 class SeparableDualField(AbstractStructuredField):
@@ -70,13 +81,17 @@ class SeparableDualField(AbstractStructuredField):
         return velocity, None if dual is None else -gradient
 
     def jacobian(self, t: Time, y: tuple[Blocks, Float[Array, " d"] | None], args: Any):
+        return self.with_jacobian(t, y, args)[1]
+
+    def with_jacobian(self, t: Time, y: tuple[Blocks, Float[Array, " d"] | None], args: Any):
         v, dual = y
-        inner = SeparableField(self.coordinates, self.loss).jacobian(t, v, args)
+        velocity, gradient, inner = _linearized(self.coordinates, self.loss, v)
         zero = jax.tree.map(jnp.zeros_like, dual)
-        return DiagonalPlusLowRank(
+        jacobian = DiagonalPlusLowRank(
             diagonal=(inner.diagonal, zero),
             left=(inner.left, jax.tree.map(lambda x: -jnp.ones_like(x), dual)),
             right=(inner.right, zero),
             design=inner.design,
             weight=inner.weight,
         )
+        return (velocity, None if dual is None else -gradient), jacobian

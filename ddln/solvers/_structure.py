@@ -38,6 +38,12 @@ class AbstractStructuredField(eqx.Module):
         `lineax.AutoLinearSolver`.
         """
 
+    def with_jacobian(
+        self, t: Time, y: PyTree, args: Any
+    ) -> tuple[PyTree, lx.AbstractLinearOperator]:
+        """f and df/dy, where they have most of their work in common."""
+        return self(t, y, args), self.jacobian(t, y, args)
+
 
 class AbstractStructuredOperator(lx.AbstractLinearOperator):
     """A square operator A whose structure survives in I - scale * A, with a solver that uses it."""
