@@ -18,7 +18,7 @@ from ddln.flows._save_times import SaveTimes, saved_rows
 from ddln.flows._segments import SegmentedFlow
 from ddln.flows._setup import choose_solver, prepare, state_space, term, trajectory
 from ddln.flows._state import AbstractStateSpace
-from ddln.flows._step_control import step_control
+from ddln.flows._step_control import StepControl
 from ddln.flows._trajectory import Trajectory
 from ddln.parameterizations import AbstractParameterization
 from ddln.solvers import AbstractRosenbrock
@@ -189,7 +189,7 @@ def _integrate(
         None,
         lane.state,
         saveat=diffrax.SaveAt(t1=True, dense=dense, solver_state=ts is not None),
-        stepsize_controller=step_control(rtol, lane.atol),
+        stepsize_controller=StepControl(rtol, lane.atol),
         adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
         event=stop,
         max_steps=max_steps,

@@ -16,7 +16,7 @@ from ddln.flows._arguments import check_loss, check_times, check_tolerances
 from ddln.flows._save_times import SaveTimes, saved_rows
 from ddln.flows._setup import DENSE_JACOBIAN_LIMIT, STATS
 from ddln.flows._state import loss_gradient
-from ddln.flows._step_control import AbstractWrappedControl, step_control
+from ddln.flows._step_control import StepControl
 from ddln.losses import AbstractPredictionLoss
 from ddln.potentials import AbstractPotential
 from ddln.potentials._domain import only_inside
@@ -262,11 +262,23 @@ class StructuredField(Field, AbstractStructuredField):
         )
 
 
-class StayInside(AbstractWrappedControl):
-    """Rejects steps that end outside of the domain, from where there is no way back."""
+class StayInside(diffrax.AbstractAdaptiveStepSizeController):
+    """`StepControl` that rejects steps that end outside of the domain, from where there is no way back."""
 
-    controller: diffrax.AbstractAdaptiveStepSizeController
+    rtol: Array
+    atol: Array
     field: Field
+
+    @property
+    def controller(self) -> StepControl:
+        return StepControl(self.rtol, self.atol)
+
+    @property
+    def norm(self):
+        return self.controller.norm
+
+    def wrap(self, direction):
+        return self
 
     def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
         return self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)
@@ -306,9 +318,7 @@ def _integrate(
         None,
         start,
         saveat=diffrax.SaveAt(t1=True, solver_state=ts is not None),
-        stepsize_controller=StayInside(  # pyright: ignore[reportCallIssue]
-            step_control(rtol, atol), field
-        ),
+        stepsize_controller=StayInside(rtol, atol, field),  # pyright: ignore[reportCallIssue]
         adjoint=adjoint,
         max_steps=max_steps,
         throw=False,

@@ -23,7 +23,7 @@ from ddln.flows._momentum_space import (
 from ddln.flows._save_times import SaveTimes, saved_rows
 from ddln.flows._setup import DENSE_JACOBIAN_LIMIT, prepare, trajectory
 from ddln.flows._state import FullSpace, loss_gradient
-from ddln.flows._step_control import step_control
+from ddln.flows._step_control import StepControl
 from ddln.flows._trajectory import Trajectory
 from ddln.parameterizations import AbstractParameterization, DeepDiagonal
 from ddln.solvers import Rodas5P
@@ -188,7 +188,7 @@ def _integrate(
         None,
         start,
         saveat=diffrax.SaveAt(t1=True, solver_state=ts is not None),
-        stepsize_controller=step_control(rtol, atol),
+        stepsize_controller=StepControl(rtol, atol),
         adjoint=adjoint,
         max_steps=max_steps,
         throw=False,

@@ -44,16 +44,18 @@ def in_queue(
         size: how many there are.
     """
 
+    width = queue_width(size)
+
     def body(state):
         carry, lanes, waiting = state
         carry = segment(lanes, carry)
         # A free lane for which no flow is left stays with its own, which has ended.
         free = ~running(carry)[lanes]
-        candidates = waiting + jnp.cumsum(free) - 1
+        # As many as there are free lanes before each: for so few, cheaper than `jnp.cumsum`.
+        candidates = waiting + jnp.sum(jnp.tril(jnp.broadcast_to(free, (width, width)), -1), axis=1)
         lanes = jnp.where(free & (candidates < size), candidates, lanes)
         return carry, lanes, waiting + jnp.sum(free)
 
-    width = queue_width(size)
     start = (carry, jnp.arange(width), jnp.asarray(width))
     carry, _, _ = jax.lax.while_loop(lambda state: any_running(running(state[0])), body, start)
     return carry

@@ -1,6 +1,7 @@
 """Flows that record their steps, so that reverse mode goes back through the same ones."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -226,7 +227,7 @@ def _run_backward(residuals, cotangents: Progress, perturbed, argument: _Argumen
             if perturbed.starts.end:
                 _, pull_back = jax.vjp(taken, *at_step, t1[i])
             else:
-                _, pull_back = jax.vjp(lambda *xs: taken(*xs, t1[i]), *at_step)
+                _, pull_back = jax.vjp(functools.partial(taken, t1=t1[i]), *at_step)
             bars = jax.tree.map(
                 lambda bar: jnp.where(_beside(made[i], bar), bar, 0), (state_bar, rows_bar)
             )

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ddln._results import RESULTS
-from ddln._types import Array, Bool, Float, Loss, PyTree
+from ddln._types import Array, Bool, Float, Int, Loss, PyTree
 from ddln.flows._arguments import check_model
 from ddln.flows._save_times import SaveTimes, saved_rows
 from ddln.flows._setup import (
@@ -21,7 +21,7 @@ from ddln.flows._setup import (
     trajectory,
 )
 from ddln.flows._state import AbstractStateSpace
-from ddln.flows._step_control import pid_control
+from ddln.flows._step_control import StepControl
 from ddln.flows._trajectory import Trajectory
 from ddln.parameterizations import AbstractParameterization
 
@@ -50,7 +50,7 @@ class Progress(eqx.Module):
         state: the unknowns and the dual there.
         solver_state, controller_state: as diffrax saves them.
         next_time: the end of the next step, as the controller chose it.
-        stats: numbers of steps so far.
+        counts: the numbers of steps so far, all, accepted and rejected: in the order of `STATS`.
         result: successful while the flow goes on.
         running: whether the flow goes on.
     """
@@ -60,9 +60,14 @@ class Progress(eqx.Module):
     solver_state: PyTree
     controller_state: PyTree
     next_time: Float[Array, ""]
-    stats: dict[str, Array]
+    counts: Int[Array, "3"]
     result: RESULTS
     running: Bool[Array, ""]
+
+    @property
+    def stats(self) -> dict[str, Int[Array, "..."]]:
+        """The numbers of steps by name; of many flows if they are stacked."""
+        return {key: self.counts[..., i] for i, key in enumerate(STATS)}
 
 
 class SegmentedFlow(eqx.Module):
@@ -97,25 +102,26 @@ class SegmentedFlow(eqx.Module):
         parts = self.parts(flow)
         solver, vector_field = parts.solver, parts.term
         start = jnp.zeros_like(lane.end)
+        # From the state as it is, also of a flow that cannot start, for what is known of it already.
         next_time, controller_state = parts.control.init(
             vector_field,
             start,
             lane.end,
-            lane.state,
+            (space.start(), lane.state[1]),
             None,
             None,
             solver.func,
             solver.error_order(vector_field),
         )
-        next_time = jnp.minimum(next_time, lane.end)
+        next_time = jnp.where(lane.startable, jnp.minimum(next_time, lane.end), lane.end)
         return flow, Progress(
             t=start,
             state=lane.state,
             solver_state=solver.init(vector_field, start, next_time, lane.state, None),
             controller_state=jax.tree.map(jnp.asarray, controller_state),
             next_time=next_time,
-            stats={key: jnp.zeros((), int) for key in STATS},
-            result=lane.outcome(diffrax.RESULTS.successful),
+            counts=jnp.zeros(len(STATS), int),
+            result=RESULTS.where(lane.startable, RESULTS.successful, lane.refusal),  # pyright: ignore
             running=lane.end > start,
         )
 
@@ -143,10 +149,9 @@ class SegmentedFlow(eqx.Module):
         codes = diffrax.RESULTS
         code = codes.where(keep, code, codes.successful)
         code = codes.where(code == codes.successful, control_code, code)
-        made = jnp.stack([jnp.ones_like(keep), keep, ~keep]).astype(int)
-        stats = {key: progress.stats[key] + one for key, one in zip(STATS, made, strict=True)}
+        counts = progress.counts + jnp.stack([jnp.ones_like(keep), keep, ~keep]).astype(int)
         on = (code == codes.successful) & (t < start.end)
-        exhausted = stats["num_steps"] >= self.max_steps
+        exhausted = counts[0] >= self.max_steps
         code = codes.where(on & exhausted, codes.max_steps_reached, code)
         new = Progress(
             t=t,
@@ -154,7 +159,7 @@ class SegmentedFlow(eqx.Module):
             solver_state=kept(solver_state, progress.solver_state),
             controller_state=controller_state,
             next_time=next_time,
-            stats=stats,
+            counts=counts,
             result=RESULTS.promote(code),
             running=on & ~exhausted,
         )
@@ -187,7 +192,7 @@ class SegmentedFlow(eqx.Module):
         dtype = start.end.dtype
         ts = None if self.ts is None else self.ts.astype(dtype)
         rtol = self.rtol.astype(dtype)
-        control = pid_control(rtol, start.atol)
+        control = StepControl(rtol, start.atol)
         solver, method = choose_solver(start.space, self.loss, self.solver, reverse=False)
         solver = _prepared(solver, control)
         return Parts(
@@ -203,7 +208,7 @@ class SegmentedFlow(eqx.Module):
 class Parts(NamedTuple):
     term: diffrax.ODETerm
     solver: diffrax.AbstractSolver
-    control: diffrax.PIDController
+    control: StepControl
     ts: Array | None
     rtol: Array
     method: str
@@ -214,9 +219,7 @@ def _almost(end: Float[Array, ""]) -> Float[Array, ""]:
     return end * (1 - 64 * float(jnp.finfo(end.dtype).eps))
 
 
-def _prepared(
-    solver: diffrax.AbstractSolver, control: diffrax.PIDController
-) -> diffrax.AbstractSolver:
+def _prepared(solver: diffrax.AbstractSolver, control: StepControl) -> diffrax.AbstractSolver:
     """The solver as `diffrax.diffeqsolve` would call it."""
     if isinstance(solver, diffrax.AbstractRungeKutta) and solver.scan_kind is None:
         solver = eqx.tree_at(lambda s: s.scan_kind, solver, "lax", is_leaf=lambda x: x is None)

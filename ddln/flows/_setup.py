@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ddln._results import RESULTS
-from ddln._types import Array, Bool, Float, Loss, PyTree
+from ddln._types import Array, Bool, Float, Loss, PyTree, Theta
 from ddln._validation import require_option
 from ddln.flows._state import AbstractStateSpace, FullSpace, ReducedSpace, loss_gradient
 from ddln.flows._trajectory import Trajectory
@@ -83,10 +83,11 @@ class Lane(eqx.Module):
 
 def prepare(space: AbstractStateSpace, loss: Loss, t1: Array, atol: Array, *, dual: bool) -> Lane:
     """The state at time 0, with its dual or None for it, and what becomes of the tolerance."""
-    theta0 = space.initial.effective()
+    unknowns = space.start()
+    theta0 = space.effective(unknowns)
     largest = _largest(space.initial)
-    startable, refusal = _startable(space.initial, largest, loss)
-    state = (space.start(), jnp.zeros_like(theta0) if dual else None)
+    startable, refusal = _startable(space.initial, theta0, largest, loss)
+    state = (unknowns, jnp.zeros_like(theta0) if dual else None)
     return Lane(
         state=jax.tree.map(lambda leaf: jnp.where(startable, leaf, 0), state),
         end=jnp.where(startable, t1, 0),
@@ -122,7 +123,7 @@ def trajectory(
         lambda leaf, first: jnp.where(_align(reached, leaf), leaf, first[None]), rows, space.start()
     )
     parameterization = eqx.filter_vmap(space.rebuild)(rows)
-    theta = jax.vmap(lambda row: space.rebuild(row).effective())(rows)
+    theta = jax.vmap(space.effective)(rows)
     values = jax.vmap(loss)(theta)
 
     def blank(leaf):
@@ -164,10 +165,9 @@ def _largest(parameterization: AbstractParameterization) -> Float[Array, ""]:
 
 
 def _startable(
-    initial: AbstractParameterization, largest: Array, loss: Loss
+    initial: AbstractParameterization, theta: Theta, largest: Array, loss: Loss
 ) -> tuple[Bool[Array, ""], RESULTS]:
     """Whether a flow can start, and the code if it cannot."""
-    theta = initial.effective()
     finite_weights = jnp.isfinite(largest)
     value, slope = loss(theta), loss_gradient(loss, theta)
     finite_loss = jnp.isfinite(value) & jnp.all(jnp.isfinite(slope))
@@ -190,5 +190,6 @@ def _underflows(initial: AbstractParameterization, largest: Array) -> Bool[Array
         initial,
     )
     smallest = float(jnp.finfo(largest.dtype).tiny)
-    vanishes = initial.metric_diagonal() < smallest
-    return jnp.any(vanishes & (unit.metric_diagonal() > float(jnp.finfo(largest.dtype).eps)))
+    metric = unit.metric_diagonal()
+    vanishes = metric * largest ** (2 * initial.homogeneity - 2) < smallest
+    return jnp.any(vanishes & (metric > float(jnp.finfo(largest.dtype).eps)))

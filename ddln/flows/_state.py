@@ -24,6 +24,10 @@ class AbstractStateSpace(eqx.Module):
         """The parameterization in that state."""
 
     @abc.abstractmethod
+    def effective(self, state: PyTree[Array]) -> Theta:
+        """theta in that state."""
+
+    @abc.abstractmethod
     def velocity(self, state: PyTree[Array], loss: Loss) -> tuple[PyTree[Array], Theta]:
         """The time derivative of the state, and of the dual."""
 
@@ -40,8 +44,11 @@ class FullSpace(AbstractStateSpace):
     def rebuild(self, state):
         return eqx.combine(state, eqx.filter(self.initial, eqx.is_inexact_array, inverse=True))
 
+    def effective(self, state):
+        return self.rebuild(state).effective()
+
     def velocity(self, state, loss):
-        theta, pull_back = jax.vjp(lambda w: self.rebuild(w).effective(), state)
+        theta, pull_back = jax.vjp(self.effective, state)
         g = loss_gradient(loss, theta)
         (direction,) = pull_back(g)
         if self.weight_decay is not None:
@@ -63,8 +70,11 @@ class ReducedSpace(AbstractStateSpace):
         leaves = self.coordinates.weights(state)
         return eqx.combine(jax.tree.unflatten(jax.tree.structure(weights), leaves), rest)
 
+    def effective(self, state):
+        return self.coordinates.effective(state)
+
     def velocity(self, state, loss):
-        g = loss_gradient(loss, self.coordinates.effective(state))
+        g = loss_gradient(loss, self.effective(state))
         return jax.tree.map(lambda speed: -speed * g, self.coordinates.speed(state)), -g
 
 

@@ -42,8 +42,9 @@ class CanonicalForm(AbstractReducedCoordinates):
     @classmethod
     def of(cls, layers: Float[Array, "L d"], factor: float) -> "CanonicalForm":
         """The canonical form of layers; equal absolute values are kept in the order of the layers."""
-        permutation = jnp.argsort(jnp.abs(layers), axis=0, stable=True)
-        ordered = jnp.take_along_axis(layers, permutation, axis=0)
+        sizes = jax.lax.stop_gradient(jnp.abs(layers))
+        rows = jax.lax.broadcasted_iota(int, layers.shape, 0)
+        _, ordered, permutation = jax.lax.sort((sizes, layers, rows), dimension=0, num_keys=1)
         sizes = jnp.abs(ordered)
         # The factored difference of squares keeps small gaps to relative rounding.
         gaps = (sizes[1:] - sizes[:1]) * (sizes[1:] + sizes[:1])
@@ -78,7 +79,7 @@ class CanonicalForm(AbstractReducedCoordinates):
     def layers(self, v: Float[Array, " d"]) -> Float[Array, "L d"]:
         """The layers of the network whose smallest layer is v, in their original order."""
         ordered = jnp.concatenate([v[None, :], self._others(v)])
-        return jnp.take_along_axis(ordered, jnp.argsort(self.permutation, axis=0), axis=0)
+        return jax.lax.sort((self.permutation, ordered), dimension=0, num_keys=1)[1]
 
     def weights(self, v: Float[Array, " d"]) -> tuple[Array, ...]:
         return (self.layers(v),)

@@ -22,7 +22,8 @@ def in_batches(function: Callable[[PyTree], Any], lanes: PyTree, size: int) -> A
     """
     count = jax.tree.leaves(lanes)[0].shape[0]
     size = min(size, count)
-    whole = jnp.minimum(jnp.arange(count + -count % size), count - 1)
-    padded = jax.tree.map(lambda leaf: leaf[whole], lanes)
-    values = jax.lax.map(function, padded, batch_size=size)
+    if count % size:
+        whole = jnp.minimum(jnp.arange(count + -count % size), count - 1)
+        lanes = jax.tree.map(lambda leaf: leaf[whole], lanes)
+    values = jax.lax.map(function, lanes, batch_size=size)
     return jax.tree.map(lambda leaf: leaf[:count], values)

@@ -100,6 +100,9 @@ class FlowLanes(AbstractLanes):
             start, progress = row
             return observed(self.flow.finish(eqx.combine(start, static), progress), self.observe)
 
+        if self.observe is None:
+            return jax.vmap(lane)((arrays, ended))
+        # A few at a time, for what it takes to observe them.
         return in_batches(lane, (arrays, ended), WIDTH)
 
     def one(self) -> Lane:

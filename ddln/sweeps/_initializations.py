@@ -81,4 +81,5 @@ class _Row(eqx.Module):
 
     def __call__(self, index):
         weights, rest = eqx.partition(self.stack, eqx.is_inexact_array)
-        return eqx.combine(jax.tree.map(lambda leaf: jnp.take(leaf, index, axis=0), weights), rest)
+        row = jax.tree.map(lambda leaf: leaf.at[index].get(mode="promise_in_bounds"), weights)
+        return eqx.combine(row, rest)

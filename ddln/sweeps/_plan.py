@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddln._types import Array, Int
 from ddln.flows._queue import WIDTH
 from ddln.sweeps._lanes import AbstractLanes, Lane
 
@@ -40,7 +39,7 @@ class Plan(NamedTuple):
         cls, lanes: AbstractLanes, chunk_size: int | None, devices: Sequence[Any] | None
     ) -> "Plan":
         """Checks the arguments of a sweep that have to do with how it is computed."""
-        if lanes.size - 1 > jnp.iinfo(jnp.zeros((), int).dtype).max:
+        if lanes.size - 1 > jnp.iinfo(_integer()).max:
             raise ValueError(
                 f"There are {lanes.size} lanes, more than an integer of JAX can count. "
                 "Enable float64 with `jax.config.update('jax_enable_x64', True)`."
@@ -87,9 +86,16 @@ class Plan(NamedTuple):
     def _share(self) -> int:
         return 1 if self.devices is None else len(self.devices)
 
-    def _indices(self, start: int, stop: int) -> Int[Array, " width"]:
-        # A short piece repeats its last lane, so that all have one shape: one compilation.
-        return jnp.minimum(jnp.arange(start, start + self.width), min(stop, self.lanes.size) - 1)
+    def _indices(self, start: int, stop: int) -> np.ndarray:
+        # A short piece repeats its last lane, so that all have one shape: one compilation. On the host,
+        # where that takes no program.
+        last = min(stop, self.lanes.size) - 1
+        return np.minimum(np.arange(start, start + self.width), last).astype(_integer())
+
+
+def _integer() -> np.dtype:
+    """The integers that JAX counts in, with or without float64."""
+    return jax.dtypes.canonicalize_dtype(int)
 
 
 class Computer:
