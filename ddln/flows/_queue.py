@@ -43,7 +43,6 @@ def in_queue(
         carry: what is known of all flows.
         size: how many there are.
     """
-
     width = queue_width(size)
 
     def body(state):

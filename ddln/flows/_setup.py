@@ -190,6 +190,7 @@ def _underflows(initial: AbstractParameterization, largest: Array) -> Bool[Array
         initial,
     )
     smallest = float(jnp.finfo(largest.dtype).tiny)
+    # M(s w) = s^(2 L - 2) M(w).
     metric = unit.metric_diagonal()
     vanishes = metric * largest ** (2 * initial.homogeneity - 2) < smallest
     return jnp.any(vanishes & (metric > float(jnp.finfo(largest.dtype).eps)))

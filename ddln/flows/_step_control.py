@@ -36,9 +36,9 @@ class StepControl(diffrax.AbstractAdaptiveStepSizeController):
     quadrature of theta: its error would dilute E, and follows theirs.)
 
     The first step is chosen by the rule of Hairer, Norsett and Wanner, Solving Ordinary Differential
-    Equations I, section II.4; `diffrax.PIDController` skips it for the terms that diffrax makes of the
-    caller's (then it begins with 0.01, whatever the scale of the problem). It keeps three numbers from
-    step to step that this rule does not use: each costs kernels in every loop over lanes.
+    Equations I, section II.4. `diffrax.PIDController` skips it for the terms that diffrax makes of the
+    caller's (then it begins with 0.01, whatever the scale of the problem), and carries three numbers from
+    step to step that this rule has no use for: kernels in every loop over lanes.
 
     Attributes:
         rtol, atol: the tolerances.

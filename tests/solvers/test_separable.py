@@ -69,7 +69,12 @@ def test_jacobians(problem):
                 field.jacobian(0.0, v, None).as_matrix(),
                 jax.jacfwd(lambda v: field(0.0, v, None))(v),
             ),
+            (field.with_jacobian(0.0, v, None)[0], velocity),
             (dual(0.0, (v, xi), None)[1], -jax.grad(loss)(theta)),
+            (
+                ravel_pytree(dual.with_jacobian(0.0, (v, xi), None)[0])[0],
+                jnp.concatenate([velocity, -jax.grad(loss)(theta)]),
+            ),
             (
                 dual.jacobian(0.0, (v, xi), None).as_matrix(),
                 jax.jacfwd(lambda y: ravel_pytree(dual(0.0, unravel(y), None))[0])(flat),
