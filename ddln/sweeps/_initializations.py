@@ -81,5 +81,7 @@ class _Row(eqx.Module):
 
     def __call__(self, index):
         weights, rest = eqx.partition(self.stack, eqx.is_inexact_array)
-        row = jax.tree.map(lambda leaf: leaf.at[index].get(mode="promise_in_bounds"), weights)
+        # Of NumPy's arrays too.
+        stacks = jax.tree.map(jnp.asarray, weights)
+        row = jax.tree.map(lambda leaf: leaf.at[index].get(mode="promise_in_bounds"), stacks)
         return eqx.combine(row, rest)
