@@ -56,7 +56,9 @@ class StepControl(diffrax.AbstractAdaptiveStepSizeController):
         del t1, dt0
 
         def size(y):
-            return self.norm(jax.tree.map(lambda leaf, start: leaf / self._scale(start), y, y0))
+            return self.norm(
+                jax.tree.map(lambda leaf, start: leaf / self._scale(jnp.abs(start)), y, y0)
+            )
 
         f0 = func(terms, t0, y0, args)
         d0, d1 = size(y0), size(f0)
@@ -75,13 +77,12 @@ class StepControl(diffrax.AbstractAdaptiveStepSizeController):
         self, t0, t1, y0, y1_candidate, args, y_error, error_order: Any, controller_state
     ):
         del args, controller_state
-        y0, y1, y_error = jax.lax.stop_gradient((y0, y1_candidate, y_error))
 
         def scaled(y0, y1, error):
             # `fmax`: a candidate that is not a number is as good as none.
             return error / self._scale(jnp.fmax(jnp.abs(y0), jnp.abs(y1)))
 
-        error = self.norm(jax.tree.map(scaled, y0, y1, y_error))
+        error = self.norm(jax.tree.map(scaled, y0, y1_candidate, y_error))
         keep = error < 1
         # An infinite error may come with an infinite candidate: that is not a number either.
         wanted = jnp.where(jnp.isnan(error), 0, SAFETY * error ** (-1 / error_order))
@@ -90,5 +91,5 @@ class StepControl(diffrax.AbstractAdaptiveStepSizeController):
         start = jnp.where(keep, t1, t0)
         return keep, start, start + step, False, None, diffrax.RESULTS.successful
 
-    def _scale(self, y: Array) -> Array:
-        return self.atol + self.rtol * jnp.abs(y)
+    def _scale(self, size: Array) -> Array:
+        return self.atol + self.rtol * size
