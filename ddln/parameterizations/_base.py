@@ -46,6 +46,11 @@ class AbstractReducedCoordinates(eqx.Module):
     def speed_slope(self, v: Any) -> Any:
         """d p / d v, with the structure of v."""
 
+    def with_slopes(self, v: Any) -> tuple[Float[Array, " d"], Any, Any, Any]:
+        """theta, p, d theta / d v and d p / d v, where they have most of their work in common."""
+        theta, speed = self.effective_and_speed(v)
+        return theta, speed, self.effective_slope(v), self.speed_slope(v)
+
     @abc.abstractmethod
     def weights(self, v: Any) -> tuple[Array, ...]:
         """The weights at v: the inexact leaves of the parameterization, in the order of its tree."""

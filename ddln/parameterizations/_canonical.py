@@ -62,7 +62,7 @@ class CanonicalForm(AbstractReducedCoordinates):
         return v * self.speed(v)
 
     def effective_slope(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
-        return self.speed(v) + v * self.speed_slope(v)
+        return self.with_slopes(v)[2]
 
     def speed(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
         return self.factor * _product(self._others(v))
@@ -72,9 +72,14 @@ class CanonicalForm(AbstractReducedCoordinates):
         return v * speed, speed
 
     def speed_slope(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return self.with_slopes(v)[3]
+
+    def with_slopes(self, v: Float[Array, " d"]) -> tuple[Array, Array, Array, Array]:
         others = self._others(v)
+        speed = self.factor * _product(others)
         slopes = _slopes(v, others, self.signs, jnp.sign(self.start))
-        return self.factor * jnp.sum(slopes * products_of_others(others), axis=0)
+        slope = self.factor * jnp.sum(slopes * products_of_others(others), axis=0)
+        return v * speed, speed, speed + v * slope, slope
 
     def layers(self, v: Float[Array, " d"]) -> Float[Array, "L d"]:
         """The layers of the network whose smallest layer is v, in their original order."""

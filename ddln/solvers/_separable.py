@@ -47,12 +47,12 @@ def _linearized(
     coordinates: AbstractReducedCoordinates, loss: AbstractPredictionLoss, v: Blocks
 ) -> tuple[Blocks, Float[Array, " d"], DiagonalPlusLowRank]:
     """-p grad L, grad L, and the Jacobian of the first."""
-    theta, speeds = coordinates.effective_and_speed(v)
+    theta, speeds, effective_slopes, speed_slopes = coordinates.with_slopes(v)
     gradient = loss.gradient(theta)
     jacobian = DiagonalPlusLowRank(
-        diagonal=jax.tree.map(lambda slope: -slope * gradient, coordinates.speed_slope(v)),
+        diagonal=jax.tree.map(lambda slope: -slope * gradient, speed_slopes),
         left=jax.tree.map(jnp.negative, speeds),
-        right=coordinates.effective_slope(v),
+        right=effective_slopes,
         design=loss.design,
         weight=loss.curvature(theta),
     )
