@@ -160,7 +160,7 @@ DERIVATIVES = [
     Case(
         "derivatives",
         "gradient of one flow",
-        methods.gradient_of_flows,
+        methods.gradient_of_one_flow,
         case_h(initializations=1),
         50,
     ),
@@ -170,7 +170,7 @@ DERIVATIVES = [
     Case(
         "derivatives",
         "gradient of a long flow, d 1000",
-        methods.gradient_of_flows,
+        methods.gradient_of_one_flow,
         case_h(1e-14, n=40, d=1000, initializations=1),
         1,
     ),
