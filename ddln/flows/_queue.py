@@ -61,20 +61,22 @@ def in_queue(
 
 
 def drain(
-    advance: Callable[[PyTree, Progress], Progress],
+    advance: Callable[[PyTree, Progress], tuple[Progress, PyTree[Array]]],
     starts: PyTree[Array],
     progress: Progress,
     record: PyTree[Array] = None,
-    note: Callable[..., PyTree[Array]] = lambda record, lanes, before, after: record,
+    note: Callable[..., PyTree[Array]] = lambda record, lanes, before, after, more: record,
 ) -> tuple[Progress, PyTree[Array]]:
     """Runs all flows of a stack to their ends.
 
     Args:
-        advance: makes one step of one flow, from what it starts from and where it stands.
+        advance: makes one step of one flow: from what it starts from and where it stands to where it
+            stands then, and what more there is to note.
         starts: what they start from, leading axis B.
         progress: where they stand, leading axis B.
         record: what is known before the first step.
-        note: from the record, the flows in the lanes, and where these stood and stand, to the record.
+        note: from the record, the flows in the lanes, where these stood and stand, and what more there is
+            to note, to the record.
 
     Returns:
         Where they end, and the record.
@@ -87,8 +89,8 @@ def drain(
 
         def body(carry):
             i, before, record = carry
-            after = side_by_side(advance, lanes.size)(rows, before)
-            return i + 1, after, note(record, lanes, before, after)
+            after, more = side_by_side(advance, lanes.size)(rows, before)
+            return i + 1, after, note(record, lanes, before, after, more)
 
         _, states, record = jax.lax.while_loop(
             lambda carry: (carry[0] < segment_length(size)) & any_running(carry[1].running),

@@ -29,36 +29,46 @@ from ddln.solvers._rosenbrock import AbstractRosenbrock
 # steps every second one is kept, or every fourth, and so on; those between are made again.
 SLOTS = 512
 SLOT_BYTES = 2**28
+# Of one flow the cores of the linear systems are kept, too, if one is not larger than so many states: to
+# find them again is a third of the work.
+CORE = 8
 
 
 class _Argument(NamedTuple):
     """What a stack of B flows is made of. The functions have all that they close over as leaves.
 
     Attributes:
-        advance: from what one flow starts from and where it stands: one step more, of a length it chooses.
-        step: from what one flow starts from and a state, between two times: the state after it, and the
-            saved rows.
+        advance: from what one flow starts from and where it stands: one step more, of a length it chooses,
+            and the core of its linear system, or None if cores are not recorded.
+        core: from what one flow starts from and a state, between two times: the core, or None.
+        step: from the same with that: the state after the step, and the saved rows.
         starts: what the flows start from, leading axis B.
         progress: where they stand, leading axis B; differentiated in states and saved rows.
     """
 
-    advance: Callable[[PyTree, Progress], Progress]
-    step: Callable[[PyTree, PyTree, Array, Array], tuple[PyTree, PyTree]]
+    advance: Callable[[PyTree, Progress], tuple[Progress, Array | None]]
+    core: Callable[[PyTree, PyTree, Array, Array], Array | None]
+    step: Callable[[PyTree, PyTree, Array, Array, Array | None], tuple[PyTree, PyTree]]
     starts: PyTree[Float[Array, "B ..."]]
     progress: Progress
 
 
 class _Record(NamedTuple):
-    """The ends of the accepted steps, and the states that some of them start from."""
+    """The ends of the accepted steps, and of some of them the state they start from and the core."""
 
     times: Float[Array, "B steps"]
     states: PyTree[Float[Array, "B slots ..."]]
+    cores: Float[Array, "B slots m m"] | None
 
 
 def record_bytes(state: PyTree, max_steps: int) -> int:
     """The memory that the record of one flow takes."""
     dtype = jax.tree.leaves(state)[0].dtype
     return max_steps * dtype.itemsize + _slots(state) * _bytes(state)
+
+
+def _size(state: PyTree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(state))
 
 
 def _bytes(state: PyTree) -> int:
@@ -83,18 +93,38 @@ def drain_recorded(flow: SegmentedFlow, starts: Start, progress: Progress) -> Pr
     arrays, static = eqx.partition(starts, eqx.is_array)
     one_start, one = _first((arrays, progress))
 
-    def step(row, state, t0, t1):
+    def found(row, state, t0, t1):
         parts = flow.parts(eqx.combine(row, static))
-        solver, empty = _reversible(parts.solver), jax.lax.stop_gradient(one.solver_state)
-        after, _, _, inner, _ = solver.step(parts.term, t0, t1, state, None, empty, made_jump=False)
+        solver = parts.solver.solver if isinstance(parts.solver, SaveTimes) else parts.solver
+        assert isinstance(solver, AbstractRosenbrock)
+        return solver.core(parts.term, t0, t1, state, None)
+
+    at_step = one_start, one.state, one.t, one.t
+    # Of many flows cores would take most of the memory.
+    core = eqx.filter_eval_shape(found, *at_step) if starts.end.size == 1 else None
+    if core is not None:
+        core = jnp.zeros_like(core) if core.size <= CORE * _size(one.state) else None
+
+    def step(row, state, t0, t1, core):
+        parts = flow.parts(eqx.combine(row, static))
+        solver, before = _reversible(parts.solver), _with_core(jax.lax.stop_gradient(one), core)
+        after, _, _, inner, _ = solver.step(
+            parts.term, t0, t1, state, None, before.solver_state, made_jump=False
+        )
         return after, _rows(inner)
 
     def advance(row, progress):
-        return flow.step(eqx.combine(row, static), progress)
+        after = flow.step(eqx.combine(row, static), _with_core(progress, core))
+        state = after.solver_state
+        return _with_core(after, None), state[0] if isinstance(state, tuple) else state
+
+    def find_core(row, state, t0, t1):
+        return None if core is None else found(row, state, t0, t1)
 
     argument = _Argument(
         advance=eqx.filter_closure_convert(advance, one_start, one),
-        step=eqx.filter_closure_convert(step, one_start, one.state, one.t, one.t),
+        core=eqx.filter_closure_convert(find_core, *at_step),
+        step=eqx.filter_closure_convert(step, *at_step, core),
         starts=arrays,
         progress=progress,
     )
@@ -117,12 +147,23 @@ def drain_recorded(flow: SegmentedFlow, starts: Start, progress: Progress) -> Pr
 
 
 def _first(stack: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf[0], stack)
+    return _step(0, stack)
+
+
+def _step(i: int | Int[Array, ""], stack: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[i], stack)
 
 
 def _rows(solver_state: PyTree) -> PyTree:
     """The saved rows, which `SaveTimes` has in its state; None if only the end is saved."""
-    return None if solver_state is None else solver_state[1]
+    return solver_state[1] if isinstance(solver_state, tuple) else None
+
+
+def _with_core(progress: Progress, core: Array | None) -> Progress:
+    """The same with this core in the state of the solver."""
+    rows = _rows(progress.solver_state)
+    state = core if rows is None else (core, rows)
+    return eqx.tree_at(lambda p: p.solver_state, progress, state, is_leaf=_is_none)
 
 
 @eqx.filter_custom_vjp
@@ -135,26 +176,28 @@ def _run_forward(perturbed, argument: _Argument, max_steps: int):
     begun = argument.progress
     size, slots = begun.t.shape[0], _slots(_first(begun.state))
 
-    def note(record, lanes, before, after):
+    def note(record, lanes, before, after, core):
         k = before.stats["num_accepted_steps"]
         accepted = after.stats["num_accepted_steps"] > k
         # Beyond the end means not at all.
         here = jnp.where(accepted, k, max_steps)
-        kept = accepted & (k % _stride(k, slots) == 0)
+        kept = accepted & (k & _stride(k, slots) - 1 == 0)
         slot = jnp.where(kept, _slot(k, max_steps, slots), slots)
         return _Record(
             record.times.at[lanes, here].set(after.t, mode="drop"),
-            jax.tree.map(
+            *jax.tree.map(
                 lambda rows, leaf: rows.at[lanes, slot].set(leaf, mode="drop"),
-                record.states,
-                before.state,
+                (record.states, record.cores),
+                (before.state, core),
             ),
         )
 
+    _, core = jax.eval_shape(argument.advance, *_first((argument.starts, begun)))
     empty = _Record(
         jnp.zeros((size, max_steps), begun.t.dtype),
-        jax.tree.map(
-            lambda leaf: jnp.zeros((size, slots, *leaf.shape[1:]), leaf.dtype), begun.state
+        *jax.tree.map(
+            lambda leaf: jnp.zeros((size, slots, *leaf.shape), leaf.dtype),
+            (_first(begun.state), core),
         ),
     )
     ended, record = drain(argument.advance, argument.starts, begun, empty, note)
@@ -176,7 +219,7 @@ def _run_backward(residuals, cotangents: Progress, perturbed, argument: _Argumen
     longest = max(segment_length(size), 1 << ((max_steps - 1) // slots).bit_length())
 
     def segment(lanes, carry):
-        left, state_bar, moved_bar, end_bar, moving_bar, between = carry
+        left, state_bar, moved_bar, end_bar, moving_bar = carry
         ahead, lane_bars = left[lanes], at(lanes, (state_bar, moved_bar, end_bar))
         base = (jnp.maximum(ahead - 1, 0) // span) * span
         rows_bar, rows = at(lanes, (saved_bar, (moved, resting)))
@@ -190,44 +233,57 @@ def _run_backward(residuals, cotangents: Progress, perturbed, argument: _Argumen
         slot = _slot(jnp.where(kept, k, 0), max_steps, slots)
         t0 = jnp.where(k > 0, record.times[lanes[None], jnp.maximum(k - 1, 0)], 0)
         t1 = jnp.where(made, record.times[lanes[None], k], t0)
-        first = at(lanes, begun.state)
+        first, start = at(lanes, begun.state), eqx.combine(*rows)
 
-        def start_of(i, between):
-            """The state that step base + i starts from."""
-            # One that was not made is of no length, at the start: nothing in it can overflow.
-            return jax.tree.map(
-                lambda leaf, rows, start: jnp.where(
-                    _beside(made[i], start),
-                    jnp.where(_beside(kept[i], start), rows[lanes, slot[i]], leaf[i]),
-                    start,
-                ),
-                between,
-                record.states,
-                first,
-            )
+        # What each starts from. One that was not made is of no length, at the start: nothing can overflow.
+        between = jax.tree.map(
+            lambda rows, start: jnp.where(
+                jnp.expand_dims(made, range(2, rows.ndim)), rows[lanes, slot], start
+            ),
+            record.states,
+            first,
+        )
 
         def again(i, between):
-            start, state = eqx.combine(*rows), start_of(i, between)
+            """Fills the place of a state that was not kept."""
+            state = _step(i, between)
             # Through `jax.vjp`, for the step has a rule for reverse mode, and what is around it none.
+            core = side_by_side(argument.core, width)(start, state, t0[i], t1[i])
             (after, _), _ = jax.vjp(
-                lambda y: side_by_side(argument.step, width)(start, y, t0[i], t1[i]), state
+                lambda y: side_by_side(argument.step, width)(start, y, t0[i], t1[i], core), state
             )
-            return jax.tree.map(lambda leaf, row: leaf.at[i + 1].set(row), between, after)
+            missing = made[i + 1] & ~kept[i + 1]
+            return jax.tree.map(
+                lambda leaf, row: leaf.at[i + 1].set(
+                    jnp.where(_beside(missing, row), row, leaf[i + 1])
+                ),
+                between,
+                after,
+            )
+
+        def core_of(i, state):
+            # If only some were kept, none of them is used.
+            if record.cores is None:
+                return None
+            return jax.lax.cond(
+                stride == 1,
+                lambda: record.cores[lanes, slot[i]],
+                lambda: side_by_side(argument.core, width)(start, state, t0[i], t1[i]),
+            )
 
         def back(i, carry):
-            (state_bar, moved_bar, end_bar), moving_bar = carry
+            (state_bar, moved_bar, end_bar), moving_bar, state = carry
             i = most_made - 1 - i
+            core = core_of(i, state)
 
             def taken(moving, row, state, t1):
-                step = eqx.combine(moving, fixed)
-                lanes = side_by_side(step, width)
-                return lanes(eqx.combine(row, rows[1]), state, t0[i], t1)
+                lanes = side_by_side(eqx.combine(moving, fixed), width)
+                return lanes(eqx.combine(row, rows[1]), state, t0[i], t1, core)
 
-            at_step = (moving, rows[0], start_of(i, between))
             if perturbed.starts.end:
-                _, pull_back = jax.vjp(taken, *at_step, t1[i])
+                _, pull_back = jax.vjp(taken, moving, rows[0], state, t1[i])
             else:
-                _, pull_back = jax.vjp(functools.partial(taken, t1=t1[i]), *at_step)
+                _, pull_back = jax.vjp(functools.partial(taken, t1=t1[i]), moving, rows[0], state)
             bars = jax.tree.map(
                 lambda bar: jnp.where(_beside(made[i], bar), bar, 0), (state_bar, rows_bar)
             )
@@ -238,30 +294,31 @@ def _run_backward(residuals, cotangents: Progress, perturbed, argument: _Argumen
             moved_bar = _sum(moved_bar, row_bar)
             for bar in t1_bar:
                 end_bar = end_bar + jnp.where(at_end[i], bar, 0)
-            return (state_bar, moved_bar, end_bar), _sum(moving_bar, more)
+            # Fetched ahead, or each kernel that reads it would fetch it anew.
+            state = _step(jnp.maximum(i - 1, 0), between)
+            return (state_bar, moved_bar, end_bar), _sum(moving_bar, more), state
 
         most_made = most(jnp.max(ahead - base))
         between = jax.lax.fori_loop(0, jnp.where(stride > 1, most_made - 1, 0), again, between)
-        lane_bars, moving_bar = jax.lax.fori_loop(0, most_made, back, (lane_bars, moving_bar))
+        state = _step(jnp.maximum(most_made - 1, 0), between)
+        carry = (lane_bars, moving_bar, state)
+        lane_bars, moving_bar, _ = jax.lax.fori_loop(0, most_made, back, carry)
         bars = put(lanes, (state_bar, moved_bar, end_bar), lane_bars)
-        return left.at[lanes].set(base), *bars, moving_bar, between
+        return left.at[lanes].set(base), *bars, moving_bar
 
     saved_bar = filled(_rows(cotangents.solver_state), _rows(begun.solver_state))
     reached = last == starts.end
     state_bar = filled(cotangents.state, begun.state)
     zeros = jax.tree.map(jnp.zeros_like, (moved, last, moving))
-    between = jax.tree.map(
-        lambda leaf: jnp.zeros((longest, width, *leaf.shape[1:]), leaf.dtype), begun.state
-    )
-    carry = in_queue(segment, lambda carry: carry[0] > 0, (count, state_bar, *zeros, between), size)
-    _, state_bar, starts_bar, end_bar, moving_bar, _ = carry
+    carry = in_queue(segment, lambda carry: carry[0] > 0, (count, state_bar, *zeros), size)
+    _, state_bar, starts_bar, end_bar, moving_bar = carry
     if cotangents.t is not None:
         end_bar = end_bar + jnp.where(reached, cotangents.t, 0)
     if starts_bar.end is not None:
         starts_bar = eqx.tree_at(lambda start: start.end, starts_bar, starts_bar.end + end_bar)
-    advance_bar, begun_bar = jax.tree.map(lambda _: None, (argument.advance, begun))
-    begun_bar = eqx.tree_at(lambda p: p.state, begun_bar, state_bar, is_leaf=_is_none)
-    return _Argument(advance_bar, moving_bar, starts_bar, begun_bar)
+    none = jax.tree.map(lambda _: None, argument)
+    begun_bar = eqx.tree_at(lambda p: p.state, none.progress, state_bar, is_leaf=_is_none)
+    return none._replace(step=moving_bar, starts=starts_bar, progress=begun_bar)
 
 
 def _reversible(solver: diffrax.AbstractSolver) -> diffrax.AbstractSolver:
@@ -305,7 +362,12 @@ def _slots(state: PyTree) -> int:
 
 def _stride(k: Int[Array, "..."], slots: int) -> Int[Array, "..."]:
     """How far apart the states are that are kept when step k starts: a power of two."""
-    return 1 << _bits(k // slots)
+    return 1 << _stride_bits(k, slots)
+
+
+def _stride_bits(k: Int[Array, "..."], slots: int) -> Int[Array, "..."]:
+    # Shifts, for a division of integers takes several kernels.
+    return _bits(k >> slots.bit_length() - 1)
 
 
 def _bits(k: Int[Array, "..."]) -> Int[Array, "..."]:
@@ -319,6 +381,7 @@ def _slot(k: Int[Array, "..."], max_steps: int, slots: int) -> Int[Array, "..."]
     of the new stride: of 2^m q + 2^(m-1), the q-th of those.
     """
     for _ in range((max_steps // slots).bit_length()):
-        half = jnp.maximum(_stride(k, slots) // 2, 1)
-        k = jnp.where(k < slots, k, half * (2 * ((k - slots * half) // (2 * half)) + 1))
+        bits = _stride_bits(k, slots)
+        half = 1 << jnp.maximum(bits - 1, 0)
+        k = jnp.where(k < slots, k, ((k - slots * half >> bits) << bits) + half)
     return k

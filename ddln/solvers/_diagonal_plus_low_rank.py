@@ -118,6 +118,10 @@ class Woodbury(lx.AbstractLinearSolver):
 
     def init(self, operator: DiagonalPlusLowRank, options) -> WoodburyState:
         del options
+        return self.checked(operator, self.core(operator))
+
+    def core(self, operator: DiagonalPlusLowRank) -> Float[Array, "m m"]:
+        """The core of the state of an operator, nearly all of its work; not finite if this fails."""
         inverse = jax.tree.map(lambda e: 1 / e, operator.diagonal)
         scaled = jax.tree.map(jnp.multiply, operator.right, inverse)
         delta = sum_product(operator.left, scaled)
@@ -126,23 +130,32 @@ class Woodbury(lx.AbstractLinearSolver):
             root = jnp.sqrt(operator.weight)
             z = root[:, None] * operator.design
             system = jnp.eye(n, dtype=z.dtype) + product(z * delta[None, :], z.T)
-            core = inverse_factor(system) * root[None, :]
-            design = operator.design
-        else:
-            hessian = _gram(operator.design, operator.weight)
-            sign = jnp.where(jnp.any(delta < 0), -1, 1).astype(delta.dtype)
-            size = jnp.sqrt(sign * delta)
-            scaled = size[:, None] * hessian
-            system = jnp.eye(d, dtype=delta.dtype) + sign * scaled * size[None, :]
-            y = product(inverse_factor(system), scaled)
-            core = hessian - sign * product(y.T, y)
-            design = None
+            return inverse_factor(system) * root[None, :]
+        hessian = _gram(operator.design, operator.weight)
+        sign = jnp.where(jnp.any(delta < 0), -1, 1).astype(delta.dtype)
+        size = jnp.sqrt(sign * delta)
+        scaled = size[:, None] * hessian
+        system = jnp.eye(d, dtype=delta.dtype) + sign * scaled * size[None, :]
+        y = product(inverse_factor(system), scaled)
+        return hessian - sign * product(y.T, y)
+
+    def checked(self, operator: DiagonalPlusLowRank, core: Float[Array, "m m"]) -> WoodburyState:
+        """The state from the core."""
         okay = jnp.all(jnp.isfinite(core))
         for leaf in jax.tree.leaves(operator.diagonal):
             okay = okay & jnp.all(leaf > 0)
+        state = self.unchecked(operator, core)
         # Solutions of zero: the stages of a step that will be rejected cannot overflow.
         core = jnp.where(okay, core, 0)
-        inverse = jax.tree.map(lambda leaf: jnp.where(okay, leaf, 0), inverse)
+        inverse = jax.tree.map(lambda leaf: jnp.where(okay, leaf, 0), state.inverse)
+        return state._replace(inverse=inverse, core=core, okay=okay)
+
+    def unchecked(self, operator: DiagonalPlusLowRank, core: Float[Array, "m m"]) -> WoodburyState:
+        """The same for an operator that can be solved."""
+        n, d = operator.design.shape
+        design = operator.design if n <= d else None
+        inverse = jax.tree.map(lambda e: 1 / e, operator.diagonal)
+        okay = jnp.asarray(True)
         return WoodburyState(inverse, operator.left, operator.right, design, core, okay)
 
     def compute(self, state: WoodburyState, vector, options):

@@ -2,7 +2,7 @@
 
 import jax
 
-from ddln._types import PyTree
+from ddln._types import Array, PyTree
 from ddln.solvers._diagonal_plus_low_rank import (
     DiagonalPlusLowRank,
     Woodbury,
@@ -13,12 +13,17 @@ from ddln.solvers._product import product
 
 
 @jax.custom_vjp
-def factorized(operator: DiagonalPlusLowRank) -> WoodburyState:
-    """What `solved` needs of an operator. No cotangent goes back through it."""
-    return Woodbury().init(operator, {})
+def factorized(operator: DiagonalPlusLowRank, core: Array | None) -> WoodburyState:
+    """What `solved` needs of an operator, whose core may be known. No cotangent goes back through it."""
+    return _factorized(operator, core)
 
 
-factorized.defvjp(lambda operator: (Woodbury().init(operator, {}), None), lambda *_: (None,))
+def _factorized(operator: DiagonalPlusLowRank, core: Array | None) -> WoodburyState:
+    solver = Woodbury()
+    return solver.init(operator, {}) if core is None else solver.unchecked(operator, core)
+
+
+factorized.defvjp(lambda *argument: (_factorized(*argument), None), lambda *_: (None, None))
 
 
 @jax.custom_vjp

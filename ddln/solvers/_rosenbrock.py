@@ -12,7 +12,7 @@ import lineax as lx
 from jaxtyping import ArrayLike, PyTree
 
 from ddln._types import Array, Bool
-from ddln.solvers._diagonal_plus_low_rank import DiagonalPlusLowRank
+from ddln.solvers._diagonal_plus_low_rank import DiagonalPlusLowRank, Woodbury
 from ddln.solvers._reverse_solve import factorized, solved
 from ddln.solvers._structure import AbstractStructuredField, AbstractStructuredOperator, Time
 from ddln.solvers._tableau import RosenbrockTableau
@@ -71,14 +71,22 @@ class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
         return terms.vf(t0, y0, args)
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
-        del solver_state, made_jump
+        del made_jump
         tableau = self.tableau
         # The signed step of the original time; t0 and t1 always increase.
         control = jnp.asarray(terms.contr(t0, t1))
         field, time = _vector_field(terms, t0)
         value, jacobian = _with_jacobian(field, time, y0, args)
-        scale = control.astype(jnp.result_type(*jax.tree.leaves(y0))) * tableau.gamma
-        solve, okay = _shifted_solve(jacobian, scale, reverse=self.reverse)
+        operator = _shifted(jacobian, self._scale(control, y0))
+        if self.reverse and isinstance(operator, DiagonalPlusLowRank):
+            state = factorized(operator, solver_state)
+            # Traced once, for all stages.
+            solve, okay = functools.partial(jax.jit(solved), operator, state), state.okay
+        else:
+            if solver_state is not None:
+                assert isinstance(operator, DiagonalPlusLowRank)
+                solver_state = Woodbury().core(operator)
+            solve, okay = _solve(operator, solver_state)
 
         # Traced once, for all stages but the first, which is at t0 and y0.
         @jax.jit
@@ -114,7 +122,20 @@ class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
         coefficients = jax.tree.map(lambda *rows: jnp.stack(rows), *dense)
         codes = diffrax.RESULTS
         result = codes.where(okay, codes.successful, codes.singular)  # pyright: ignore
-        return y1, error, dict(y0=y0, y1=y1, coefficients=coefficients), None, result
+        return y1, error, dict(y0=y0, y1=y1, coefficients=coefficients), solver_state, result
+
+    def core(self, terms, t0, t1, y0, args) -> Array | None:
+        """The largest part of the work of a step, which it takes as its `solver_state` in reverse mode.
+
+        Other steps return it in place of another one. None if the Jacobian has no structure.
+        """
+        field, time = _vector_field(terms, t0)
+        _, jacobian = _with_jacobian(field, time, y0, args)
+        operator = _shifted(jacobian, self._scale(jnp.asarray(terms.contr(t0, t1)), y0))
+        return Woodbury().core(operator) if isinstance(operator, DiagonalPlusLowRank) else None
+
+    def _scale(self, control: Array, y0: PyTree) -> Array:
+        return control.astype(jnp.result_type(*jax.tree.leaves(y0))) * self.tableau.gamma
 
 
 def _vector_field(term: Any, t: Any) -> tuple[Callable, Any]:
@@ -139,24 +160,25 @@ def _with_jacobian(
     return value, lx.PyTreeLinearOperator(matrix, jax.eval_shape(lambda: y))
 
 
-def _shifted_solve(
-    jacobian: lx.AbstractLinearOperator, scale: Array, *, reverse: bool
-) -> tuple[Callable[[PyTree], PyTree], Bool[ArrayLike, ""]]:
-    """The map from r to the solution k of (I - scale * J) k = r, and whether it is usable."""
+def _shifted(jacobian: lx.AbstractLinearOperator, scale: Array) -> lx.AbstractLinearOperator:
+    """I - scale * J."""
     if isinstance(jacobian, AbstractStructuredOperator):
-        operator = jacobian.identity_minus(scale)
-        solver = operator.solver()
-        if reverse and isinstance(operator, DiagonalPlusLowRank):
-            state = factorized(operator)
-            # Traced once, for all stages.
-            return functools.partial(jax.jit(solved), operator, state), state.okay
-    else:
-        # Not `lx.IdentityLinearOperator`, whose diagonal has the default dtype.
-        identity = lx.DiagonalLinearOperator(_full(jacobian, 1))
-        operator = identity - jacobian * scale
-        solver = lx.AutoLinearSolver(well_posed=True)
+        return jacobian.identity_minus(scale)
+    # Not `lx.IdentityLinearOperator`, whose diagonal has the default dtype.
+    return lx.DiagonalLinearOperator(_full(jacobian, 1)) - jacobian * scale
+
+
+def _solve(
+    operator: lx.AbstractLinearOperator, core: Array | None
+) -> tuple[Callable[[PyTree], PyTree], Bool[ArrayLike, ""]]:
+    """The map from r to the solution k of A k = r, and whether it is usable; the core of A may be known."""
+    structured = isinstance(operator, AbstractStructuredOperator)
+    solver: Any = operator.solver() if structured else lx.AutoLinearSolver(well_posed=True)
     values, rest = eqx.partition(operator, eqx.is_array)
-    state = solver.init(eqx.combine(jax.lax.stop_gradient(values), rest), {})
+    fixed = eqx.combine(jax.lax.stop_gradient(values), rest)
+    if core is not None:
+        core = jax.lax.stop_gradient(core)
+    state = solver.init(fixed, {}) if core is None else solver.checked(fixed, core)
     transposed = solver.transpose(state, {})
 
     @jax.jit

@@ -88,7 +88,7 @@ class FlowLanes(AbstractLanes):
         arrays, static = eqx.partition(starts, eqx.is_array)
 
         def advance(row, progress):
-            return self.flow.step(eqx.combine(row, static), progress)
+            return self.flow.step(eqx.combine(row, static), progress), None
 
         ended, _ = drain(advance, arrays, progress)
         return self._finished(starts, ended)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddln.solvers._diagonal_plus_low_rank import DiagonalPlusLowRank
+from ddln.solvers._diagonal_plus_low_rank import DiagonalPlusLowRank, Woodbury
 from ddln.solvers._reverse_solve import factorized, solved
 
 
@@ -14,8 +14,9 @@ def cotangents(solve, *arguments):
     return value, pull_back(jax.tree.map(jnp.cos, value))
 
 
+@pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("n", [3, 9])
-def test_cotangents_are_those_of_a_dense_solve(n):
+def test_cotangents_are_those_of_a_dense_solve(n, known):
     rng = np.random.default_rng(n)
 
     def blocks(low, high):
@@ -26,8 +27,10 @@ def test_cotangents_are_those_of_a_dense_solve(n):
     vector = blocks(-1, 1)
     operator = DiagonalPlusLowRank(blocks(0.5, 2), blocks(0, 1), blocks(0, 1), design, weight)
 
+    core = Woodbury().core(operator) if known else None
+
     def structured(operator, vector):
-        return solved(operator, factorized(operator), vector)
+        return solved(operator, factorized(operator, core), vector)
 
     def dense(operator, vector):
         x = jnp.linalg.solve(operator.as_matrix(), jnp.concatenate(vector))
