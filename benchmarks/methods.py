@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import diffrax
 import jax
@@ -44,14 +44,25 @@ class Prepared(NamedTuple):
     compile_seconds: float | None = None
 
 
+T = TypeVar("T")
 Method = Callable[[Setting], AbstractContextManager[Prepared]]
 
 
+def timed(compile: Callable[[], T]) -> tuple[T, float]:
+    """What a compilation gives, and how long tracing and compiling takes: the median of three."""
+    times = []
+    while True:
+        jax.clear_caches()
+        started = time.perf_counter()
+        program = compile()
+        times.append(time.perf_counter() - started)
+        if len(times) == 3:
+            return program, statistics.median(times)
+
+
 def compiled(function: Callable, *arguments: Any) -> tuple[Callable[[], Any], float]:
-    """A compiled function of these arguments, and the time that tracing and compiling it took."""
-    started = time.perf_counter()
-    program = jax.jit(function).lower(*arguments).compile()
-    seconds = time.perf_counter() - started
+    """A compiled function of these arguments, and how long that takes."""
+    program, seconds = timed(lambda: jax.jit(function).lower(*arguments).compile())
     return lambda: jax.block_until_ready(program(*arguments)), seconds
 
 
@@ -60,9 +71,7 @@ def sweep_on(devices: Callable[[], list[Any] | None]) -> Method:
     def method(setting: Setting) -> Iterator[Prepared]:
         networks, loss = setting.networks, setting.loss
         settings = {"rtol": setting.rtol, "atol": setting.atol, "devices": devices()}
-        started = time.perf_counter()
-        ddln.compile_sweep(networks, loss, setting.t1, **settings)
-        seconds = time.perf_counter() - started
+        _, seconds = timed(lambda: ddln.compile_sweep(networks, loss, setting.t1, **settings))
 
         def run():
             result = ddln.sweep(networks, loss, setting.t1, progress=False, **settings)
@@ -149,9 +158,8 @@ def gradient_of(value: Callable[[Setting, jax.Array], tuple[jax.Array, Any]]) ->
             started = time.perf_counter()
             forward()
             times.append(time.perf_counter() - started)
-        started = time.perf_counter()
-        program = jax.jit(jax.grad(function, has_aux=True)).lower(setting.layers).compile()
-        seconds = time.perf_counter() - started
+        gradient = jax.jit(jax.grad(function, has_aux=True))
+        program, seconds = timed(lambda: gradient.lower(setting.layers).compile())
         memory = program.memory_analysis().temp_size_in_bytes  # pyright: ignore
         facts = {"forward seconds": statistics.median(times), "MiB of temporaries": memory / 2**20}
 
