@@ -164,8 +164,8 @@ DERIVATIVES = [
         case_h(initializations=1),
         50,
     ),
-    Case("derivatives", "gradient of a sweep", methods.gradient_of_sweep, case_h()),
-    Case("derivatives", "gradient of 64 limits", methods.gradient_of_limits, case_h()),
+    Case("derivatives", "gradient of a sweep", methods.gradient_of_sweep, case_h(), 10),
+    Case("derivatives", "gradient of 64 limits", methods.gradient_of_limits, case_h(), 50),
     # More than 10^4 steps.
     Case(
         "derivatives",
