@@ -147,7 +147,15 @@ def _end_of_path(
     steps = jnp.where(finite, max_steps, 0)
     point, quality = follow_path(fixed, data, size, tolerance, steps)
     multipliers = product(data.multiplier, point.multipliers)
-    v, multipliers = with_derivatives(point.v, multipliers, curve, loss.design, loss.y, data)
+
+    # Its derivative is found on the way back: of many limits it would be much to keep.
+    @eqx.filter_checkpoint(prevent_cse=False)
+    def end(startable, curve, loss, v, multipliers):
+        v, multipliers = with_derivatives(v, multipliers, curve, loss.design, loss.y, data)
+        dual = product(multipliers, loss.design)
+        return curve.effective(v), dual, multipliers, at_point(startable, v)
+
+    theta, dual, multipliers, at_end = end(startable, curve, loss, point.v, multipliers)
 
     out_of_steps = RESULTS.promote(diffrax.RESULTS.max_steps_reached)
     result = RESULTS.where(fixed.confined(), RESULTS.limit_out_of_reach, out_of_steps)
@@ -162,10 +170,10 @@ def _end_of_path(
         )
 
     return Limit(
-        theta=blank(curve.effective(v).reshape(shape)),
-        dual=blank(product(multipliers, loss.design).reshape(shape)),
+        theta=blank(theta.reshape(shape)),
+        dual=blank(dual.reshape(shape)),
         multipliers=blank(multipliers),
-        parameterization=blank(at_point(startable, v)),
+        parameterization=blank(at_end),
         residual=blank(quality.residual),
         gap=blank(quality.gap),
         result=result,
