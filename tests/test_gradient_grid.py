@@ -239,12 +239,16 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_the_wrong_mode_says_which_to_pass(name):
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [(gradient_flow, name) for name in WRONG]
+    + [(sweep, "forward through None"), (sweep, "reverse through forward")],
+)
+def test_the_wrong_mode_says_which_to_pass(function, name):
     mode, settings, message = WRONG[name]
 
     def value(t1):
-        return gradient_flow(LAYERS[1], Y, t1, max_steps=64, **settings)[0]
+        return function(LAYERS[1], Y, t1, max_steps=64, **settings)[0]
 
     def derivative(t1):
         if mode is jax.jvp:

@@ -29,9 +29,9 @@ from ddln.solvers._rosenbrock import AbstractRosenbrock
 # steps every second one is kept, or every fourth, and so on; those between are made again.
 SLOTS = 512
 SLOT_BYTES = 2**28
-# Of one flow the cores of the linear systems are kept, too, if one is not larger than so many states: to
-# find them again is a third of the work.
-CORE = 8
+# Of one flow the cores of the linear systems are kept, too, if one is not larger than so many states and all
+# of them do not take more than SLOT_BYTES: to find them again is a third of the work.
+CORE_STATES = 8
 
 
 class _Argument(NamedTuple):
@@ -67,10 +67,6 @@ def record_bytes(state: PyTree, max_steps: int) -> int:
     return max_steps * dtype.itemsize + _slots(state) * _bytes(state)
 
 
-def _size(state: PyTree) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(state))
-
-
 def _bytes(state: PyTree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
 
@@ -103,7 +99,8 @@ def drain_recorded(flow: SegmentedFlow, starts: Start, progress: Progress) -> Pr
     # Of many flows cores would take most of the memory.
     core = eqx.filter_eval_shape(found, *at_step) if starts.end.size == 1 else None
     if core is not None:
-        core = jnp.zeros_like(core) if core.size <= CORE * _size(one.state) else None
+        room = min(CORE_STATES * _bytes(one.state), SLOT_BYTES // _slots(one.state))
+        core = jnp.zeros_like(core) if _bytes(core) <= room else None
 
     def step(row, state, t0, t1, core):
         parts = flow.parts(eqx.combine(row, static))

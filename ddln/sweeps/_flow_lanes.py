@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from ddln._types import Array, Int, PyTree
 from ddln.flows import Trajectory
+from ddln.flows._adjoint import before
 from ddln.flows._queue import WIDTH, drain
 from ddln.flows._recorded import drain_recorded, record_bytes
 from ddln.flows._segments import Progress, SegmentedFlow, Start
@@ -68,7 +69,9 @@ class FlowLanes(AbstractLanes):
             return okay, (start, progress), refused
 
         okay, (starts, progress), refused = eqx.filter_vmap(begin)(rows)
-        found = self._finished(starts, drain_recorded(self.flow, starts, progress))
+        # Forward mode through it is an error.
+        flow, starts, progress = before(None, self.flow.solver, (self.flow, starts, progress))
+        found = self._finished(starts, drain_recorded(flow, starts, progress))
         return jax.tree.map(
             lambda a, b: jnp.where(jnp.expand_dims(okay, range(1, a.ndim)), a, b),
             found,

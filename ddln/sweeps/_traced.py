@@ -14,6 +14,7 @@ from ddln._results import is_okay
 from ddln._types import PyTree
 from ddln._validation import is_known
 from ddln.flows import gradient_flow
+from ddln.flows._adjoint import after
 from ddln.flows._recorded import filled
 from ddln.sweeps._flow_lanes import FlowLanes, observed
 from ddln.sweeps._lanes import AbstractLanes, Lane
@@ -71,6 +72,8 @@ def traced(
             reversible = eqx.filter_checkpoint(reversible, prevent_cse=False)
         _, found = jax.lax.scan(lambda carry, rows: (carry, reversible(rows)), None, chunks)
         found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:size], found)
+    if isinstance(lanes, FlowLanes):
+        found = after(adjoint, lanes.flow.solver, found)
     result = SweepResult.of(found)
     if throw:
         result = result.result.error_if(result, ~is_okay(result.result))
