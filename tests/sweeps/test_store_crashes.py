@@ -181,6 +181,8 @@ def test_two_processes_on_one_store(whole, cache, tmp_path):
     first = start(target, store, cache)
     wait_for_chunks(first, store, 1)
     os.kill(first.pid, signal.SIGSTOP)
+    # A thread of it may still be about to rename a file.
+    time.sleep(0.2)
     before = chunks(store)
     second = start(target, store, cache, told)
     second.join(60)
