@@ -40,14 +40,15 @@ class _Argument(NamedTuple):
     Attributes:
         advance: from what one flow starts from and where it stands: one step more, of a length it chooses,
             and the core of its linear system, or None if cores are not recorded.
-        core: from what one flow starts from and a state, between two times: the core, or None.
-        step: from the same with that: the state after the step, and the saved rows.
+        core: from what one flow starts from and a state, between two times: the core; None for many flows.
+        step: from the same with the core, or None if cores are not recorded: the state after the step, and
+            the saved rows.
         starts: what the flows start from, leading axis B.
         progress: where they stand, leading axis B; differentiated in states and saved rows.
     """
 
     advance: Callable[[PyTree, Progress], tuple[Progress, Array | None]]
-    core: Callable[[PyTree, PyTree, Array, Array], Array | None]
+    core: Callable[[PyTree, PyTree, Array, Array], Array | None] | None
     step: Callable[[PyTree, PyTree, Array, Array, Array | None], tuple[PyTree, PyTree]]
     starts: PyTree[Float[Array, "B ..."]]
     progress: Progress
@@ -89,7 +90,7 @@ def drain_recorded(flow: SegmentedFlow, starts: Start, progress: Progress) -> Pr
     arrays, static = eqx.partition(starts, eqx.is_array)
     one_start, one = _first((arrays, progress))
 
-    def found(row, state, t0, t1):
+    def find_core(row, state, t0, t1):
         parts = flow.parts(eqx.combine(row, static))
         solver = parts.solver.solver if isinstance(parts.solver, SaveTimes) else parts.solver
         assert isinstance(solver, AbstractRosenbrock)
@@ -97,7 +98,9 @@ def drain_recorded(flow: SegmentedFlow, starts: Start, progress: Progress) -> Pr
 
     at_step = one_start, one.state, one.t, one.t
     # Of many flows cores would take most of the memory.
-    core = eqx.filter_eval_shape(found, *at_step) if starts.end.size == 1 else None
+    alone = starts.end.size == 1
+    core_of_step = eqx.filter_closure_convert(find_core, *at_step) if alone else None
+    core = None if core_of_step is None else eqx.filter_eval_shape(core_of_step, *at_step)
     if core is not None:
         room = min(CORE_STATES * _bytes(one.state), SLOT_BYTES // _slots(one.state))
         core = jnp.zeros_like(core) if _bytes(core) <= room else None
@@ -115,12 +118,9 @@ def drain_recorded(flow: SegmentedFlow, starts: Start, progress: Progress) -> Pr
         state = after.solver_state
         return _with_core(after, None), state[0] if isinstance(state, tuple) else state
 
-    def find_core(row, state, t0, t1):
-        return None if core is None else found(row, state, t0, t1)
-
     argument = _Argument(
         advance=eqx.filter_closure_convert(advance, one_start, one),
-        core=eqx.filter_closure_convert(find_core, *at_step),
+        core=core_of_step,
         step=eqx.filter_closure_convert(step, *at_step, core),
         starts=arrays,
         progress=progress,
@@ -241,11 +241,17 @@ def _run_backward(residuals, cotangents: Progress, perturbed, argument: _Argumen
             first,
         )
 
+        def found(i, state):
+            if record.cores is None:
+                return None
+            assert argument.core is not None
+            return side_by_side(argument.core, width)(start, state, t0[i], t1[i])
+
         def again(i, between):
             """Fills the place of a state that was not kept."""
             state = _step(i, between)
+            core = found(i, state)
             # Through `jax.vjp`, for the step has a rule for reverse mode, and what is around it none.
-            core = side_by_side(argument.core, width)(start, state, t0[i], t1[i])
             (after, _), _ = jax.vjp(
                 lambda y: side_by_side(argument.step, width)(start, y, t0[i], t1[i], core), state
             )
@@ -263,9 +269,7 @@ def _run_backward(residuals, cotangents: Progress, perturbed, argument: _Argumen
             if record.cores is None:
                 return None
             return jax.lax.cond(
-                stride == 1,
-                lambda: record.cores[lanes, slot[i]],
-                lambda: side_by_side(argument.core, width)(start, state, t0[i], t1[i]),
+                stride == 1, lambda: record.cores[lanes, slot[i]], lambda: found(i, state)
             )
 
         def back(i, carry):
