@@ -50,14 +50,14 @@ Method = Callable[[Setting], AbstractContextManager[Prepared]]
 
 def timed(compile: Callable[[], T]) -> tuple[T, float]:
     """What a compilation gives, and how long tracing and compiling takes: the median of three."""
-    times = []
-    while True:
+
+    def once():
         jax.clear_caches()
         started = time.perf_counter()
-        program = compile()
-        times.append(time.perf_counter() - started)
-        if len(times) == 3:
-            return program, statistics.median(times)
+        return compile(), time.perf_counter() - started
+
+    programs, seconds = zip(*(once() for _ in range(3)), strict=True)
+    return programs[-1], statistics.median(seconds)
 
 
 def compiled(function: Callable, *arguments: Any) -> tuple[Callable[[], Any], float]:
