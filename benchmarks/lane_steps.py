@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from ddln.flows._queue import SEGMENT, queue_width
+from ddln.engine._queue import SEGMENT, queue_width
 
 
 def batched_steps(steps: np.ndarray) -> int:
-    """Steps of all lanes together, useful or not: the schedule of `ddln.flows._queue`."""
+    """Steps of all lanes together, useful or not: the schedule of `ddln.engine._queue`."""
     left = np.array(steps)
     lanes = np.arange(queue_width(len(left)))
     waiting = len(lanes)

@@ -22,7 +22,7 @@ import ddln
 from benchmarks.lane_steps import batched_steps
 from benchmarks.scipy_flow import in_processes
 from benchmarks.settings import Setting
-from ddln.flows._queue import queue_width
+from ddln.engine._queue import queue_width
 
 
 class Answer(NamedTuple):

@@ -10,19 +10,27 @@ from typing import TYPE_CHECKING
 
 from ddln._results import RESULTS as RESULTS
 from ddln._results import is_okay as is_okay
+from ddln.engine import AbstractDynamics as AbstractDynamics
+from ddln.engine import PerLane as PerLane
+from ddln.engine import Saved as Saved
 from ddln.flows import AbstractDamping as AbstractDamping
 from ddln.flows import AbstractNoise as AbstractNoise
 from ddln.flows import ConstantDamping as ConstantDamping
+from ddln.flows import DescentDynamics as DescentDynamics
+from ddln.flows import GradientDynamics as GradientDynamics
 from ddln.flows import GradientNormBelow as GradientNormBelow
 from ddln.flows import IsotropicNoise as IsotropicNoise
 from ddln.flows import LabelNoise as LabelNoise
 from ddln.flows import LossBelow as LossBelow
+from ddln.flows import MirrorDynamics as MirrorDynamics
 from ddln.flows import MirrorTrajectory as MirrorTrajectory
+from ddln.flows import MomentumDynamics as MomentumDynamics
 from ddln.flows import MomentumRecord as MomentumRecord
 from ddln.flows import MomentumScaling as MomentumScaling
 from ddln.flows import PairRecord as PairRecord
 from ddln.flows import SampleNoise as SampleNoise
 from ddln.flows import Sensitivity as Sensitivity
+from ddln.flows import StochasticDynamics as StochasticDynamics
 from ddln.flows import StochasticRecord as StochasticRecord
 from ddln.flows import Trajectory as Trajectory
 from ddln.flows import VanishingDamping as VanishingDamping

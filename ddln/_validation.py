@@ -66,15 +66,15 @@ def require_finite(name: str, array: Array | np.ndarray) -> None:
 
 
 def require_positive(name: str, value: Any) -> None:
-    """Raises if a known number is not finite and positive."""
+    """Raises if a known number, or one of an array, is not finite and positive."""
     # By NumPy: inside of `jax.jit` an operation on a known JAX array is traced.
-    if is_known(value) and not (np.isfinite(value) and np.asarray(value) > 0):
+    if is_known(value) and not np.all(np.isfinite(value) & (np.asarray(value) > 0)):
         raise ValueError(f"Argument `{name}` must be finite and positive, but it is {value}.")
 
 
 def require_not_negative(name: str, value: Any) -> None:
-    """Raises if a known number is not finite or negative."""
-    if is_known(value) and not (np.isfinite(value) and np.asarray(value) >= 0):
+    """Raises if a known number, or one of an array, is not finite or negative."""
+    if is_known(value) and not np.all(np.isfinite(value) & (np.asarray(value) >= 0)):
         raise ValueError(f"Argument `{name}` must be finite and not negative, but it is {value}.")
 
 

@@ -198,7 +198,7 @@ def test_gradients_are_differences(function):
 
 
 def test_many_steps_are_taken_back_from_every_second_state_or_fewer(monkeypatch):
-    monkeypatch.setattr("ddln.flows._recorded.SLOTS", 8)
+    monkeypatch.setattr("ddln.engine._checkpoints.SLOTS", 8)
     # Another bound, so that the program is a new one.
     value = objective(gradient_flow, max_steps=1000)
     close(in_lanes(jax.grad(value, (0, 1, 2))), exact()[0], 1e-7)

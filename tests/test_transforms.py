@@ -19,7 +19,7 @@ import pytest
 
 import ddln
 from ddln import theory
-from ddln.flows._gradient_flow import state_space
+from ddln.flows.states import weight_states
 from ddln.potentials import potential
 
 RNG = np.random.default_rng(0)
@@ -85,7 +85,7 @@ def straight(layers):
         rtol=jnp.asarray(1e-6, layers.dtype),
         atol=jnp.asarray(1e-9, layers.dtype),
         method="straight",
-        space=state_space(start, "auto"),
+        space=weight_states(start, "auto", decays=False),
     )
 
 

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from ddln._types import Loss, Scalar
-from ddln.flows._state import loss_gradient
+from ddln.losses import loss_gradient
 from ddln.parameterizations import AbstractParameterization
 
 

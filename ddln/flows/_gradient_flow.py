@@ -5,23 +5,30 @@ from typing import Any
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-import optimistix as optx
 
-from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Float, Loss
 from ddln._validation import require_not_negative
-from ddln.flows._adjoint import after, before, check_adjoint
-from ddln.flows._arguments import check_model, check_start, check_times, check_tolerances
-from ddln.flows._recorded import run_to_end
-from ddln.flows._save_times import SaveTimes, saved_rows
-from ddln.flows._segments import SegmentedFlow
-from ddln.flows._setup import choose_solver, prepare, state_space, term, trajectory
-from ddln.flows._state import AbstractStateSpace
-from ddln.flows._step_control import StepControl
-from ddln.flows._trajectory import Trajectory
+from ddln.engine import AbstractDynamics, Solve, check_model, check_start, integrate, known
+from ddln.flows._trajectory import Trajectory, weight_trajectory
+from ddln.flows.states._weights import (
+    AbstractWeightStates,
+    ReducedSpace,
+    atol_factor,
+    startable,
+    weight_states,
+)
+from ddln.losses import AbstractPredictionLoss
 from ddln.parameterizations import AbstractParameterization
-from ddln.solvers import AbstractRosenbrock
+from ddln.solvers import RKC, Rodas5P, SeparableDualField
+
+# A dense Jacobian is factorized once per step; beyond this many unknowns an explicit solver is chosen.
+DENSE_JACOBIAN_LIMIT = 200
+# A structured one needs a matrix of min(n, d) rows; beyond this many `RKC` is chosen, which needs none.
+# It is of lower order, and faster from 300 rows on for mild starts; for stiff ones (benchmarks,
+# "matrix-free") it is not up to 800.
+FACTORIZATION_LIMIT = 1000
 
 
 def gradient_flow(
@@ -97,140 +104,84 @@ def gradient_flow(
     Warns:
         UserWarning: if coordinates of a deep diagonal network never move (two layers are zero there).
     """
-    check_times(t1, ts)
-    check_tolerances(rtol, atol, max_steps)
-    check_adjoint(adjoint)
-    theta = check_model(parameterization, loss)
+    dynamics = GradientDynamics(coordinates=coordinates, weight_decay=weight_decay, dual=dual)
+    solve = Solve(t1, ts, rtol, atol, solver, adjoint, event, max_steps, dense).checked()
+    check_model(parameterization, loss)
     if throw:
         check_start(parameterization)
-    dtype = theta.dtype
-    space = state_space(parameterization, coordinates, _decay(weight_decay, dtype))
-    reverse = not isinstance(adjoint, diffrax.ForwardMode)
-    solver, method = choose_solver(space, loss, solver, reverse=reverse)
-    times = jnp.asarray(t1, dtype), None if ts is None else jnp.asarray(ts, dtype)
-    flow = _integrate(
-        *before(adjoint, solver, (space, loss, *times)),
-        jnp.asarray(rtol, dtype),
-        jnp.asarray(atol, dtype),
-        solver,
-        adjoint,
-        event,
-        dense=dense,
-        dual=dual,
-        max_steps=max_steps,
-        method=method,
-    )
-    flow = after(adjoint, solver, flow)
-    if throw:
-        flow = flow.result.error_if(flow, ~is_okay(flow.result))
-    return flow
+    return integrate(dynamics, parameterization, loss, solve, throw=throw)
 
 
-def _decay(value: Any, dtype: Any) -> Float[Array, ""] | None:
-    if value is None:
-        return None
-    require_not_negative("weight_decay", value)
-    return jnp.asarray(value, dtype)
+class GradientDynamics(AbstractDynamics):
+    """Gradient flow with weight decay lambda: w' = -grad_w L(h(w)) - lambda w, xi' = -grad L(theta).
+
+    Args:
+        weight_decay: lambda, at least 0; None has none.
+        coordinates: "reduced", "full" or "auto", as in `ddln.gradient_flow`.
+        dual: whether the dual xi is integrated along.
+
+    Raises:
+        ValueError: if `weight_decay` is negative or not finite.
+    """
+
+    weight_decay: Any = None
+    coordinates: str = eqx.field(static=True)
+    dual: bool = eqx.field(static=True)
+
+    def __init__(self, weight_decay: Any = None, *, coordinates: str = "auto", dual: bool = True):
+        if (decay := known(weight_decay)) is not None:
+            require_not_negative("weight_decay", decay)
+        self.weight_decay = weight_decay
+        self.coordinates = coordinates
+        self.dual = dual
+
+    def states(self, start, loss):
+        check_model(start, loss)
+        return weight_states(start, self.coordinates, decays=self.weight_decay is not None)
+
+    def initial_state(self, states, loss):
+        theta = jax.eval_shape(states.effective, states.start())
+        dual = jnp.zeros(theta.shape, theta.dtype) if self.dual else None
+        return states.start(), dual
+
+    def startable(self, states, loss):
+        theta = states.effective(states.start())
+        return startable(states.initial, theta, loss)
+
+    def field(self, states, loss):
+        if isinstance(states, ReducedSpace) and isinstance(loss, AbstractPredictionLoss):
+            return SeparableDualField(states.coordinates, loss)
+        return _Field(states, loss, self.weight_decay)
+
+    def default_solver(self, states, loss, *, reverse):
+        if isinstance(states, ReducedSpace) and isinstance(loss, AbstractPredictionLoss):
+            matrix_free = min(loss.design.shape) > FACTORIZATION_LIMIT
+            return RKC(reverse=reverse) if matrix_free else Rodas5P()
+        unknowns = sum(leaf.size for leaf in jax.tree.leaves(states.start()))
+        size = unknowns + states.initial.effective().size
+        return Rodas5P() if size <= DENSE_JACOBIAN_LIMIT else diffrax.Tsit5()
+
+    def trajectory(self, states, loss, saved):
+        rows, duals = saved.rows
+        return weight_trajectory(states, loss, saved, rows, duals)
+
+    def atol_factor(self, states):
+        return atol_factor(states.initial)
+
+    def name(self, states):
+        return "reduced" if isinstance(states, ReducedSpace) else "full"
 
 
-@eqx.filter_jit
-def _integrate(
-    space: AbstractStateSpace,
-    loss: Loss,
-    t1: Float[Array, ""],
-    ts: Float[Array, " T"] | None,
-    rtol: Float[Array, ""],
-    atol: Float[Array, ""],
-    solver: diffrax.AbstractSolver,
-    adjoint: diffrax.AbstractAdjoint | None,
-    event: Callable | None,
-    *,
-    dense: bool,
-    dual: bool,
-    max_steps: int,
-    method: str,
-) -> Trajectory:
-    stateless = isinstance(solver, AbstractRosenbrock)
-    if adjoint is None and event is None and stateless and not dense:
-        flow = SegmentedFlow(
-            loss=loss,
-            t1=t1,
-            ts=ts,
-            rtol=rtol,
-            atol=atol,
-            solver=solver,
-            coordinates="auto",
-            dual=dual,
-            max_steps=max_steps,
-        )
-        start, progress = flow.begin_in(space)
-        return flow.finish(start, run_to_end(flow, start, progress))
-    lane = prepare(space, loss, t1, atol, dual=dual)
-    end = lane.end
-    stop = None
-    if event is not None:
-        met = (
-            event(jnp.zeros_like(t1), space.initial, loss) <= 0
-            if _is_real(event, space.initial, loss)
-            else False
-        )
-        end = jnp.where(met, 0, end)
-        condition = _Condition(event, space, loss)
-        # `flip`: an event is positive before it is met. (Detecting that would add a host callback.)
-        # diffrax finds the root in the default float dtype; for any other the step's end must do.
-        default = t1.dtype == jnp.result_type(float)
-        root_finder = optx.Bisection(rtol=1e-10, atol=1e-10, flip=True) if default else None
-        stop = diffrax.Event(condition, root_finder, direction=False)
-    solution = diffrax.diffeqsolve(
-        term(space, loss),
-        solver if ts is None else SaveTimes(solver, ts),
-        jnp.zeros_like(t1),
-        end,
-        None,
-        lane.state,
-        saveat=diffrax.SaveAt(t1=True, dense=dense, solver_state=ts is not None),
-        stepsize_controller=StepControl(rtol, lane.atol),
-        adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
-        event=stop,
-        max_steps=max_steps,
-        throw=False,
-    )
-    result = lane.outcome(solution.result)
-    if event is not None:
-        occurred = RESULTS.promote(diffrax.RESULTS.event_occurred)
-        result = RESULTS.where(lane.startable & met, occurred, result)
-    assert solution.ts is not None  # `SaveAt(t1=True)` saves it
-    saved = (solution.ts, solution.ys) if ts is None else (ts, saved_rows(solution))
-    return trajectory(
-        space,
-        loss,
-        *saved,
-        last=solution.ts[-1],
-        result=result,
-        stats=solution.stats,
-        startable=lane.startable,
-        rtol=rtol,
-        atol=lane.atol,
-        method=method,
-        interpolation=solution.interpolation,
-    )
+class _Field(eqx.Module):
+    """The vector field of the state (unknowns, dual)."""
 
-
-class _Condition(eqx.Module):
-    """An event as diffrax calls it."""
-
-    event: Callable
-    space: AbstractStateSpace
+    states: AbstractWeightStates
     loss: Loss
+    weight_decay: Float[Array, ""] | None
 
-    def __call__(self, t, y, args, **kwargs):
-        return self.event(t, self.space.rebuild(y[0]), self.loss)
-
-
-def _is_real(event: Callable, initial: AbstractParameterization, loss: Loss) -> bool:
-    value = eqx.filter_eval_shape(event, jnp.zeros(()), initial, loss)
-    if value.shape != ():
-        raise ValueError(
-            f"Argument `event` must return a scalar, but it returns shape {value.shape}."
-        )
-    return jnp.issubdtype(value.dtype, jnp.floating)
+    def __call__(self, t, y, args):
+        state, dual = y
+        velocity, dual_velocity = self.states.velocity(state, self.loss)
+        if self.weight_decay is not None:
+            velocity = jax.tree.map(lambda v, w: v - self.weight_decay * w, velocity, state)
+        return velocity, None if dual is None else dual_velocity

@@ -1,6 +1,6 @@
 """Mirror flow of any potential and loss, without weights."""
 
-import abc
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import diffrax
@@ -8,18 +8,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ddln._results import RESULTS, is_okay
+from ddln._results import RESULTS
 from ddln._types import Array, Bool, Float, Loss, Theta
 from ddln._validation import require_option
-from ddln.flows._adjoint import after, before, check_adjoint
-from ddln.flows._arguments import check_loss, check_times, check_tolerances
-from ddln.flows._save_times import SaveTimes, saved_rows
-from ddln.flows._setup import DENSE_JACOBIAN_LIMIT, STATS
-from ddln.flows._state import loss_gradient
-from ddln.flows._step_control import StepControl
-from ddln.losses import AbstractPredictionLoss
+from ddln.engine import AbstractDynamics, Solve, check_loss, integrate
+from ddln.flows._gradient_flow import DENSE_JACOBIAN_LIMIT
+from ddln.flows.states._mirror import AbstractMirrorStates, Dual, Primal
+from ddln.losses import AbstractPredictionLoss, loss_gradient
+from ddln.parameterizations import AbstractParameterization
 from ddln.potentials import AbstractPotential
-from ddln.potentials._domain import only_inside
+from ddln.potentials import potential as potential_of
 from ddln.potentials._separable import AbstractSeparablePotential
 from ddln.solvers import AbstractStructuredField, DiagonalPlusLowRank, Rodas5P
 
@@ -27,7 +25,7 @@ from ddln.solvers import AbstractStructuredField, DiagonalPlusLowRank, Rodas5P
 class MirrorTrajectory(eqx.Module):
     """A mirror flow, saved at T times.
 
-    Rows that were not reached, because the solve failed, are NaN, and their time is inf; with
+    Rows that were not reached (after an event, or when the solve failed) are NaN, and their time is inf; with
     `ts=None` the one row is the last state that was reached, at its time.
 
     Attributes:
@@ -53,6 +51,20 @@ class MirrorTrajectory(eqx.Module):
     rtol: Float[Array, ""]
     atol: Float[Array, ""]
     method: str = eqx.field(static=True)
+    interpolation: diffrax.DenseInterpolation | None = None
+
+    def evaluate(self, t: float | Float[Array, ""]) -> Theta:
+        """theta at any time between 0 and the end, from the solver's dense output.
+
+        Raises:
+            ValueError: if the flow was not integrated with `dense=True`.
+        """
+        if self.interpolation is None:
+            raise ValueError(
+                "`MirrorTrajectory.evaluate` needs dense output. Pass `dense=True` to the flow."
+            )
+        coordinates = self.method.split(",")[0]
+        return _states(self.potential, coordinates).effective(self.interpolation.evaluate(t))
 
 
 def mirror_flow(
@@ -67,6 +79,8 @@ def mirror_flow(
     atol: float | Float[Array, ""] = 1e-9,
     max_steps: int = 16384,
     adjoint: diffrax.AbstractAdjoint | None = None,
+    event: Callable | None = None,
+    dense: bool = False,
     throw: bool = True,
 ) -> MirrorTrajectory:
     """Integrates the mirror flow d/dt grad Q(theta) = -grad L(theta) from time 0 to t1.
@@ -97,14 +111,14 @@ def mirror_flow(
         rtol: the relative tolerance, of theta or of xi.
         atol: the absolute tolerance, of theta or of xi, in its unit.
         max_steps: the most steps, accepted or not, before giving up.
-        adjoint: how to differentiate: None is reverse mode with checkpoints
-            (`diffrax.RecursiveCheckpointAdjoint`); pass `diffrax.ForwardMode()` for `jax.jvp`,
-            `jax.jacfwd` and Hessians.
+        adjoint: as in `ddln.gradient_flow`.
+        event: stop early, as in `ddln.gradient_flow`; it is called with `ddln.Identity(theta)`.
+        dense: whether to keep dense output for `MirrorTrajectory.evaluate`.
         throw: True raises if the solve fails, also under `jax.jit`; False leaves the reason in
             `MirrorTrajectory.result`, and no host callback in the program.
 
     Returns:
-        The trajectory; `result` is `RESULTS.successful`, `max_steps_reached`,
+        The trajectory; `result` is `RESULTS.successful`, `event_occurred`, `max_steps_reached`,
         `nonfinite_initialization`, `nonfinite_initial_loss` or another code of diffrax.
 
     Raises:
@@ -113,135 +127,117 @@ def mirror_flow(
 
     Source: Labarrière et al. 2024, Theorem 1.
     """
-    check_times(t1, ts)
-    check_tolerances(rtol, atol, max_steps)
-    check_adjoint(adjoint)
+    dynamics = MirrorDynamics(coordinates)
+    solve = Solve(t1, ts, rtol, atol, solver, adjoint, event, max_steps, dense).checked()
+    require_potential(potential)
+    return integrate(dynamics, potential, loss, solve, throw=throw)
+
+
+def require_potential(potential: Any) -> None:
+    """Raises unless an argument is a potential."""
     if not isinstance(potential, AbstractPotential):
         raise ValueError(
             "Argument `potential` must be a `ddln.AbstractPotential`, "
             f"but it is a {type(potential).__name__}. `ddln.potential` makes one of a "
             "parameterization."
         )
-    theta = eqx.filter_eval_shape(lambda q: q.start, potential)
-    check_loss(loss, theta, "potential")
-    require_option("coordinates", coordinates, ("dual", "primal"))
-    space = Dual(potential) if coordinates == "dual" else Primal(potential)
-    structured = (
-        isinstance(potential, AbstractSeparablePotential)
-        and isinstance(loss, AbstractPredictionLoss)
-        and theta.ndim == 1
-    )
-    if solver is None:
-        unknowns = theta.size * len(eqx.filter_eval_shape(lambda s: s.start(), space))
-        stiff = structured or unknowns <= DENSE_JACOBIAN_LIMIT
-        solver = Rodas5P() if stiff else diffrax.Tsit5()
-    field = (StructuredField if structured else Field)(space, loss)
-    times = jnp.asarray(t1, theta.dtype), None if ts is None else jnp.asarray(ts, theta.dtype)
-    trajectory = _integrate(
-        *before(adjoint, solver, (field, *times)),
-        jnp.asarray(rtol, theta.dtype),
-        jnp.asarray(atol, theta.dtype),
-        solver,
-        diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
-        max_steps=max_steps,
-        method=f"{coordinates}, {type(solver).__name__}",
-    )
-    trajectory = after(adjoint, solver, trajectory)
-    if throw:
-        trajectory = trajectory.result.error_if(trajectory, ~is_okay(trajectory.result))
-    return trajectory
 
 
-class AbstractCoordinates(eqx.Module):
-    """The unknowns of a mirror flow: a tuple, the first of which controls the steps."""
+class MirrorDynamics(AbstractDynamics):
+    """Mirror flow d/dt grad Q(theta) = -grad L(theta).
 
-    potential: eqx.AbstractVar[AbstractPotential]
+    It starts from a potential Q, or from a parameterization, whose potential `ddln.potential` gives.
 
-    @abc.abstractmethod
-    def start(self) -> tuple[Theta, ...]:
-        """The state at time 0."""
+    Args:
+        coordinates: "dual" or "primal", as in `ddln.mirror_flow`.
+    """
 
-    @abc.abstractmethod
-    def effective(self, state: tuple[Theta, ...]) -> Theta:
-        """theta, with NaN at coordinates that are outside of the domain."""
+    coordinates: str = eqx.field(static=True, default="dual")
 
-    @abc.abstractmethod
-    def velocity(self, theta: Theta, slope: Theta) -> tuple[Theta, ...]:
-        """The time derivative of the state, slope = grad L(theta)."""
+    def __check_init__(self):
+        require_option("coordinates", self.coordinates, ("dual", "primal"))
 
-    @abc.abstractmethod
-    def jacobian(
-        self, theta: Theta, slope: Theta
-    ) -> tuple[tuple[Theta, ...], tuple[Theta, ...], tuple[Theta, ...]]:
-        """`diagonal`, `left` and `right` of `DiagonalPlusLowRank`, for a separable potential."""
+    def states(self, start, loss):
+        if isinstance(start, AbstractParameterization):
+            start = potential_of(start)
+        require_potential(start)
+        check_loss(loss, eqx.filter_eval_shape(lambda q: q.start, start), "potential")
+        return _states(start, self.coordinates)
 
+    def initial_state(self, states, loss):
+        return states.start()
 
-class Dual(AbstractCoordinates):
-    """xi' = -grad L(grad Q*(xi))."""
+    def startable(self, states, loss):
+        return mirror_startable(states.potential, loss)
 
-    potential: AbstractPotential
+    def field(self, states, loss):
+        return (StructuredField if _is_structured(states, loss) else Field)(states, loss)
 
-    def start(self):
-        return (jnp.zeros_like(self.potential.start),)
+    def default_solver(self, states, loss, *, reverse):
+        unknowns = sum(leaf.size for leaf in states.start())
+        stiff = _is_structured(states, loss) or unknowns <= DENSE_JACOBIAN_LIMIT
+        return Rodas5P() if stiff else diffrax.Tsit5()
 
-    def effective(self, state):
-        return self.potential.inverse_mirror_map(state[0])
+    def inside(self, states):
+        # The potential's domain does not depend on the loss.
+        return lambda state: jnp.all(jnp.isfinite(states.effective(state)))
 
-    def velocity(self, theta, slope):
-        return (-slope,)
+    def parameterization(self, states, state):
+        return states.rebuild(state)
 
-    def jacobian(self, theta, slope):
-        # A coordinate that has been rounded to an end of the domain does not move.
-        inside = self.potential.in_domain(theta)
-        metric = jnp.where(inside, 1 / self.potential.hessian_diagonal(theta), 0)
-        return (jnp.zeros_like(theta),), (-jnp.ones_like(theta),), (metric,)
-
-
-class Primal(AbstractCoordinates):
-    """theta' = -(hess Q)^-1 grad L(theta), and the dual along with it."""
-
-    potential: AbstractPotential
-
-    def start(self):
-        theta = self.potential.start
-        return theta, jnp.zeros_like(theta)
-
-    def effective(self, state):
-        return only_inside(self.potential.in_domain(state[0]), state[0])
-
-    def velocity(self, theta, slope):
-        if isinstance(self.potential, AbstractSeparablePotential):
-            return -slope / self.potential.hessian_diagonal(theta), -slope
-        # (hess Q)^-1 = hess Q* = d theta / d xi.
-        xi = self.potential.mirror_map(theta)
-        return jax.jvp(self.potential.inverse_mirror_map, (xi,), (-slope,))[1], -slope
-
-    def jacobian(self, theta, slope):
-        one, zero = jnp.ones_like(theta), jnp.zeros_like(theta)
-        metric, metric_slope = jax.jvp(
-            lambda point: 1 / self.potential.hessian_diagonal(point), (theta,), (one,)
+    def trajectory(self, states, loss, saved):
+        theta = jax.vmap(states.effective)(saved.rows)
+        return MirrorTrajectory(
+            potential=states.potential,
+            ts=saved.times,
+            theta=saved.blank(theta),
+            loss=saved.blank(jax.vmap(loss)(theta)),
+            dual=saved.blank(saved.rows[-1]),
+            result=saved.result,
+            stats=saved.stats,
+            rtol=saved.rtol,
+            atol=saved.atol,
+            method=saved.method,
+            interpolation=saved.interpolation,
         )
-        return (-metric_slope * slope, zero), (-metric, -one), (one, zero)
+
+    def name(self, states):
+        return self.coordinates
+
+
+def _states(potential: AbstractPotential, coordinates: str) -> AbstractMirrorStates:
+    return (Dual if coordinates == "dual" else Primal)(potential)
+
+
+def _is_structured(states: AbstractMirrorStates, loss: Loss) -> bool:
+    return (
+        isinstance(states.potential, AbstractSeparablePotential)
+        and isinstance(loss, AbstractPredictionLoss)
+        and states.potential.start.ndim == 1
+    )
 
 
 class Field(eqx.Module):
     """The vector field of the state."""
 
-    space: AbstractCoordinates
+    states: AbstractMirrorStates
     loss: Loss
 
     def at(self, state: tuple[Theta, ...]) -> tuple[Theta, Theta, Bool[Array, ""]]:
         """theta and grad L, those of the start where theta is outside of the domain, and whether
         it is inside.
         """
-        theta = self.space.effective(state)
+        theta = self.states.effective(state)
         inside = jnp.all(jnp.isfinite(theta))
-        theta = jnp.where(inside, theta, self.space.potential.start)
+        theta = jnp.where(inside, theta, self.states.potential.start)
         return theta, loss_gradient(self.loss, theta), inside
 
     def __call__(self, t, y, args):
-        theta, slope, inside = self.at(y)
-        velocity = self.space.velocity(theta, slope)
+        return self.velocity(*self.at(y))
+
+    def velocity(self, theta: Theta, gradient: Theta, inside: Bool[Array, ""]) -> tuple[Theta, ...]:
+        """The time derivative of the state, for what `at` returns."""
+        velocity = self.states.velocity(theta, gradient)
         # A velocity that no step size controller accepts. Not NaN, because times the cotangent zero
         # of a rejected step that is NaN.
         far = float(jnp.finfo(theta.dtype).max) ** 0.25
@@ -254,108 +250,20 @@ class StructuredField(Field, AbstractStructuredField):
     autonomous: ClassVar[bool] = True
 
     def jacobian(self, t, y, args):
+        return self.with_jacobian(t, y, args)[1]
+
+    def with_jacobian(self, t, y, args):
         assert isinstance(self.loss, AbstractPredictionLoss)
-        theta, slope, _ = self.at(y)
-        diagonal, left, right = self.space.jacobian(theta, slope)
-        return DiagonalPlusLowRank(
+        theta, gradient, inside = self.at(y)
+        diagonal, left, right = self.states.jacobian(theta, gradient)
+        jacobian = DiagonalPlusLowRank(
             diagonal, left, right, self.loss.design, self.loss.curvature(theta)
         )
+        return self.velocity(theta, gradient, inside), jacobian
 
 
-class StayInside(diffrax.AbstractAdaptiveStepSizeController):
-    """`StepControl` that rejects steps that end outside of the domain, from where there is no way back."""
-
-    rtol: Array
-    atol: Array
-    field: Field
-
-    @property
-    def controller(self) -> StepControl:
-        return StepControl(self.rtol, self.atol)
-
-    @property
-    def norm(self):
-        return self.controller.norm
-
-    def wrap(self, direction):
-        return self
-
-    def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
-        return self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)
-
-    def adapt_step_size(
-        self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
-    ):
-        _, _, inside = self.field.at(y1_candidate)
-        y_error = jax.tree.map(lambda leaf: jnp.where(inside, leaf, jnp.inf), y_error)
-        return self.controller.adapt_step_size(
-            t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
-        )
-
-
-@eqx.filter_jit
-def _integrate(
-    field: Field,
-    t1: Float[Array, ""],
-    ts: Float[Array, " T"] | None,
-    rtol: Float[Array, ""],
-    atol: Float[Array, ""],
-    solver: diffrax.AbstractSolver,
-    adjoint: diffrax.AbstractAdjoint,
-    *,
-    max_steps: int,
-    method: str,
-) -> MirrorTrajectory:
-    space, loss = field.space, field.loss
-    start = space.start()
-    startable, refusal = _startable(space.potential, loss)
-    solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(field),
-        solver if ts is None else SaveTimes(solver, ts),
-        jnp.zeros_like(t1),
-        # A lane that cannot start runs for no time: it cannot disturb its neighbours.
-        jnp.where(startable, t1, 0),
-        None,
-        start,
-        saveat=diffrax.SaveAt(t1=True, solver_state=ts is not None),
-        stepsize_controller=StayInside(rtol, atol, field),  # pyright: ignore[reportCallIssue]
-        adjoint=adjoint,
-        max_steps=max_steps,
-        throw=False,
-    )
-    assert solution.ts is not None  # `SaveAt(t1=True)` saves it
-    if ts is None:
-        times, states, reached = solution.ts, solution.ys, startable[None]
-    else:
-        times, states = ts, saved_rows(solution)
-        reached = startable & (ts <= solution.ts[-1])
-
-    def blank(rows):
-        mask = reached.reshape(reached.shape + (1,) * (rows.ndim - 1))
-        return jnp.where(mask, rows, jnp.nan)
-
-    assert states is not None
-    # Rows to be blanked are computed from the start, so that no NaN enters a derivative.
-    states = jax.tree.map(
-        lambda rows, first: jnp.where(jnp.isnan(blank(rows)), first[None], rows), states, start
-    )
-    theta = jax.vmap(space.effective)(states)
-    return MirrorTrajectory(
-        potential=space.potential,
-        ts=jnp.where(reached, times, jnp.inf),
-        theta=blank(theta),
-        loss=blank(jax.vmap(loss)(theta)),
-        dual=blank(states[-1]),
-        result=RESULTS.where(startable, RESULTS.promote(solution.result), refusal),
-        stats={key: jnp.asarray(solution.stats[key]) for key in STATS},
-        rtol=rtol,
-        atol=atol,
-        method=method,
-    )
-
-
-def _startable(potential: AbstractPotential, loss: Loss) -> tuple[Bool[Array, ""], RESULTS]:
-    """Whether a flow can start, and the code if it cannot."""
+def mirror_startable(potential: AbstractPotential, loss: Loss) -> tuple[Bool[Array, ""], RESULTS]:
+    """Whether a flow can start, and the result code if it cannot."""
     theta = potential.start
     finite_start = jnp.all(jnp.isfinite(theta))
     finite_loss = jnp.isfinite(loss(theta)) & jnp.all(jnp.isfinite(loss_gradient(loss, theta)))

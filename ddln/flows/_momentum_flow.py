@@ -1,5 +1,6 @@
 """Momentum flow: gradient descent with momentum in continuous time."""
 
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -7,24 +8,21 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ddln._results import is_okay
 from ddln._types import Array, Float, Loss
 from ddln._validation import require_option, require_positive
-from ddln.flows._adjoint import after, before, check_adjoint
-from ddln.flows._arguments import check_model, check_start, check_times, check_tolerances
+from ddln.engine import AbstractDynamics, Solve, check_model, check_start, integrate, known
 from ddln.flows._damping import AbstractDamping, ConstantDamping
-from ddln.flows._momentum_space import (
-    AbstractMomentumSpace,
+from ddln.flows._gradient_flow import DENSE_JACOBIAN_LIMIT
+from ddln.flows._trajectory import Trajectory, weight_trajectory
+from ddln.flows.states._momentum import (
+    AbstractMomentumStates,
     AngleSpace,
     MomentumRecord,
     Motion,
     PhaseSpace,
 )
-from ddln.flows._save_times import SaveTimes, saved_rows
-from ddln.flows._setup import DENSE_JACOBIAN_LIMIT, prepare, trajectory
-from ddln.flows._state import FullSpace, loss_gradient
-from ddln.flows._step_control import StepControl
-from ddln.flows._trajectory import Trajectory
+from ddln.flows.states._weights import FullSpace, atol_factor, startable
+from ddln.losses import loss_gradient
 from ddln.parameterizations import AbstractParameterization, DeepDiagonal
 from ddln.solvers import Rodas5P
 
@@ -43,6 +41,8 @@ def momentum_flow(
     atol: float | Float[Array, ""] = 1e-9,
     max_steps: int = 16384,
     adjoint: diffrax.AbstractAdjoint | None = None,
+    event: Callable | None = None,
+    dense: bool = False,
     throw: bool = True,
 ) -> Trajectory:
     """Integrates lambda w'' + d(t) w' + grad_w L(h(w)) = 0 from rest, w'(0) = 0, from time 0 to t1.
@@ -73,8 +73,9 @@ def momentum_flow(
         atol: the absolute tolerance: of angles and logarithms if "reduced", else for unknowns of
             size one, multiplied by min(1, largest |w| at the start).
         max_steps: the most steps, accepted or not, before giving up.
-        adjoint: how to differentiate: None is reverse mode with checkpoints
-            (`diffrax.RecursiveCheckpointAdjoint`); pass `diffrax.ForwardMode()` for `jax.jvp`.
+        adjoint: as in `ddln.gradient_flow`.
+        event: stop early, as in `ddln.gradient_flow`.
+        dense: whether to keep dense output for `Trajectory.evaluate`.
         throw: True raises if the solve fails, also under `jax.jit`; False leaves the reason in
             `Trajectory.result`, and no host callback in the program.
 
@@ -82,7 +83,7 @@ def momentum_flow(
         The trajectory. `dual` is the accumulated gradient -int (k / lambda) grad L ds, with
         k = lambda for constant damping (then it is -int grad L ds) and k = s / (alpha - 1) for
         vanishing damping. `record` is a `MomentumRecord`: velocities, and the integrals of the laws.
-        `result` is `RESULTS.successful`, `max_steps_reached`, `nonfinite_initialization`,
+        `result` is `RESULTS.successful`, `event_occurred`, `max_steps_reached`, `nonfinite_initialization`,
         `nonfinite_initial_loss` or another code of diffrax.
 
     Raises:
@@ -94,154 +95,115 @@ def momentum_flow(
 
     Source: Papazov et al. 2024; Su, Boyd and Candès 2016.
     """
-    check_times(t1, ts)
-    check_tolerances(rtol, atol, max_steps)
-    check_adjoint(adjoint)
-    require_positive("inertia", inertia)
-    damping = ConstantDamping() if damping is None else damping
-    if not isinstance(damping, AbstractDamping):
-        raise ValueError(
-            "Argument `damping` must be `ddln.ConstantDamping()` or `ddln.VanishingDamping()`, "
-            f"but it is {damping!r}."
-        )
-    theta = check_model(parameterization, loss)
+    dynamics = MomentumDynamics(inertia, damping, coordinates=coordinates)
+    solve = Solve(t1, ts, rtol, atol, solver, adjoint, event, max_steps, dense).checked()
+    check_model(parameterization, loss)
     if throw:
         check_start(parameterization)
-    space, name = _space(parameterization, coordinates)
-    solver = _solver(space, theta.size, damping) if solver is None else solver
-    made_of = (
-        space,
-        parameterization,
-        loss,
-        jnp.asarray(inertia, theta.dtype),
-        jax.tree.map(lambda leaf: jnp.asarray(leaf, theta.dtype), damping),
-        jnp.asarray(t1, theta.dtype),
-        None if ts is None else jnp.asarray(ts, theta.dtype),
-    )
-    flow = _integrate(
-        *before(adjoint, solver, made_of),
-        jnp.asarray(rtol, theta.dtype),
-        jnp.asarray(atol, theta.dtype),
-        solver,
-        diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
-        max_steps=max_steps,
-        method=f"{name}, {type(solver).__name__}",
-    )
-    flow = after(adjoint, solver, flow)
-    if throw:
-        flow = flow.result.error_if(flow, ~is_okay(flow.result))
-    return flow
+    return integrate(dynamics, parameterization, loss, solve, throw=throw)
+
+
+class MomentumDynamics(AbstractDynamics):
+    """Momentum flow lambda w'' + d(t) w' + grad_w L(h(w)) = 0 from rest.
+
+    Args:
+        inertia: lambda, positive.
+        damping: d; None is `ddln.ConstantDamping()`.
+        coordinates: "reduced", "full" or "auto", as in `ddln.momentum_flow`.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    inertia: Any
+    damping: AbstractDamping
+    coordinates: str = eqx.field(static=True)
+
+    def __init__(
+        self, inertia: Any, damping: AbstractDamping | None = None, *, coordinates: str = "auto"
+    ):
+        if (value := known(inertia)) is not None:
+            require_positive("inertia", value)
+        damping = ConstantDamping() if damping is None else damping
+        if not isinstance(damping, AbstractDamping):
+            raise ValueError(
+                "Argument `damping` must be `ddln.ConstantDamping()` or `ddln.VanishingDamping()`, "
+                f"but it is {damping!r}."
+            )
+        require_option("coordinates", coordinates, ("auto", "reduced", "full"))
+        self.inertia = inertia
+        self.damping = damping
+        self.coordinates = coordinates
+
+    def states(self, start, loss):
+        check_model(start, loss)
+        pair = isinstance(start, DeepDiagonal) and start.depth == 2
+        if pair and self.coordinates != "full":
+            return AngleSpace(start)  # pyright: ignore[reportArgumentType]
+        if self.coordinates == "reduced":
+            raise ValueError(
+                "Argument `coordinates` must be 'full' or 'auto' unless the parameterization is a "
+                "`ddln.DeepDiagonal` with two layers, but it is 'reduced'."
+            )
+        return PhaseSpace(FullSpace(start))
+
+    def initial_state(self, states, loss):
+        unknowns = states.start()
+        theta = jax.eval_shape(states.effective, unknowns)
+        zero = jnp.zeros(theta.shape, theta.dtype)
+        one = jnp.ones((), theta.dtype)
+        motion = Motion(jnp.zeros_like(one), zero, one, ConstantDamping())
+        integrands = jax.eval_shape(states.integrands, unknowns, motion)
+        integrals = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), integrands)
+        return unknowns, zero, integrals
+
+    def startable(self, states, loss):
+        return startable(states.initial, states.initial.effective(), loss)
+
+    def field(self, states, loss):
+        return _Field(states, loss, self.inertia, self.damping)
+
+    def default_solver(self, states, loss, *, reverse):
+        leaves = jax.tree.leaves(states.start())
+        # The weights' integrals are half as many as weights and velocities.
+        unknowns = 3 * sum(leaf.size for leaf in leaves) // 2 + states.initial.effective().size
+        stiff = isinstance(self.damping, ConstantDamping) and unknowns <= DENSE_JACOBIAN_LIMIT
+        return Rodas5P() if stiff else diffrax.Tsit5()
+
+    def trajectory(self, states, loss, saved):
+        rows, duals, integrals = saved.rows
+        memory = self.damping.memory(saved.times, self.inertia)
+        record = MomentumRecord(
+            inertia=self.inertia,
+            memory=jnp.broadcast_to(memory, saved.times.shape),
+            velocity=jax.vmap(lambda row: states.velocity(row, self.inertia))(rows),
+            kinetic=integrals[0],
+            pair=states.pair(rows, integrals),
+        )
+        return weight_trajectory(states, loss, saved, rows, duals, record)
+
+    def atol_factor(self, states):
+        # Angles and logarithms do not scale with the initialization.
+        return 1.0 if isinstance(states, AngleSpace) else atol_factor(states.initial)
+
+    def name(self, states):
+        return "reduced" if isinstance(states, AngleSpace) else "full"
 
 
 class _Field(eqx.Module):
     """The vector field of the state (unknowns, accumulated gradient, integrals)."""
 
-    space: AbstractMomentumSpace
+    states: AbstractMomentumStates
     loss: Loss
     inertia: Float[Array, ""]
     damping: AbstractDamping
 
     def __call__(self, t, y, args):
         state, _, _ = y
-        g = loss_gradient(self.loss, self.space.rebuild(state).effective())
-        motion = Motion(t, g, self.inertia, self.damping)
+        gradient = loss_gradient(self.loss, self.states.effective(state))
+        motion = Motion(t, gradient, self.inertia, self.damping)
         return (
-            self.space.rates(state, motion),
-            -(motion.memory / self.inertia) * g,
-            self.space.integrands(state, motion),
+            self.states.rates(state, motion),
+            -(motion.memory / self.inertia) * gradient,
+            self.states.integrands(state, motion),
         )
-
-
-@eqx.filter_jit
-def _integrate(
-    space: AbstractMomentumSpace,
-    initial: AbstractParameterization,
-    loss: Loss,
-    inertia: Float[Array, ""],
-    damping: AbstractDamping,
-    t1: Float[Array, ""],
-    ts: Float[Array, " T"] | None,
-    rtol: Float[Array, ""],
-    atol: Float[Array, ""],
-    solver: diffrax.AbstractSolver,
-    adjoint: diffrax.AbstractAdjoint,
-    *,
-    max_steps: int,
-    method: str,
-) -> Trajectory:
-    full = FullSpace(initial)
-    lane = prepare(full, loss, t1, atol, dual=True)
-    # Angles and logarithms do not scale with the initialization.
-    atol = atol if isinstance(space, AngleSpace) else lane.atol
-    field = _Field(space, loss, inertia, damping)
-    unknowns = space.start()
-    motion = Motion(jnp.zeros_like(t1), lane.state[1], inertia, damping)
-    integrals = jax.tree.map(jnp.zeros_like, space.integrands(unknowns, motion))
-    start = jax.tree.map(
-        lambda leaf: jnp.where(lane.startable, leaf, 0), (unknowns, lane.state[1], integrals)
-    )
-    solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(field),
-        solver if ts is None else SaveTimes(solver, ts),
-        jnp.zeros_like(t1),
-        lane.end,
-        None,
-        start,
-        saveat=diffrax.SaveAt(t1=True, solver_state=ts is not None),
-        stepsize_controller=StepControl(rtol, atol),
-        adjoint=adjoint,
-        max_steps=max_steps,
-        throw=False,
-    )
-    assert solution.ts is not None  # `SaveAt(t1=True)` saves it
-    times = solution.ts if ts is None else ts
-    rows = solution.ys if ts is None else saved_rows(solution)
-    assert rows is not None
-    states, duals, integrals = rows
-    weights = jax.vmap(lambda row: eqx.filter(space.rebuild(row), eqx.is_inexact_array))(states)
-    record = MomentumRecord(
-        inertia=inertia,
-        memory=jnp.broadcast_to(damping.memory(times, inertia), times.shape),
-        velocity=jax.vmap(lambda row: space.velocity(row, inertia))(states),
-        kinetic=integrals[0],
-        pair=space.pair(states, integrals),
-    )
-    return trajectory(
-        full,
-        loss,
-        times,
-        (weights, duals),
-        last=solution.ts[-1],
-        result=lane.outcome(solution.result),
-        stats=solution.stats,
-        startable=lane.startable,
-        rtol=rtol,
-        atol=atol,
-        method=method,
-        record=record,
-    )
-
-
-def _space(
-    parameterization: AbstractParameterization, coordinates: str
-) -> tuple[AbstractMomentumSpace, str]:
-    require_option("coordinates", coordinates, ("auto", "reduced", "full"))
-    pair = isinstance(parameterization, DeepDiagonal) and parameterization.depth == 2
-    if pair and coordinates != "full":
-        return AngleSpace(parameterization), "reduced"  # pyright: ignore[reportArgumentType]
-    if coordinates == "reduced":
-        raise ValueError(
-            "Argument `coordinates` must be 'full' or 'auto' unless the parameterization is a "
-            "`ddln.DeepDiagonal` with two layers, but it is 'reduced'."
-        )
-    return PhaseSpace(FullSpace(parameterization)), "full"
-
-
-def _solver(
-    space: AbstractMomentumSpace, size: int, damping: AbstractDamping
-) -> diffrax.AbstractSolver:
-    leaves = jax.tree.leaves(space.start())
-    # The weights' integrals are half as many as weights and velocities.
-    unknowns = 3 * sum(leaf.size for leaf in leaves) // 2 + size
-    stiff = isinstance(damping, ConstantDamping) and unknowns <= DENSE_JACOBIAN_LIMIT
-    return Rodas5P() if stiff else diffrax.Tsit5()

@@ -1,4 +1,4 @@
-"""How a gradient flow depends on where it starts and on its data."""
+"""The derivative of a gradient flow in its start and in its data."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from jax.flatten_util import ravel_pytree
 from ddln._results import is_okay
 from ddln._types import Array, Float, Loss, PyTree
 from ddln._validation import require_option
-from ddln.flows._arguments import check_model, check_times, check_tolerances
-from ddln.flows._gradient_flow import gradient_flow
+from ddln.engine import Solve, check_model, in_dtype, integrate
+from ddln.flows._gradient_flow import GradientDynamics
 from ddln.flows._trajectory import Trajectory
 from ddln.losses import AbstractPredictionLoss, Weighted
 from ddln.parameterizations import AbstractParameterization
@@ -91,21 +91,11 @@ def sensitivity(
             f"Argument `loss` must be a `ddln.AbstractPredictionLoss` for wrt={wrt!r}, as "
             f"`ddln.LeastSquares`, but it is a {type(loss).__name__}."
         )
-    check_times(t1, ts)
-    check_tolerances(rtol, atol, max_steps)
+    forward = diffrax.ForwardMode()
+    solve = Solve(t1, ts, rtol, atol, solver, forward, max_steps=max_steps).checked()
     dtype = check_model(parameterization, loss).dtype
-    found = _sensitivity(
-        parameterization,
-        loss,
-        jnp.asarray(t1, dtype),
-        None if ts is None else jnp.asarray(ts, dtype),
-        jnp.asarray(rtol, dtype),
-        jnp.asarray(atol, dtype),
-        solver,
-        wrt=wrt,
-        coordinates=coordinates,
-        max_steps=max_steps,
-    )
+    dynamics = GradientDynamics(coordinates=coordinates, dual=False)
+    found = _sensitivity(dynamics, parameterization, loss, in_dtype(solve, dtype), wrt)
     if throw:
         result = found.trajectory.result
         found = result.error_if(found, ~is_okay(result))
@@ -114,17 +104,11 @@ def sensitivity(
 
 @eqx.filter_jit
 def _sensitivity(
+    dynamics: GradientDynamics,
     parameterization: AbstractParameterization,
     loss: Loss,
-    t1: Float[Array, ""],
-    ts: Float[Array, " T"] | None,
-    rtol: Float[Array, ""],
-    atol: Float[Array, ""],
-    solver: diffrax.AbstractSolver | None,
-    *,
+    solve: Solve,
     wrt: str,
-    coordinates: str,
-    max_steps: int,
 ) -> Sensitivity:
     weights, rest = eqx.partition(parameterization, eqx.is_inexact_array)
     if wrt == "weights":
@@ -143,20 +127,7 @@ def _sensitivity(
             data = Weighted(loss, x)
         else:
             data = eqx.tree_at(lambda loss: getattr(loss, wrt), loss, x)
-        trajectory = gradient_flow(
-            start,
-            data,
-            t1,
-            ts=ts,
-            coordinates=coordinates,
-            solver=solver,
-            rtol=rtol,
-            atol=atol,
-            max_steps=max_steps,
-            adjoint=diffrax.ForwardMode(),
-            dual=False,
-            throw=False,
-        )
+        trajectory = integrate(dynamics, start, data, solve, throw=False)
         return trajectory.theta, trajectory
 
     theta, trajectory = flow(flat)

@@ -12,16 +12,26 @@ import numpy as np
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Loss
 from ddln._validation import require_not_negative, require_option
-from ddln.flows._adjoint import after, before, check_adjoint
-from ddln.flows._arguments import check_model, check_start, check_times
-from ddln.flows._brownian import BrownianSteps
+from ddln.engine import (
+    AbstractFixedSteps,
+    BrownianSteps,
+    PerLane,
+    Saved,
+    SaveSteps,
+    Solve,
+    UnitSteps,
+    align,
+    check_model,
+    check_start,
+    forbid_forward,
+    forbid_reverse,
+    in_dtype,
+    known,
+)
 from ddln.flows._noise import AbstractNoise
-from ddln.flows._noisy_space import AbstractNoisySpace, LayerSpace, LogSpace, WeightSpace
-from ddln.flows._save_steps import SaveSteps
-from ddln.flows._setup import prepare, trajectory
-from ddln.flows._state import FullSpace
-from ddln.flows._trajectory import Trajectory, fixed_steps
-from ddln.flows._unit_steps import UnitSteps
+from ddln.flows._trajectory import Trajectory, fixed_steps, weight_trajectory
+from ddln.flows.states._noisy import AbstractNoisyStates, LayerSpace, LogSpace, WeightSpace
+from ddln.flows.states._weights import FullSpace, startable
 from ddln.losses import AbstractPredictionLoss
 from ddln.parameterizations import AbstractParameterization, DeepDiagonal
 
@@ -124,50 +134,101 @@ def stochastic_flow(
     Source: Pesme et al. 2021, for theta = w_+^2 - w_-^2; the laws for every depth and
     every covariance are derived in the documentation, "Noise and momentum".
     """
-    check_times(t1, ts)
-    check_adjoint(adjoint)
-    require_not_negative("step_size", step_size)
-    _check_key(key)
-    _check_steps(steps)
-    if not isinstance(loss, AbstractPredictionLoss):
-        raise ValueError(
-            "Argument `loss` must be a `ddln.AbstractPredictionLoss`, whose samples make the noise, "
-            f"but it is a {type(loss).__name__}."
-        )
-    noise.check(loss)
-    theta = check_model(parameterization, loss)
+    dynamics = StochasticDynamics(
+        key, noise, step_size, steps, coordinates=coordinates, brownian_steps=brownian_steps
+    )
+    solve = Solve(t1, ts, solver=solver, adjoint=adjoint).checked()
     if throw:
+        check_model(parameterization, loss)
         check_start(parameterization)
-    solver = diffrax.Euler() if solver is None else solver
-    _check_solver(solver)
-    name = _coordinates(parameterization, coordinates)
-    dtype = theta.dtype
-    made_of = (
-        parameterization,
-        loss,
-        noise,
-        jnp.asarray(step_size, dtype),
-        jnp.asarray(t1, dtype),
-        None if ts is None else jnp.asarray(ts, dtype),
-    )
-    path = _integrate(
-        *before(adjoint, solver, made_of),
-        BrownianSteps(key, noise.channels(loss), dtype, _refinement(steps, brownian_steps)),  # pyright: ignore[reportCallIssue]
-        solver,
-        diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
-        steps=steps,
-        coordinates=name,
-    )
-    path = after(adjoint, solver, path)
+    path = dynamics.run(parameterization, loss, solve)
     if throw:
         path = path.result.error_if(path, ~is_okay(path.result))
     return path
 
 
+class StochasticDynamics(AbstractFixedSteps):
+    """Stochastic gradient flow dw = -J^T (grad L(theta) dt + sqrt(gamma) C(theta)^(1/2) dB).
+
+    In a sweep lane i has the key `jax.random.fold_in(key, i)`, or the i-th of `ddln.PerLane(keys)`.
+
+    Args:
+        key: as in `ddln.stochastic_flow`, as the other arguments.
+        noise: C.
+        step_size: gamma.
+        steps: the number of equal steps of the solver.
+        coordinates: "reduced", "full" or "auto".
+        brownian_steps: the number of steps of the Brownian path; None is `steps`.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    key: Any
+    noise: AbstractNoise
+    step_size: Any
+    steps: int = eqx.field(static=True)
+    coordinates: str = eqx.field(static=True)
+    refinement: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        key: Any,
+        noise: AbstractNoise,
+        step_size: Any,
+        steps: int,
+        *,
+        coordinates: str = "auto",
+        brownian_steps: int | None = None,
+    ):
+        if (value := known(step_size)) is not None:
+            require_not_negative("step_size", value)
+        if not isinstance(key, PerLane):
+            _check_key(key)
+        _check_steps(steps)
+        require_option("coordinates", coordinates, ("auto", "reduced", "full"))
+        self.key = key
+        self.noise = noise
+        self.step_size = step_size
+        self.steps = steps
+        self.coordinates = coordinates
+        self.refinement = _refinement(steps, brownian_steps)
+
+    def for_lane(self, index):
+        if isinstance(self.key, PerLane):
+            return self
+        return eqx.tree_at(lambda d: d.key, self, jax.random.fold_in(self.key, index))
+
+    def run(self, start, loss, solve):
+        if not isinstance(loss, AbstractPredictionLoss):
+            raise ValueError(
+                "Argument `loss` must be a `ddln.AbstractPredictionLoss`, whose samples make the noise, "
+                f"but it is a {type(loss).__name__}."
+            )
+        self.noise.check(loss)
+        dtype = check_model(start, loss).dtype
+        solver = diffrax.Euler() if solve.solver is None else solve.solver
+        _check_solver(solver)
+        _require_coordinates(start, self.coordinates)
+        adjoint = solve.adjoint
+        step_size, t1, ts = in_dtype((self.step_size, solve.t1, solve.ts), dtype)
+        free = start, loss, self.noise, step_size, t1, ts
+        brownian = BrownianSteps(self.key, self.noise.channels(loss), dtype, self.refinement)  # pyright: ignore
+        path = _integrate(
+            *forbid_forward(adjoint, solver, free),
+            brownian,
+            solver,
+            diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
+            steps=self.steps,
+            coordinates=self.coordinates,
+        )
+        return forbid_reverse(adjoint, solver, path)
+
+
 class _Field(eqx.Module):
     """Drift and diffusion of the state (unknowns, accumulated gradient, int L), in steps of time dt."""
 
-    space: AbstractNoisySpace
+    states: AbstractNoisyStates
     loss: AbstractPredictionLoss
     noise: AbstractNoise
     step_size: Float[Array, ""]
@@ -175,18 +236,18 @@ class _Field(eqx.Module):
 
     def drift(self, t, y, args):
         state, _, _ = y
-        theta = self.space.effective(state)
+        theta = self.states.effective(state)
         g = self.loss.gradient(theta)
         variance = self.step_size * self.noise.variance(self.loss, theta)
-        rates = (self.space.drift(state, g, variance), -g, self.loss(theta))
+        rates = (self.states.drift(state, g, variance), -g, self.loss(theta))
         return jax.tree.map(lambda rate: self.dt * rate, rates)
 
     def diffuse(self, y, brownian):
         state, _, integral = y
-        theta = self.space.effective(state)
+        theta = self.states.effective(state)
         size = jnp.sqrt(self.step_size * self.dt)
         noise = size * self.noise.increment(self.loss, theta, brownian)
-        return self.space.move(state, noise), -noise, jnp.zeros_like(integral)
+        return self.states.move(state, noise), -noise, jnp.zeros_like(integral)
 
     def diffusion(self, t, y, args):
         like = jax.ShapeDtypeStruct((self.noise.channels(self.loss),), self.dt.dtype)
@@ -207,7 +268,7 @@ class _Field(eqx.Module):
         )
 
     def finite(self, y) -> Bool[Array, ""]:
-        theta = self.space.effective(y[0])
+        theta = self.states.effective(y[0])
         leaves = [*jax.tree.leaves(y), theta, self.loss(theta)]
         return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]).all()
 
@@ -227,15 +288,14 @@ def _integrate(
     steps: int,
     coordinates: str,
 ) -> Trajectory:
-    full = FullSpace(initial)
-    space = _space(initial, coordinates)
+    states = _states(initial, coordinates)
     last = jnp.full_like(t1, steps)
     indices = last[None] if ts is None else jnp.round(ts / t1 * steps)
-    lane = prepare(full, loss, last, jnp.ones_like(t1), dual=True)
-    # A lane that cannot start runs on zeros, for no time.
-    start = (space.start(), lane.state[1], jnp.zeros_like(t1))
-    start = jax.tree.map(lambda leaf: jnp.where(lane.startable, leaf, 0), start)
-    field = _Field(space, loss, noise, step_size, t1 / steps)
+    can_start, refusal = startable(initial, initial.effective(), loss)
+    unknowns = states.start()
+    zero = jnp.zeros_like(states.effective(unknowns))
+    first = unknowns, zero, jnp.zeros_like(t1)
+    field = _Field(states, loss, noise, step_size, t1 / steps)
     ito = isinstance(solver, diffrax.AbstractItoSolver)
     solution = diffrax.diffeqsolve(
         diffrax.MultiTerm(
@@ -244,57 +304,59 @@ def _integrate(
         ),
         SaveSteps(solver, indices, field.finite),
         jnp.zeros_like(t1),
-        lane.end,
+        # A path that cannot start runs on zeros, for no time.
+        jnp.where(can_start, last, 0),
         None,
-        start,
+        jax.tree.map(lambda leaf: jnp.where(can_start, leaf, 0), first),
         saveat=diffrax.SaveAt(t1=True, solver_state=True),
         stepsize_controller=UnitSteps(),
         adjoint=adjoint,
         max_steps=steps,
         throw=False,
     )
-    _, rows, reached = solution.solver_state  # pyright: ignore[reportGeneralTypeIssues]
+    _, rows, done = solution.solver_state  # pyright: ignore[reportGeneralTypeIssues]
     if ts is None:
-        indices, rows = reached[None], solution.ys
-    assert rows is not None
-    states, duals, loss_integral = rows
-    weights = jax.vmap(lambda row: eqx.filter(space.rebuild(row), eqx.is_inexact_array))(states)
-    shrinkage, error = space.shrinkage(states, t1 / steps)
-    diverged = lane.startable & (reached < lane.end)
-    result = RESULTS.where(diverged, RESULTS.diverged, lane.outcome(solution.result))
-    return trajectory(
-        full,
-        loss,
-        t1 * (indices / steps),
-        (weights, duals),
-        last=t1 * (reached / steps),
-        result=result,
-        stats=fixed_steps(reached.astype(int)),
-        startable=lane.startable,
+        indices, rows = done[None], solution.ys
+    result = RESULTS.promote(solution.result)
+    result = RESULTS.where(can_start & (done < last), RESULTS.diverged, result)
+    reached = can_start & (indices <= done)
+    rows = jax.tree.map(
+        lambda leaf, start: jnp.where(align(reached, leaf), leaf, start[None]), rows, first
+    )
+    saved = Saved(
+        times=jnp.where(reached, t1 * (indices / steps), jnp.inf),
+        rows=rows,
+        reached=reached,
+        result=RESULTS.where(can_start, result, refusal),
+        stats=fixed_steps(done.astype(int)),
         rtol=jnp.zeros_like(t1),
         atol=jnp.zeros_like(t1),
-        method=f"{coordinates}, {type(solver).__name__}",
-        record=StochasticRecord(loss_integral, shrinkage, jax.lax.stop_gradient(error)),
+        method=f"{_name(states)}, {type(solver).__name__}",
     )
+    unknowns, duals, loss_integral = rows
+    shrinkage, error = states.shrinkage(unknowns, t1 / steps)
+    record = StochasticRecord(loss_integral, shrinkage, jax.lax.stop_gradient(error))
+    weights = jax.vmap(lambda row: eqx.filter(states.rebuild(row), eqx.is_inexact_array))(unknowns)
+    return weight_trajectory(FullSpace(initial), loss, saved, weights, duals, record)
 
 
-def _coordinates(parameterization: AbstractParameterization, coordinates: str) -> str:
-    require_option("coordinates", coordinates, ("auto", "reduced", "full"))
-    if isinstance(parameterization, DeepDiagonal):
-        return "full" if coordinates == "full" else "reduced"
-    if coordinates == "reduced":
+def _require_coordinates(parameterization: AbstractParameterization, coordinates: str) -> None:
+    if coordinates == "reduced" and not isinstance(parameterization, DeepDiagonal):
         raise ValueError(
             "Argument `coordinates` must be 'full' or 'auto' for "
             f"{type(parameterization).__name__}, but it is 'reduced'."
         )
-    return "full"
 
 
-def _space(parameterization: AbstractParameterization, coordinates: str) -> AbstractNoisySpace:
+def _states(parameterization: AbstractParameterization, coordinates: str) -> AbstractNoisyStates:
     if not isinstance(parameterization, DeepDiagonal):
         return WeightSpace(FullSpace(parameterization))
-    kind = LogSpace if coordinates == "reduced" else LayerSpace
+    kind = LayerSpace if coordinates == "full" else LogSpace
     return kind(parameterization, parameterization.canonical())
+
+
+def _name(states: AbstractNoisyStates) -> str:
+    return "reduced" if isinstance(states, LogSpace) else "full"
 
 
 def _check_steps(steps: int) -> None:

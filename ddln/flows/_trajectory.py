@@ -1,4 +1,6 @@
-"""What a flow returns."""
+"""The result of a flow of weights."""
+
+from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -6,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from ddln._results import RESULTS
-from ddln._types import Array, Float, Int, PyTree
-from ddln.flows._state import AbstractStateSpace
+from ddln._types import Array, Float, Int, Loss, PyTree
+from ddln.engine import Saved
+from ddln.flows.states._base import AbstractStates
 from ddln.parameterizations import AbstractParameterization
 
 
@@ -31,7 +34,7 @@ class Trajectory(eqx.Module):
         method: the coordinates and the solver that were used.
         rtol: the relative tolerance of the solve.
         atol: the absolute tolerance of the solve, after scaling with the initialization.
-        record: what else the run recorded along its way; None for a gradient flow.
+        record: further integrals and velocities along the way; None for a gradient flow.
     """
 
     initial: AbstractParameterization
@@ -45,7 +48,7 @@ class Trajectory(eqx.Module):
     rtol: Float[Array, ""]
     atol: Float[Array, ""]
     method: str = eqx.field(static=True)
-    space: AbstractStateSpace
+    space: AbstractStates
     interpolation: diffrax.DenseInterpolation | None = None
     record: PyTree[Array] | None = None
 
@@ -65,8 +68,47 @@ class Trajectory(eqx.Module):
             raise ValueError(
                 "`Trajectory.evaluate` needs dense output. Pass `dense=True` to the flow."
             )
-        state, _ = self.interpolation.evaluate(t)
+        state = self.interpolation.evaluate(t)[0]
         return self.space.rebuild(state)
+
+
+def weight_trajectory(
+    states: Any,
+    loss: Loss,
+    saved: Saved,
+    rows: PyTree[Array],
+    duals: PyTree[Array],
+    record: PyTree[Array] | None = None,
+) -> Trajectory:
+    """The trajectory of a flow of weights, from the saved unknowns and duals.
+
+    Args:
+        states: the unknowns (`AbstractStates`), with the parameterization that they start from.
+        loss: L(theta).
+        saved: the integration.
+        rows: the saved unknowns.
+        duals: the saved duals, or None.
+        record: of the trajectory.
+    """
+    parameterization = eqx.filter_vmap(states.rebuild)(rows)
+    theta = jax.vmap(states.effective)(rows)
+    weights, static = eqx.partition(parameterization, eqx.is_inexact_array)
+    return Trajectory(
+        initial=states.initial,
+        ts=saved.times,
+        parameterization=eqx.combine(saved.blank(weights), static),
+        theta=saved.blank(theta),
+        loss=saved.blank(jax.vmap(loss)(theta)),
+        dual=saved.blank(duals),
+        result=saved.result,
+        stats=saved.stats,
+        rtol=saved.rtol,
+        atol=saved.atol,
+        method=saved.method,
+        space=states,
+        interpolation=saved.interpolation,
+        record=record,
+    )
 
 
 def fixed_steps(count: Int[Array, ""]) -> dict[str, Array]:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from ddln._types import Loss, Scalar
 from ddln.flows import Trajectory, gradient_flow
-from ddln.flows._state import loss_gradient
+from ddln.losses import loss_gradient
 from ddln.parameterizations import AbstractParameterization
 
 # The time to wait at most, in units of the fastest linear decay of the predictions.

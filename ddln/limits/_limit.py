@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Float, Loss, Theta
 from ddln._validation import require_positive
-from ddln.flows._arguments import check_model, check_start
+from ddln.engine import check_model, check_start
 from ddln.limits._constraints import Constraints
 from ddln.limits._curve import at_point, curve_of
 from ddln.limits._flow import integrate_to_rest

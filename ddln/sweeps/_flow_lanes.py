@@ -1,29 +1,43 @@
-"""Gradient flows through the queue of lanes."""
+"""Lanes of a sweep: flows through the queue, and dynamics with fixed steps side by side."""
 
 from collections.abc import Callable
 from typing import Any
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Int, PyTree
-from ddln.flows import Trajectory
-from ddln.flows._adjoint import before
-from ddln.flows._queue import WIDTH, drain
-from ddln.flows._recorded import drain_recorded, record_bytes
-from ddln.flows._segments import Progress, SegmentedFlow, Start
-from ddln.flows._setup import choose_solver
-from ddln.parameterizations import AbstractParameterization
-from ddln.solvers import AbstractRosenbrock
+from ddln.engine import (
+    WIDTH,
+    AbstractDynamics,
+    AbstractFixedSteps,
+    FlowStepper,
+    Solve,
+    StepperInputs,
+    StepperState,
+    chosen_solver,
+    forbid_forward,
+    integrate,
+    integrate_all,
+    integrate_all_recorded,
+    is_recordable,
+    per_lane_values,
+    record_bytes,
+    with_values,
+    without_values,
+)
 from ddln.sweeps._batches import in_batches
 from ddln.sweeps._fingerprint import describe_function, describe_tree
-from ddln.sweeps._initializations import Initializations
+from ddln.sweeps._initializations import Initializations, LaneData
 from ddln.sweeps._lanes import AbstractLanes, Lane
 
+Observe = Callable[[Any], Any] | None
 
-def observed(trajectory: Trajectory, observe: Callable[[Any], Any] | None) -> Lane:
-    """What a sweep keeps of a trajectory."""
+
+def observed(trajectory: Any, observe: Observe) -> Lane:
+    """The part of a trajectory that a sweep keeps."""
     return Lane.make(
         ts=trajectory.ts,
         theta=trajectory.theta if observe is None else None,
@@ -36,42 +50,63 @@ def observed(trajectory: Trajectory, observe: Callable[[Any], Any] | None) -> La
 
 
 class FlowLanes(AbstractLanes):
-    """The gradient flow from each initialization."""
+    """An integration from each initialization, through the queue of lanes.
 
-    lanes: Initializations
-    flow: SegmentedFlow
-    observe: Callable[[Any], Any] | None
+    Attributes:
+        data: the start and the per-lane values of each lane.
+        stepper: the dynamics, the loss and the settings, with places for the per-lane values.
+        observe: from a trajectory to the values that are kept.
+    """
+
+    data: LaneData
+    stepper: FlowStepper
+    observe: Observe
+
+    @classmethod
+    def of(
+        cls,
+        starts: Initializations,
+        dynamics: AbstractDynamics,
+        loss: Any,
+        solve: Solve,
+        observe: Observe,
+    ) -> "FlowLanes":
+        """The lanes of a sweep whose dynamics, loss and settings may have `PerLane` values."""
+        stepper = FlowStepper(dynamics, loss, solve)
+        data = LaneData(starts, tuple(per_lane_values(stepper)))
+        return cls(data, without_values(stepper), observe)
 
     @property
     def size(self) -> int:
-        return self.lanes.size
+        return self.data.size
 
     def compute(self, indices: Int[Array, " lanes"]) -> Lane:
-        return self._of(self.lanes.take(indices))
+        return self._of(lambda index: self.stepper.begin(*self.data.take(index)), indices)
 
     def rows(self) -> PyTree[Array]:
-        return self.lanes.rows()
+        return self.data.rows()
 
     def of_rows(self, rows: PyTree[Array]) -> Lane:
-        return self._of(eqx.filter_vmap(self.lanes.of_row)(rows))
+        return self._of(lambda row: self.stepper.begin(*self.data.of_row(row)), rows)
 
     def of_rows_recorded(self, rows: PyTree[Array]) -> Lane:
-        """`of_rows` with steps that are recorded, for reverse mode through a solver without a state."""
+        """`of_rows` through the recorded adjoint, for reverse mode by a recordable solver."""
 
         def begin(row):
-            weights, rest = eqx.partition(self.lanes.of_row(row), eqx.is_inexact_array)
-            refused = self.flow.begin(eqx.combine(jax.lax.stop_gradient(weights), rest))
+            numbers, rest = eqx.partition(self.data.of_row(row), eqx.is_inexact_array)
+            refused = self.stepper.begin(*eqx.combine(jax.lax.stop_gradient(numbers), rest))
             okay = refused[0].startable
             # A lane that cannot start has the derivative zero, not NaN times zero.
-            weights = jax.tree.map(lambda leaf: jnp.where(okay, leaf, 1), weights)
-            start, progress = self.flow.begin(eqx.combine(weights, rest))
+            numbers = jax.tree.map(lambda leaf: jnp.where(okay, leaf, 1), numbers)
+            inputs, progress = self.stepper.begin(*eqx.combine(numbers, rest))
             progress = eqx.tree_at(lambda p: p.running, progress, progress.running & okay)
-            return okay, (start, progress), refused
+            return okay, (inputs, progress), refused
 
-        okay, (starts, progress), refused = eqx.filter_vmap(begin)(rows)
+        okay, (inputs, progress), refused = eqx.filter_vmap(begin)(rows)
         # Forward mode through it is an error.
-        flow, starts, progress = before(None, self.flow.solver, (self.flow, starts, progress))
-        found = self._finished(starts, drain_recorded(flow, starts, progress))
+        guarded = forbid_forward(None, self.stepper.solve.solver, (self.stepper, inputs, progress))
+        stepper, inputs, progress = guarded
+        found = self._finished(inputs, integrate_all_recorded(stepper, inputs, progress))
         return jax.tree.map(
             lambda a, b: jnp.where(jnp.expand_dims(okay, range(1, a.ndim)), a, b),
             found,
@@ -79,69 +114,107 @@ class FlowLanes(AbstractLanes):
         )
 
     def record_bytes(self) -> int | None:
-        """The memory that the record of one lane takes; None for a solver that keeps a state."""
-        start, progress = eqx.filter_eval_shape(self._first)
-        solver, _ = choose_solver(start.space, self.flow.loss, self.flow.solver, reverse=False)
-        if not isinstance(solver, AbstractRosenbrock):
+        """The memory that the record of one lane takes; None for a solver with memory."""
+        inputs, progress = eqx.filter_eval_shape(self._first)
+        lane = self.stepper.with_values(inputs.values)
+        solver = chosen_solver(
+            lane.dynamics, inputs.states, lane.loss, lane.solve.solver, reverse=False
+        )
+        if not is_recordable(solver):
             return None
-        return record_bytes(progress.state, self.flow.max_steps)
+        return record_bytes(progress.state, self.stepper.solve.max_steps)
 
-    def _of(self, initializations: AbstractParameterization) -> Lane:
-        starts, progress = eqx.filter_vmap(self.flow.begin)(initializations)
-        arrays, static = eqx.partition(starts, eqx.is_array)
+    def vmapped(self, adjoint: diffrax.AbstractAdjoint | None, rows: PyTree) -> Lane:
+        """The same lanes, each by itself, as they are differentiated by an adjoint of diffrax."""
+
+        def one(row):
+            numbers, rest = eqx.partition(self.data.of_row(row), eqx.is_inexact_array)
+            finite = jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(numbers)]).all()
+            # A lane that cannot start has the derivative zero, not NaN times zero.
+            numbers = jax.tree.map(lambda leaf: jnp.where(finite, leaf, 1), numbers)
+            start, values = eqx.combine(numbers, rest)
+            lane = self.stepper.with_values(values)
+            solve = eqx.tree_at(
+                lambda s: s.adjoint, lane.solve, adjoint, is_leaf=lambda leaf: leaf is None
+            )
+            trajectory = integrate(lane.dynamics, start, lane.loss, solve, throw=False)
+            return observed(trajectory, self.observe)
+
+        return eqx.filter_vmap(one)(rows)
+
+    def _of(self, begin: Callable, rows: PyTree[Array]) -> Lane:
+        inputs, progress = eqx.filter_vmap(begin)(rows)
+        arrays, static = eqx.partition(inputs, eqx.is_array)
 
         def advance(row, progress):
-            return self.flow.step(eqx.combine(row, static), progress), None
+            return self.stepper.step(eqx.combine(row, static), progress), None
 
-        ended, _ = drain(advance, arrays, progress)
-        return self._finished(starts, ended)
+        ended, _ = integrate_all(advance, arrays, progress)
+        return self._finished(inputs, ended)
 
-    def _finished(self, starts: Start, ended: Progress) -> Lane:
-        arrays, static = eqx.partition(starts, eqx.is_array)
+    def _finished(self, inputs: StepperInputs, ended: StepperState) -> Lane:
+        arrays, static = eqx.partition(inputs, eqx.is_array)
 
         def lane(row):
-            start, progress = row
-            return observed(self.flow.finish(eqx.combine(start, static), progress), self.observe)
+            inputs, progress = row
+            trajectory = self.stepper.finish(eqx.combine(inputs, static), progress)
+            return observed(trajectory, self.observe)
 
         if self.observe is None:
             return jax.vmap(lane)((arrays, ended))
-        # A few at a time, for what it takes to observe them.
+        # A few at a time, for the memory that observing them takes.
         return in_batches(lane, (arrays, ended), WIDTH)
 
     def one(self) -> Lane:
         return eqx.filter_eval_shape(observed, self._trajectory(), self.observe)
 
     def weights(self) -> int:
-        times = 1 if self.flow.ts is None else len(self.flow.ts)
-        return times * weight_count(self.lanes)
+        rows = 1 if self.stepper.solve.ts is None else self._trajectory().ts.shape[0]
+        return rows * self.data.numbers()
 
     def describe(self) -> dict[str, Any]:
         trajectory = self._trajectory()
         theta = jax.ShapeDtypeStruct(trajectory.theta.shape[1:], trajectory.theta.dtype)
+        stepper = self.stepper.with_values(eqx.filter_eval_shape(self.data.first)[1])
         described = {
-            "initializations": describe_initializations(self.lanes),
-            "loss": describe_function(self.flow.loss, theta),
+            **self.data.describe(),
+            "loss": describe_function(stepper.loss, theta),
+            "dynamics": type(stepper.dynamics).__name__,
             "method": trajectory.method,
             "dtype": str(theta.dtype),
-            **describe_tree(self.flow, without=("loss",)),
+            **describe_tree(self.stepper.solve, without=("adjoint",)),
+            **describe_tree(self.stepper.dynamics),
         }
         if self.observe is not None:
             described["observe"] = describe_function(self.observe, trajectory)
         return described
 
-    def _trajectory(self) -> Trajectory:
-        return eqx.filter_eval_shape(lambda: self.flow.finish(*self._first()))
+    def _trajectory(self) -> Any:
+        return eqx.filter_eval_shape(lambda: self.stepper.finish(*self._first()))
 
-    def _first(self) -> tuple[Start, Progress]:
-        return self.flow.begin(self.lanes.function(jnp.zeros((), int)))
-
-
-def weight_count(lanes: Initializations) -> int:
-    """How many weights one initialization has."""
-    one = eqx.filter_eval_shape(lambda: lanes.function(jnp.zeros((), int)))
-    return sum(leaf.size for leaf in jax.tree.leaves(one) if hasattr(leaf, "size"))
+    def _first(self) -> tuple[StepperInputs, StepperState]:
+        return self.stepper.begin(*self.data.first())
 
 
-def describe_initializations(lanes: Initializations) -> dict[str, Any]:
-    index = jax.ShapeDtypeStruct((), jnp.zeros((), int).dtype)
-    return {"size": lanes.size, **describe_function(lanes.function, index)}
+class FixedStepRun(eqx.Module):
+    """The run of a dynamics with fixed steps in one lane, by its index."""
+
+    data: LaneData
+    experiment: tuple[AbstractFixedSteps, Any, Solve]
+
+    @classmethod
+    def of(
+        cls, starts: Initializations, dynamics: AbstractFixedSteps, loss: Any, solve: Solve
+    ) -> "FixedStepRun":
+        """The runs of a sweep whose dynamics, loss and settings may have `PerLane` values."""
+        experiment = dynamics, loss, solve
+        data = LaneData(starts, tuple(per_lane_values(experiment)))
+        return cls(data, without_values(experiment))
+
+    def __call__(self, index: Int[Array, ""]) -> Any:
+        start, values = self.data.take(index)
+        dynamics, loss, solve = self.experiment
+        # Before the values are filled in: a key that differs between lanes already stays.
+        experiment = dynamics.for_lane(index), loss, solve
+        dynamics, loss, solve = with_values(experiment, values)
+        return dynamics.run(start, loss, solve)

@@ -1,31 +1,39 @@
-"""Many initializations: a stack of them, or a rule that makes them."""
+"""The data of lanes: starts, as a stack or by a rule, and values that differ between lanes."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Int, PyTree
+from ddln.engine import PerLane, take
 from ddln.parameterizations import AbstractParameterization
+from ddln.potentials import AbstractPotential
+from ddln.sweeps._fingerprint import describe_function
+
+# The start of a lane.
+Start = AbstractParameterization | AbstractPotential
 
 
 class Initializations(eqx.Module):
-    """Initializations made when they are needed: `function(index)` for index = 0, ..., size - 1.
+    """Initializations that are made when they are needed: `function(index)` for index = 0, ..., size - 1.
 
     Example (a million random starts that are never all in memory):
         >>> key = jax.random.key(0)
         >>> Initializations(lambda i: DeepDiagonal.random(jax.random.fold_in(key, i), 3, 50), 10**6)
 
     Args:
-        function: from an index (a traced integer) to a parameterization.
-        size: how many there are.
+        function: from an index (a traced integer) to a parameterization, or to a potential for
+            `ddln.MirrorDynamics`.
+        size: the number of initializations.
 
     Raises:
         ValueError: if `size` is not positive.
     """
 
-    function: Callable[[Int[Array, ""]], AbstractParameterization]
+    function: Callable[[Int[Array, ""]], Start]
     size: int = eqx.field(static=True)
 
     def __init__(self, function, size: int):
@@ -34,17 +42,17 @@ class Initializations(eqx.Module):
         self.function = function
         self.size = size
 
-    def take(self, indices: Int[Array, " B"]) -> AbstractParameterization:
+    def take(self, indices: Int[Array, " B"]) -> Start:
         """The initializations with these indices, stacked."""
         return eqx.filter_vmap(self.function)(indices)
 
     def rows(self) -> PyTree[Array]:
-        """What the initializations are made of, with a leading axis: their weights, or indices."""
+        """The arrays from which `of_row` makes an initialization, leading axis B: weights, or indices."""
         if isinstance(self.function, _Row):
             return eqx.filter(self.function.stack, eqx.is_inexact_array)
         return jnp.arange(self.size)
 
-    def of_row(self, row: PyTree[Array]) -> AbstractParameterization:
+    def of_row(self, row: PyTree[Array]) -> Start:
         """The initialization made of one of `rows()`."""
         if isinstance(self.function, _Row):
             rest = eqx.filter(self.function.stack, eqx.is_inexact_array, inverse=True)
@@ -52,7 +60,7 @@ class Initializations(eqx.Module):
         return self.function(row)
 
 
-def as_initializations(value: AbstractParameterization | Initializations) -> Initializations:
+def as_initializations(value: Start | Initializations) -> Initializations:
     """Views a stack of parameterizations (leaves with a leading axis B) as a rule.
 
     Raises:
@@ -60,7 +68,7 @@ def as_initializations(value: AbstractParameterization | Initializations) -> Ini
     """
     if isinstance(value, Initializations):
         return value
-    if not isinstance(value, AbstractParameterization):
+    if not isinstance(value, Start):
         raise ValueError(
             "Argument `initializations` must be a parameterization whose leaves have a leading axis, or "
             f"`ddln.Initializations(function, size)`, but it is a {type(value).__name__}."
@@ -77,10 +85,69 @@ def as_initializations(value: AbstractParameterization | Initializations) -> Ini
 
 
 class _Row(eqx.Module):
-    stack: AbstractParameterization
+    stack: Start
 
     def __call__(self, index):
         weights, rest = eqx.partition(self.stack, eqx.is_inexact_array)
         # No index is out of bounds, so nothing is to be filled in.
         row = jax.tree.map(lambda leaf: jnp.take(leaf, index, axis=0, mode="clip"), weights)
         return eqx.combine(row, rest)
+
+
+class LaneData(eqx.Module):
+    """The start of each lane, and its per-lane values.
+
+    Attributes:
+        starts: the initializations.
+        per_lane: the `PerLane` values of the dynamics, the loss and the settings.
+    """
+
+    starts: Initializations
+    per_lane: tuple[PerLane, ...]
+
+    def __check_init__(self):
+        for value in self.per_lane:
+            if value.size not in (None, self.starts.size):
+                raise ValueError(
+                    f"The values of `ddln.PerLane` must be as many as the {self.starts.size} "
+                    f"initializations, but there are {value.size}."
+                )
+
+    @property
+    def size(self) -> int:
+        """The number of lanes."""
+        return self.starts.size
+
+    def take(self, index: Int[Array, ""]) -> tuple[Start, tuple[PyTree, ...]]:
+        """The start and the values of the lane with this index."""
+        return self.starts.function(index), tuple(take(value, index) for value in self.per_lane)
+
+    def rows(self) -> PyTree[Array]:
+        """The arrays from which `of_row` makes a lane, leading axis B."""
+        return self.starts.rows(), tuple(value.rows(self.size) for value in self.per_lane)
+
+    def of_row(self, row: PyTree[Array]) -> tuple[Start, tuple[PyTree, ...]]:
+        """The start and the values of a lane, made of one of `rows()`."""
+        start, values = row
+        made = zip(self.per_lane, values, strict=True)
+        return self.starts.of_row(start), tuple(value.of_row(row) for value, row in made)
+
+    def first(self) -> tuple[Start, tuple[PyTree, ...]]:
+        """The start and the values of lane 0."""
+        return self.take(jnp.zeros((), int))
+
+    def numbers(self) -> int:
+        """The number of real numbers that make one lane."""
+        one = eqx.filter_eval_shape(self.first)
+        return sum(leaf.size for leaf in jax.tree.leaves(one) if hasattr(leaf, "size"))
+
+    def describe(self) -> dict[str, Any]:
+        """The data as plain text and numbers."""
+        index = jax.ShapeDtypeStruct((), jnp.zeros((), int).dtype)
+        starts = {"size": self.size, **describe_function(self.starts.function, index)}
+        if not self.per_lane:
+            return {"initializations": starts}
+        values = [
+            describe_function(lambda i, v=value: take(v, i), index) for value in self.per_lane
+        ]
+        return {"initializations": starts, "per_lane": values}

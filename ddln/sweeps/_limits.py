@@ -6,13 +6,12 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from ddln._types import Array, Int, Loss, PyTree
+from ddln._types import Array, Int, PyTree
+from ddln.engine import per_lane_values, with_values, without_values
 from ddln.limits import Limit, limit
-from ddln.parameterizations import AbstractParameterization
 from ddln.sweeps._batches import in_batches
 from ddln.sweeps._fingerprint import describe_function
-from ddln.sweeps._flow_lanes import describe_initializations, weight_count
-from ddln.sweeps._initializations import Initializations
+from ddln.sweeps._initializations import Initializations, LaneData
 from ddln.sweeps._lanes import AbstractLanes, Lane
 
 # Lanes of one batch wait for each other; this many keep the cost of a step low.
@@ -20,40 +19,54 @@ BATCH = 16
 
 
 class LimitLanes(AbstractLanes):
-    """The limit of the flow from each initialization."""
+    """The limit of the flow from each initialization.
 
-    lanes: Initializations
-    loss: Loss
+    Attributes:
+        data: the start and the per-lane values of each lane.
+        loss: the loss, with places for the per-lane values.
+        observe: from a limit to the values that are kept.
+    """
+
+    data: LaneData
+    loss: Any
     observe: Callable[[Any], Any] | None
+
+    @classmethod
+    def of(cls, starts: Initializations, loss: Any, observe: Callable | None) -> "LimitLanes":
+        """The lanes of a sweep whose loss may have `PerLane` values."""
+        data = LaneData(starts, tuple(per_lane_values(loss)))
+        return cls(data, without_values(loss), observe)
 
     @property
     def size(self) -> int:
-        return self.lanes.size
+        return self.data.size
 
     def compute(self, indices: Int[Array, " lanes"]) -> Lane:
-        return self._of(self.lanes.take(indices))
+        return self._of(eqx.filter_vmap(self.data.take)(indices))
 
     def rows(self) -> PyTree[Array]:
-        return self.lanes.rows()
+        return self.data.rows()
 
     def of_rows(self, rows: PyTree[Array]) -> Lane:
-        return self._of(eqx.filter_vmap(self.lanes.of_row)(rows))
+        return self._of(eqx.filter_vmap(self.data.of_row)(rows))
 
-    def _of(self, initializations: AbstractParameterization) -> Lane:
-        weights, static = eqx.partition(initializations, eqx.is_array)
-        return in_batches(lambda lane: self._lane(eqx.combine(lane, static)), weights, BATCH)
+    def _of(self, lanes: PyTree) -> Lane:
+        arrays, static = eqx.partition(lanes, eqx.is_array)
+        return in_batches(lambda lane: self._lane(*eqx.combine(lane, static)), arrays, BATCH)
 
     def one(self) -> Lane:
-        return eqx.filter_eval_shape(lambda: self._lane(self._first()))
+        return eqx.filter_eval_shape(lambda: self._lane(*self.data.first()))
 
     def weights(self) -> int:
-        return weight_count(self.lanes)
+        return self.data.numbers()
 
     def describe(self) -> dict[str, Any]:
-        end = eqx.filter_eval_shape(lambda: self._limit(self._first()))
+        _, values = eqx.filter_eval_shape(self.data.first)
+        loss = with_values(self.loss, values)
+        end = eqx.filter_eval_shape(lambda: self._limit(*self.data.first()))
         described = {
-            "initializations": describe_initializations(self.lanes),
-            "loss": describe_function(self.loss, end.theta),
+            **self.data.describe(),
+            "loss": describe_function(loss, end.theta),
             "method": "limit",
             "dtype": str(end.theta.dtype),
         }
@@ -61,18 +74,16 @@ class LimitLanes(AbstractLanes):
             described["observe"] = describe_function(self.observe, end)
         return described
 
-    def _first(self):
-        return self.lanes.function(jnp.zeros((), int))
+    def _limit(self, start: Any, values: tuple[PyTree, ...]) -> Limit:
+        return limit(start, with_values(self.loss, values), throw=False)
 
-    def _limit(self, parameterization) -> Limit:
-        return limit(parameterization, self.loss, throw=False)
-
-    def _lane(self, parameterization) -> Lane:
-        end = self._limit(parameterization)
+    def _lane(self, start: Any, values: tuple[PyTree, ...]) -> Lane:
+        end = self._limit(start, values)
+        loss = with_values(self.loss, values)
         return Lane.make(
             ts=jnp.full((1,), jnp.inf),
             theta=end.theta[None] if self.observe is None else None,
-            loss=self.loss(end.theta)[None],
+            loss=loss(end.theta)[None],
             result=end.result,
             stats=end.stats,
             values=None if self.observe is None else self.observe(end),

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Int
-from ddln.flows import Trajectory
+from ddln.flows import MirrorTrajectory, Trajectory
 from ddln.sweeps._fingerprint import describe_function
 from ddln.sweeps._flow_lanes import observed
 from ddln.sweeps._lanes import AbstractLanes, Lane
@@ -17,7 +17,7 @@ from ddln.sweeps._lanes import AbstractLanes, Lane
 class RunLanes(AbstractLanes):
     """`run(index)` for each index."""
 
-    run: Callable[[Int[Array, ""]], Trajectory]
+    run: Callable[[Int[Array, ""]], Trajectory | MirrorTrajectory]
     count: int = eqx.field(static=True)
     observe: Callable[[Any], Any] | None
 
@@ -39,7 +39,7 @@ class RunLanes(AbstractLanes):
 
     def weights(self) -> int:
         trajectory = self._trajectory()
-        leaves = jax.tree.leaves(trajectory.parameterization)
+        leaves = jax.tree.leaves(getattr(trajectory, "parameterization", trajectory.theta))
         return sum(leaf.size for leaf in leaves if hasattr(leaf, "size"))
 
     def describe(self) -> dict[str, Any]:
@@ -54,9 +54,9 @@ class RunLanes(AbstractLanes):
             described["observe"] = describe_function(self.observe, trajectory)
         return described
 
-    def _trajectory(self) -> Trajectory:
+    def _trajectory(self) -> Trajectory | MirrorTrajectory:
         trajectory = eqx.filter_eval_shape(lambda: self.run(jnp.zeros((), int)))
-        if not isinstance(trajectory, Trajectory):
+        if not isinstance(trajectory, Trajectory | MirrorTrajectory):
             raise ValueError(
                 "Argument `run` must return a `ddln.Trajectory`, but it returns a "
                 f"{type(trajectory).__name__}."

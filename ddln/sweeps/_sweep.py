@@ -11,14 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddln._types import Array, Float, Int, Loss
-from ddln._validation import is_known, require_option
-from ddln.flows import Trajectory
-from ddln.flows._arguments import check_times, check_tolerances
-from ddln.flows._segments import SegmentedFlow
-from ddln.parameterizations import AbstractParameterization
+from ddln._validation import is_known
+from ddln.engine import AbstractDynamics, AbstractFixedSteps, PerLane, Solve, in_dtype
+from ddln.flows import GradientDynamics, MirrorTrajectory, Trajectory
 from ddln.sweeps._engine import Job, computed
-from ddln.sweeps._flow_lanes import FlowLanes
-from ddln.sweeps._initializations import Initializations, as_initializations
+from ddln.sweeps._flow_lanes import FixedStepRun, FlowLanes
+from ddln.sweeps._initializations import Initializations, Start, as_initializations
+from ddln.sweeps._lanes import AbstractLanes
 from ddln.sweeps._limits import LimitLanes
 from ddln.sweeps._plan import Plan
 from ddln.sweeps._progress import ProgressLine
@@ -30,15 +29,19 @@ from ddln.sweeps._traced import is_traced, traced
 
 
 def sweep(
-    initializations: AbstractParameterization | Initializations,
-    loss: Loss,
-    t1: float | Float[Array, ""],
+    initializations: Start | Initializations,
+    loss: Loss | PerLane,
+    t1: float | Float[Array, ""] | PerLane,
     *,
+    dynamics: AbstractDynamics | AbstractFixedSteps | None = None,
     ts: Any = None,
     coordinates: str = "auto",
+    weight_decay: float | Float[Array, ""] | PerLane | None = None,
+    event: Callable | None = None,
+    dual: bool | None = None,
     solver: diffrax.AbstractSolver | None = None,
-    rtol: float = 1e-6,
-    atol: float = 1e-9,
+    rtol: float | Float[Array, ""] | PerLane = 1e-6,
+    atol: float | Float[Array, ""] | PerLane = 1e-9,
     max_steps: int = 16384,
     adjoint: diffrax.AbstractAdjoint | None = None,
     observe: Callable[[Any], Any] | None = None,
@@ -49,8 +52,9 @@ def sweep(
     progress: bool | Callable[[int, int, int], None] = True,
     throw: bool = False,
 ) -> SweepResult:
-    """Integrates the gradient flow from many initializations.
+    """Integrates a dynamics, gradient flow by default, from many initializations.
 
+    A lane is an experiment: a start, and whatever of the data and of the settings is a `ddln.PerLane`.
     Lanes are computed in chunks by one compiled function; a lane that fails has a code and does not
     touch its neighbours. The order of the results is that of the initializations.
 
@@ -79,14 +83,26 @@ def sweep(
         ...     return result.loss.mean()
         >>> jax.jit(jax.value_and_grad(mean_loss))(0.1)
 
+    Example (momentum flows, each with a data set and an inertia of its own):
+        >>> data = lambda i: ddln.LeastSquares(jax.random.normal(jax.random.fold_in(key, i), (20, 50)), y)
+        >>> momentum = ddln.MomentumDynamics(inertia=ddln.PerLane(jnp.geomspace(0.1, 10.0, 1000)))
+        >>> ddln.sweep(networks, ddln.PerLane(data), t1=100.0, dynamics=momentum)
+
     Args:
         initializations: a parameterization whose leaves have a leading axis B, or
-            `ddln.Initializations(function, size)`.
-        loss: as in `ddln.gradient_flow`, shared by all lanes.
+            `ddln.Initializations(function, size)`; for mirror flows of potentials, too.
+        loss: as in `ddln.gradient_flow`, shared by all lanes; or a `ddln.PerLane`.
         t1: the end of the integration; inf asks for limits (`ddln.limit`, with its own tolerances and
-            numbers of steps) in place of flows, and needs a `ddln.LeastSquares`.
+            numbers of steps) in place of flows, and needs a `ddln.LeastSquares`. For
+            `ddln.DescentDynamics` the number of steps. May be a `ddln.PerLane`, as the following numbers.
+        dynamics: `ddln.GradientDynamics` (the default), `ddln.MomentumDynamics`, `ddln.MirrorDynamics`, any
+            other `ddln.AbstractDynamics`; or `ddln.StochasticDynamics` or `ddln.DescentDynamics`.
         ts: the times to save at, shape [T]; None saves the end only (T = 1).
-        coordinates: as in `ddln.gradient_flow`.
+        coordinates: as in `ddln.gradient_flow`; without `dynamics`.
+        weight_decay: as in `ddln.gradient_flow`; without `dynamics`.
+        event: as in `ddln.gradient_flow`; numbers in it may be `ddln.PerLane`.
+        dual: whether the dual is integrated along, for `observe`; None: if there is an `observe`. Without
+            `dynamics`.
         solver: as in `ddln.gradient_flow`.
         rtol: as in `ddln.gradient_flow`.
         atol: as in `ddln.gradient_flow`.
@@ -120,26 +136,30 @@ def sweep(
         OSError: if the store cannot be written. Like every interruption, as Ctrl-C, it leaves the finished
             chunks in the store, and its message says how to go on.
     """
-    flow, lanes = _checked(
-        initializations, loss, t1, ts, coordinates, solver, rtol, atol, max_steps, observe
-    )
+    solve = Solve(t1, ts, rtol, atol, solver, None, event, max_steps)
+    dynamics = _dynamics(dynamics, coordinates, weight_decay, dual, observe)
+    lanes = _lanes(initializations, loss, dynamics, solve, observe)
     plan = Plan.of(lanes, chunk_size, devices)
-    if is_traced(initializations, flow, observe):
+    if is_traced(initializations, loss, dynamics, solve, observe):
         _require_plain(devices=devices, store=store, executor=executor)
         return traced(lanes, plan.width, adjoint, throw)
     return _run(plan, chunk_size, store, executor, progress, throw)
 
 
 def compile_sweep(
-    initializations: AbstractParameterization | Initializations,
-    loss: Loss,
-    t1: float | Float[Array, ""],
+    initializations: Start | Initializations,
+    loss: Loss | PerLane,
+    t1: float | Float[Array, ""] | PerLane,
     *,
+    dynamics: AbstractDynamics | AbstractFixedSteps | None = None,
     ts: Any = None,
     coordinates: str = "auto",
+    weight_decay: float | Float[Array, ""] | PerLane | None = None,
+    event: Callable | None = None,
+    dual: bool | None = None,
     solver: diffrax.AbstractSolver | None = None,
-    rtol: float = 1e-6,
-    atol: float = 1e-9,
+    rtol: float | Float[Array, ""] | PerLane = 1e-6,
+    atol: float | Float[Array, ""] | PerLane = 1e-9,
     max_steps: int = 16384,
     observe: Callable[[Any], Any] | None = None,
     chunk_size: int | None = None,
@@ -154,9 +174,9 @@ def compile_sweep(
     Raises:
         ValueError: for arguments that do not fit.
     """
-    _, lanes = _checked(
-        initializations, loss, t1, ts, coordinates, solver, rtol, atol, max_steps, observe
-    )
+    solve = Solve(t1, ts, rtol, atol, solver, None, event, max_steps)
+    dynamics = _dynamics(dynamics, coordinates, weight_decay, dual, observe)
+    lanes = _lanes(initializations, loss, dynamics, solve, observe)
     plan = Plan.of(lanes, chunk_size, devices)
     if store is not None:
         grid, _ = layout(store, plan.lanes.size, plan.width)
@@ -165,7 +185,7 @@ def compile_sweep(
 
 
 def sweep_runs(
-    run: Callable[[Int[Array, ""]], Trajectory],
+    run: Callable[[Int[Array, ""]], Trajectory | MirrorTrajectory],
     size: int,
     *,
     observe: Callable[[Any], Any] | None = None,
@@ -188,8 +208,8 @@ def sweep_runs(
         >>> result = ddln.sweep_runs(run, 64)
 
     Args:
-        run: from an index (a traced integer) to a `ddln.Trajectory`; with `throw=False`, so that a run
-            that fails has a code.
+        run: from an index (a traced integer) to a `ddln.Trajectory` or a
+            `ddln.MirrorTrajectory`; with `throw=False`, so that a run that fails has a code.
         size: how many runs there are.
         observe: as in `ddln.sweep`.
         chunk_size: as in `ddln.sweep`.
@@ -216,35 +236,67 @@ def sweep_runs(
     return _run(plan, chunk_size, store, executor, progress, throw)
 
 
-def _checked(
-    initializations, loss, t1, ts, coordinates, solver, rtol, atol, max_steps, observe
-) -> tuple[SegmentedFlow, FlowLanes | LimitLanes]:
-    """The flow of one lane, and all lanes; limits for t1 = inf."""
-    require_option("coordinates", coordinates, ("auto", "reduced", "full"))
-    check_tolerances(rtol, atol, max_steps)
-    limits = is_known(t1) and np.isposinf(t1)
-    if limits:
-        if ts is not None:
-            raise ValueError(
-                "Argument `ts` must be None for t1 = inf: limits have no times to save at."
-            )
-    else:
-        check_times(t1, ts)
-    flow = SegmentedFlow(
-        loss=loss,
-        t1=jnp.asarray(t1, float),
-        ts=None if ts is None else jnp.asarray(ts, float),
-        rtol=jnp.asarray(rtol, float),
-        atol=jnp.asarray(atol, float),
-        solver=solver,
-        coordinates=coordinates,
-        dual=observe is not None,
-        max_steps=max_steps,
-    )
-    lanes = as_initializations(initializations)
-    if limits:
-        return flow, LimitLanes(lanes, flow.loss, observe)
-    return flow, FlowLanes(lanes, flow, observe)
+def _dynamics(
+    dynamics: AbstractDynamics | AbstractFixedSteps | None,
+    coordinates: str,
+    weight_decay: Any,
+    dual: bool | None,
+    observe: Callable | None,
+) -> AbstractDynamics | AbstractFixedSteps:
+    """The dynamics of a sweep; gradient flow if there is none."""
+    if dynamics is None:
+        dual = observe is not None if dual is None else dual
+        return GradientDynamics(weight_decay, coordinates=coordinates, dual=dual)
+    if not isinstance(dynamics, AbstractDynamics | AbstractFixedSteps):
+        raise ValueError(
+            "Argument `dynamics` must be a dynamics such as `ddln.MomentumDynamics(inertia=1.0)`, but it is "
+            f"{dynamics!r}."
+        )
+    if coordinates != "auto" or weight_decay is not None or dual is not None:
+        raise ValueError(
+            "Arguments `coordinates`, `weight_decay` and `dual` must be left out with `dynamics`. "
+            "Pass them to the dynamics, such as `ddln.GradientDynamics(weight_decay=0.1)`."
+        )
+    return dynamics
+
+
+def _lanes(
+    initializations: Any,
+    loss: Any,
+    dynamics: AbstractDynamics | AbstractFixedSteps,
+    solve: Solve,
+    observe: Callable | None,
+) -> AbstractLanes:
+    """The lanes of a sweep; limits for t1 = inf."""
+    starts = as_initializations(initializations)
+    t1 = solve.t1
+    if not isinstance(t1, PerLane) and is_known(t1) and np.isposinf(t1):
+        return _limit_lanes(starts, loss, dynamics, solve, observe)
+    solve = solve.checked()
+    if isinstance(dynamics, AbstractFixedSteps):
+        return RunLanes(FixedStepRun.of(starts, dynamics, loss, solve), starts.size, observe)
+    # As arrays: other numbers do not make another program.
+    dynamics, solve = in_dtype((dynamics, solve), jnp.result_type(float))
+    return FlowLanes.of(starts, dynamics, loss, solve, observe)
+
+
+def _limit_lanes(
+    starts: Initializations, loss: Any, dynamics: Any, solve: Solve, observe: Callable | None
+) -> LimitLanes:
+    if solve.ts is not None:
+        raise ValueError(
+            "Argument `ts` must be None for t1 = inf: limits have no times to save at."
+        )
+    if solve.event is not None:
+        raise ValueError("Argument `event` must be None for t1 = inf: limits have no steps.")
+    decays = isinstance(dynamics, GradientDynamics) and dynamics.weight_decay is not None
+    if decays or not isinstance(dynamics, GradientDynamics):
+        raise ValueError(
+            "Argument `dynamics` must be gradient flow without weight decay for t1 = inf: the limits "
+            "of others are not known without integrating. Pass a finite `t1`."
+        )
+    Solve(1.0, None, solve.rtol, solve.atol, max_steps=solve.max_steps).checked()
+    return LimitLanes.of(starts, loss, observe)
 
 
 def _require_plain(**arguments: Any) -> None:

@@ -13,10 +13,8 @@ import jax.numpy as jnp
 from ddln._results import is_okay
 from ddln._types import PyTree
 from ddln._validation import is_known
-from ddln.flows import gradient_flow
-from ddln.flows._adjoint import after
-from ddln.flows._recorded import filled
-from ddln.sweeps._flow_lanes import FlowLanes, observed
+from ddln.engine import forbid_reverse, with_zeros
+from ddln.sweeps._flow_lanes import FlowLanes
 from ddln.sweeps._lanes import AbstractLanes, Lane
 from ddln.sweeps._limits import LimitLanes
 from ddln.sweeps._result import SweepResult
@@ -73,7 +71,7 @@ def traced(
         _, found = jax.lax.scan(lambda carry, rows: (carry, reversible(rows)), None, chunks)
         found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:size], found)
     if isinstance(lanes, FlowLanes):
-        found = after(adjoint, lanes.flow.solver, found)
+        found = forbid_reverse(adjoint, lanes.stepper.solve.solver, found)
     result = SweepResult.of(found)
     if throw:
         result = result.result.error_if(result, ~is_okay(result.result))
@@ -82,37 +80,9 @@ def traced(
 
 def _taken_again(lanes: FlowLanes, adjoint: diffrax.AbstractAdjoint | None, rows: PyTree) -> Lane:
     """The lanes through the queue; in reverse mode all at once by this adjoint."""
-    vmapped = functools.partial(_vmapped, lanes, adjoint)
+    vmapped = functools.partial(lanes.vmapped, adjoint)
     functions = (eqx.filter_closure_convert(f, rows) for f in (lanes.of_rows, vmapped))
     return _reversible((rows, *functions))
-
-
-def _vmapped(lanes: FlowLanes, adjoint: diffrax.AbstractAdjoint | None, rows: PyTree) -> Lane:
-    """The same flows, as they are differentiated in reverse mode."""
-    flow = lanes.flow
-
-    def one(row):
-        start, rest = eqx.partition(lanes.lanes.of_row(row), eqx.is_inexact_array)
-        finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(start)]).all()
-        # A lane that cannot start has the derivative zero, not NaN times zero.
-        start = jax.tree.map(lambda leaf: jnp.where(finite, leaf, 1), start)
-        trajectory = gradient_flow(
-            eqx.combine(start, rest),
-            flow.loss,
-            flow.t1,
-            ts=flow.ts,
-            coordinates=flow.coordinates,
-            solver=flow.solver,
-            rtol=flow.rtol,
-            atol=flow.atol,
-            max_steps=flow.max_steps,
-            adjoint=adjoint,
-            dual=flow.dual,
-            throw=False,
-        )
-        return observed(trajectory, lanes.observe)
-
-    return eqx.filter_vmap(one)(rows)
 
 
 @eqx.filter_custom_vjp
@@ -136,6 +106,6 @@ def _reversible_backward(residuals, cotangents, perturbed, argument):
         return eqx.filter(vmapped(rows), eqx.is_inexact_array)
 
     found, pull_back = eqx.filter_vjp(again, (rows, vmapped))
-    cotangents = filled(eqx.filter(cotangents, eqx.is_inexact_array), found)
+    cotangents = with_zeros(eqx.filter(cotangents, eqx.is_inexact_array), found)
     ((rows, vmapped),) = pull_back(cotangents)
     return rows, jax.tree.map(lambda _: None, by_queue), vmapped

@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Float
-from ddln.flows import Trajectory
-from ddln.flows._momentum_space import rotate
-from ddln.flows._stochastic_flow import StochasticRecord
+from ddln.flows import StochasticRecord, Trajectory
+from ddln.flows.states import rotate
 from ddln.parameterizations import PowerDifference
 from ddln.theory._deep_diagonal import deep_diagonal
 from ddln.theory._momentum import pair_record

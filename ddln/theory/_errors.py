@@ -17,8 +17,7 @@ from jax.flatten_util import ravel_pytree
 
 from ddln._types import Array, Float, Loss, PyTree, Scalar, Theta
 from ddln.flows import Trajectory
-from ddln.flows._state import loss_gradient
-from ddln.losses import AbstractPredictionLoss
+from ddln.losses import AbstractPredictionLoss, loss_gradient
 from ddln.parameterizations import AbstractParameterization
 from ddln.theory._path import Path
 

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 
 from ddln._types import Array, Bool, Float, Loss, Scalar
 from ddln.flows import Trajectory
-from ddln.flows._state import loss_gradient
-from ddln.losses import LeastSquares
+from ddln.losses import LeastSquares, loss_gradient
 from ddln.theory._check import Check
 from ddln.theory._errors import loss_error, rounding
 from ddln.theory._integrals import Integral

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 
 from ddln._types import Array, Bool, Float, Loss, Scalar, Theta
 from ddln.flows import Trajectory
-from ddln.flows._state import loss_gradient
-from ddln.losses import LeastSquares
+from ddln.losses import LeastSquares, loss_gradient
 from ddln.potentials import AbstractPotential, potential
 from ddln.theory._errors import effective_error, integration_error, loss_error, rounding
 from ddln.theory._metric import smallest_metric_eigenvalue

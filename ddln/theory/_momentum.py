@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 
 from ddln._types import Array, Float
-from ddln.flows import Trajectory
-from ddln.flows._momentum_space import MomentumRecord, PairRecord, rotate
+from ddln.flows import MomentumRecord, PairRecord, Trajectory
+from ddln.flows.states import rotate
 from ddln.theory._deep_diagonal import deep_diagonal
 from ddln.theory._errors import integration_error
 from ddln.theory._path import Path

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from ddln._types import Loss
 from ddln.flows import Trajectory
-from ddln.flows._momentum_space import rotate
+from ddln.flows.states import rotate
 from ddln.theory._check import Check
 from ddln.theory._deep_diagonal import deep_diagonal
 from ddln.theory._effective_start import momentum_logarithm

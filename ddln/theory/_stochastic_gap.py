@@ -3,8 +3,7 @@
 import jax.numpy as jnp
 
 from ddln._types import Loss
-from ddln.flows import Trajectory
-from ddln.flows._stochastic_flow import StochasticRecord
+from ddln.flows import StochasticRecord, Trajectory
 from ddln.theory._check import Check
 from ddln.theory._deep_diagonal import deep_diagonal
 from ddln.theory._errors import rounding

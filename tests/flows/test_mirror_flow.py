@@ -12,7 +12,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import ddln
-from ddln.flows._mirror_flow import Primal
+from ddln.flows.states import Primal
 from ddln.parameterizations import AbstractParameterization
 
 # Here the time to compile counts, not the time to run.

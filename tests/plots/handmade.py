@@ -12,7 +12,7 @@ from matplotlib.text import Text
 
 from ddln import RESULTS, DeepDiagonal, Identity
 from ddln.flows import Trajectory
-from ddln.flows._state import FullSpace
+from ddln.flows.states import FullSpace
 
 
 def trajectory(times, layers, loss=None) -> Trajectory:

@@ -108,7 +108,7 @@ def test_derivatives_are_those_of_the_solution(reverse):
 
 
 def test_flows_of_large_data_take_it_and_agree_with_scipy(monkeypatch):
-    monkeypatch.setattr("ddln.flows._setup.FACTORIZATION_LIMIT", 30)
+    monkeypatch.setattr("ddln.flows._gradient_flow.FACTORIZATION_LIMIT", 30)
     rng = np.random.default_rng(3)
     n, d = 31, 40
     X = rng.normal(size=(n, d)) / np.sqrt(n)

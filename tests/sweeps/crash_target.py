@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import zarr
 
 import ddln
-from ddln.flows._state import FullSpace
+from ddln.flows.states import FullSpace
 
 NOBODY = 65534
 

@@ -10,7 +10,7 @@ from scipy.integrate import solve_ivp
 
 from ddln import RESULTS, DeepDiagonal, LeastSquares
 from ddln.flows import Trajectory
-from ddln.flows._state import FullSpace
+from ddln.flows.states import FullSpace
 
 # Here the time to compile counts, not the time to run.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

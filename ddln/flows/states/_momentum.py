@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from ddln._types import Array, Bool, Float, PyTree, Scalar, Theta
 from ddln.flows._damping import AbstractDamping
-from ddln.flows._state import FullSpace
+from ddln.flows.states._base import AbstractStates
+from ddln.flows.states._weights import FullSpace
 from ddln.parameterizations import AbstractParameterization, DeepDiagonal
 
 # Below this the square of a cosine counts as near a zero of its weight, and the integral of the squared
@@ -17,7 +18,7 @@ NEAR_ZERO = 1e-4
 
 
 class Motion(eqx.Module):
-    """What moves a flow at one time: the gradient in theta, and the equation's constants there."""
+    """The forces of a flow at one time: the gradient in theta, and the constants of the equation there."""
 
     t: Scalar
     gradient: Theta
@@ -33,7 +34,7 @@ class Motion(eqx.Module):
 
 
 class MomentumRecord(eqx.Module):
-    """What a momentum flow records for the laws of its path.
+    """The record of a momentum flow, for the laws of its path.
 
     With k = lambda for constant damping and k(t) = t / (alpha - 1) for vanishing damping. Rows that
     were not reached hold the start.
@@ -74,16 +75,10 @@ class PairRecord(eqx.Module):
         return self.angle < -jnp.pi / 2
 
 
-class AbstractMomentumSpace(eqx.Module):
-    """Unknowns of a momentum flow from which weights and velocities can be rebuilt."""
+class AbstractMomentumStates(AbstractStates):
+    """Unknowns of a momentum flow, from which weights and velocities can be rebuilt."""
 
-    @abc.abstractmethod
-    def start(self) -> PyTree[Array]:
-        """The state at time 0, at rest."""
-
-    @abc.abstractmethod
-    def rebuild(self, state: PyTree[Array]) -> AbstractParameterization:
-        """The parameterization in that state."""
+    initial: eqx.AbstractVar[AbstractParameterization]
 
     @abc.abstractmethod
     def velocity(self, state: PyTree[Array], inertia: Scalar) -> PyTree[Array]:
@@ -95,14 +90,14 @@ class AbstractMomentumSpace(eqx.Module):
 
     @abc.abstractmethod
     def integrands(self, state: PyTree[Array], motion: Motion) -> PyTree[Array]:
-        """What is integrated for the record: kinetic, riccati and nearness to zero."""
+        """The integrands of the record: kinetic, riccati and nearness to zero."""
 
     @abc.abstractmethod
     def pair(self, states: PyTree[Array], integrals: PyTree[Array]) -> PairRecord | None:
         """The record of two layers."""
 
 
-class AngleSpace(AbstractMomentumSpace):
+class AngleSpace(AbstractMomentumStates):
     """Two layers, as growth m and angle phi of w_+- = (u +- v)/sqrt 2 and sqrt(lambda) w_+-'.
 
     With theta = c (w_+^2 - w_-^2) / 2 the flow is lambda w_+-'' + d w_+-' +- c g w_+- = 0, and in
@@ -162,10 +157,14 @@ class AngleSpace(AbstractMomentumSpace):
         return PairRecord(*states, *integrals[1:])
 
 
-class PhaseSpace(AbstractMomentumSpace):
+class PhaseSpace(AbstractMomentumStates):
     """The weights of any parameterization, and their velocities."""
 
     full: FullSpace
+
+    @property
+    def initial(self):
+        return self.full.initial
 
     def start(self):
         weights = self.full.start()

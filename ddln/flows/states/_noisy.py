@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Float, PyTree, Theta
-from ddln.flows._state import FullSpace
-from ddln.parameterizations import AbstractParameterization, CanonicalForm, DeepDiagonal
+from ddln.flows.states._base import AbstractStates
+from ddln.flows.states._weights import FullSpace
+from ddln.parameterizations import CanonicalForm, DeepDiagonal
 from ddln.parameterizations._canonical import products_of_others
 
 # The discretization error is a weighted sum of squares of normal numbers. It exceeds its estimate with
@@ -26,24 +27,12 @@ from ddln.parameterizations._canonical import products_of_others
 TAIL = 18
 
 
-class AbstractNoisySpace(eqx.Module):
-    """Unknowns of a stochastic flow from which the parameterization can be rebuilt."""
-
-    @abc.abstractmethod
-    def start(self) -> PyTree[Array]:
-        """The state at time 0."""
-
-    @abc.abstractmethod
-    def rebuild(self, state: PyTree[Array]) -> AbstractParameterization:
-        """The parameterization in that state."""
-
-    def effective(self, state: PyTree[Array]) -> Theta:
-        """theta in that state."""
-        return self.rebuild(state).effective()
+class AbstractNoisyStates(AbstractStates):
+    """Unknowns of a stochastic flow."""
 
     @abc.abstractmethod
     def move(self, state: PyTree[Array], gradient: Theta) -> PyTree[Array]:
-        """What a gradient with respect to theta does to the state: linear in it."""
+        """The move of the state by a gradient with respect to theta: linear in it."""
 
     @abc.abstractmethod
     def drift(self, state: PyTree[Array], gradient: Theta, variance: Theta) -> PyTree[Array]:
@@ -56,7 +45,7 @@ class AbstractNoisySpace(eqx.Module):
         """gamma c^2 int C_ii prod_{l != j, k} (u^l)^2 ds and the error of the law, where there is one."""
 
 
-class LogSpace(AbstractNoisySpace):
+class LogSpace(AbstractNoisyStates):
     """Logarithmic coordinates of a deep diagonal network, in which the law of the gaps is exact.
 
     The state is (x, s): s_j the exponent of Delta_j(t) = Delta_j(0) exp(-s_j), and x with
@@ -128,7 +117,7 @@ class LogSpace(AbstractNoisySpace):
         return smallest, jnp.concatenate([next_one[None, :], larger])
 
 
-class LayerSpace(AbstractNoisySpace):
+class LayerSpace(AbstractNoisyStates):
     """The layers of a deep diagonal network, with the integrals of the law and of its error.
 
     One step of Euler's method multiplies Delta_j by 1 - r (dZ_i)^2 with r = c^2 prod_{l != j, k} (u^l)^2,
@@ -168,7 +157,7 @@ class LayerSpace(AbstractNoisySpace):
         return exponents, 2 * mean + chance
 
 
-class WeightSpace(AbstractNoisySpace):
+class WeightSpace(AbstractNoisyStates):
     """The weights of any parameterization: dw = -J^T dZ."""
 
     full: FullSpace

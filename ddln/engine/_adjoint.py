@@ -1,4 +1,4 @@
-"""Which adjoints a flow takes, and what the wrong mode is told."""
+"""Validation of `adjoint`, and an informative error for the unsupported mode."""
 
 from typing import Any, TypeVar
 
@@ -36,8 +36,8 @@ def check_adjoint(adjoint: Any) -> None:
         )
 
 
-def before(adjoint: Any, solver: Any, tree: T) -> T:
-    """What a flow is made of; forward mode through it is an error if it has reverse mode alone."""
+def forbid_forward(adjoint: Any, solver: Any, tree: T) -> T:
+    """The inputs of a flow; forward mode through them is an error if the flow has reverse mode alone."""
     if not isinstance(adjoint, diffrax.ForwardMode | diffrax.DirectAdjoint):
         return _guarded(tree, "forward", FORWARD.format(adjoint))
     if isinstance(solver, RKC) and solver.reverse:
@@ -45,8 +45,8 @@ def before(adjoint: Any, solver: Any, tree: T) -> T:
     return tree
 
 
-def after(adjoint: Any, solver: Any, tree: T) -> T:
-    """What a flow returns; reverse mode through it is an error if it has forward mode alone."""
+def forbid_reverse(adjoint: Any, solver: Any, tree: T) -> T:
+    """The outputs of a flow; reverse mode through them is an error if the flow has forward mode alone."""
     if isinstance(adjoint, diffrax.ForwardMode):
         return _guarded(tree, "reverse", REVERSE)
     if isinstance(solver, RKC) and not solver.reverse:
@@ -63,8 +63,8 @@ def _guarded(tree: Any, mode: str, message: str) -> Any:
     )
 
 
-# The identity; and of its tangents, one that can be lowered only, or transposed only. A custom rule of
-# JAX cannot tell the modes apart.
+# `guard_p` is the identity. `tangent_p`, the identity of its tangents, can only be lowered, or only be
+# transposed: a custom rule of JAX does not distinguish the modes.
 guard_p, tangent_p = Primitive("guard"), Primitive("guard_tangent")
 
 

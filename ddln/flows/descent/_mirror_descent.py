@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from ddln._results import is_okay
 from ddln._types import Array, Float, Loss, Theta
 from ddln._validation import require_positive
-from ddln.flows._arguments import check_loss
-from ddln.flows._descend import blank_rows, outcome, row_times
-from ddln.flows._iterate import AbstractStep, iterate
-from ddln.flows._mirror_flow import MirrorTrajectory, _startable
-from ddln.flows._state import loss_gradient
-from ddln.flows._step_arguments import check_steps
+from ddln.engine import check_loss
+from ddln.flows._mirror_flow import MirrorTrajectory, mirror_startable, require_potential
 from ddln.flows._trajectory import fixed_steps
+from ddln.flows.descent._descend import blank_rows, outcome, row_times
+from ddln.flows.descent._iterate import AbstractStep, iterate
+from ddln.flows.descent._step_arguments import check_steps
+from ddln.losses import loss_gradient
 from ddln.potentials import AbstractPotential
 
 
@@ -70,12 +70,7 @@ def mirror_descent(
 
     Source: Beck and Teboulle 2003.
     """
-    if not isinstance(potential, AbstractPotential):
-        raise ValueError(
-            "Argument `potential` must be a `ddln.AbstractPotential`, "
-            f"but it is a {type(potential).__name__}. `ddln.potential` makes one of a "
-            "parameterization."
-        )
+    require_potential(potential)
     require_positive("step_size", step_size)
     check_steps(steps, ts)
     theta = eqx.filter_eval_shape(lambda q: q.start, potential)
@@ -124,7 +119,7 @@ def _mirror_descent(
     *,
     steps: int,
 ) -> MirrorTrajectory:
-    startable, refusal = _startable(potential, loss)
+    startable, refusal = mirror_startable(potential, loss)
     start: Theta = jnp.where(startable, potential.start, 0)
     step = _MirrorStep(potential, loss, step_size)
     run = iterate(step, (start, jnp.zeros_like(start)), steps, ts, startable)

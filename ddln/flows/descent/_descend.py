@@ -10,21 +10,30 @@ import jax.numpy as jnp
 
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Int, Loss, PRNGKeyArray, PyTree, Theta
-from ddln.flows._arguments import check_model, check_start
-from ddln.flows._factors import TwoLayerFactors, no_factors
-from ddln.flows._iterate import AbstractStep, Iterates, iterate
-from ddln.flows._minibatches import Minibatches, batch_gradient
-from ddln.flows._setup import prepare, trajectory
-from ddln.flows._state import FullSpace, loss_gradient
-from ddln.flows._step_arguments import (
+from ddln._validation import is_known
+from ddln.engine import (
+    AbstractFixedSteps,
+    PerLane,
+    Saved,
+    Solve,
+    align,
+    check_model,
+    check_start,
+    in_dtype,
+)
+from ddln.flows._trajectory import Trajectory, fixed_steps, weight_trajectory
+from ddln.flows.descent._factors import TwoLayerFactors, no_factors
+from ddln.flows.descent._iterate import AbstractStep, Iterates, iterate
+from ddln.flows.descent._minibatches import Minibatches, batch_gradient
+from ddln.flows.descent._step_arguments import (
     check_optimizer,
     check_randomness,
     check_steps,
     converted_update,
     takes_more,
 )
-from ddln.flows._trajectory import Trajectory, fixed_steps
-from ddln.losses import AbstractPredictionLoss
+from ddln.flows.states._weights import FullSpace, startable
+from ddln.losses import AbstractPredictionLoss, loss_gradient
 from ddln.parameterizations import AbstractParameterization
 
 
@@ -114,28 +123,67 @@ def descend(
     Source: "Discrete steps" in the documentation has the laws of these steps.
     """
     check_steps(steps, ts)
-    theta = check_model(parameterization, loss)
-    check_randomness(loss, key, batch_size, label_noise)
-    check_optimizer(optimizer, eqx.filter(parameterization, eqx.is_inexact_array))
-    if throw:
-        check_start(parameterization)
-    dtype = theta.dtype
-    run = _descend(
-        parameterization,
-        loss,
-        optimizer,
-        key,
-        None if label_noise is None else jnp.asarray(label_noise, dtype),
-        None if ts is None else jnp.asarray(ts, dtype),
-        event,
-        steps=int(steps),
-        dual=dual,
-        batch_size=batch_size,
-        replacement=replacement,
+    dynamics = DescentDynamics(
+        optimizer, key, batch_size, replacement=replacement, label_noise=label_noise, dual=dual
     )
+    if throw:
+        check_model(parameterization, loss)
+        check_start(parameterization)
+    run = dynamics.run(parameterization, loss, Solve(steps, ts, event=event))
     if throw:
         run = run.result.error_if(run, ~is_okay(run.result))
     return run
+
+
+class DescentDynamics(AbstractFixedSteps):
+    """Training in discrete time by an optax optimizer; the arguments are those of `ddln.descend`.
+
+    In a sweep `t1` is the number of steps. Lane i has the key `jax.random.fold_in(key, i)`, or the i-th of
+    `ddln.PerLane(keys)`; a step size of its own comes from `ddln.PerLane(lambda i: optax.sgd(rates[i]))`.
+
+    Args:
+        optimizer: any optax optimizer.
+        key: a JAX random key, for mini-batches and label noise.
+        batch_size: the number of samples of a mini-batch; None takes all.
+        replacement: whether the samples of a batch are drawn independently.
+        label_noise: the standard deviation of the noise on the targets.
+        dual: whether the dual is recorded.
+    """
+
+    optimizer: Any
+    key: Any = None
+    batch_size: int | None = eqx.field(static=True, default=None)
+    replacement: bool = eqx.field(static=True, kw_only=True, default=False)
+    label_noise: Any = eqx.field(kw_only=True, default=None)
+    dual: bool = eqx.field(static=True, kw_only=True, default=True)
+
+    def for_lane(self, index):
+        if self.key is None or isinstance(self.key, PerLane):
+            return self
+        return eqx.tree_at(lambda d: d.key, self, jax.random.fold_in(self.key, index))
+
+    def run(self, start, loss, solve):
+        if not is_known(solve.t1) or isinstance(solve.t1, PerLane):
+            raise ValueError(
+                "Argument `t1` must be one number of steps for a descent, the same for all lanes, but it "
+                f"is {solve.t1}. Save at several steps with `ts`."
+            )
+        check_steps(solve.t1, solve.ts)
+        dtype = check_model(start, loss).dtype
+        check_randomness(loss, self.key, self.batch_size, self.label_noise)
+        check_optimizer(self.optimizer, eqx.filter(start, eqx.is_inexact_array))
+        return _descend(
+            start,
+            loss,
+            self.optimizer,
+            self.key,
+            *in_dtype((self.label_noise, solve.ts), dtype),
+            solve.event,
+            steps=int(solve.t1),
+            dual=self.dual,
+            batch_size=self.batch_size,
+            replacement=self.replacement,
+        )
 
 
 class _State(eqx.Module):
@@ -230,9 +278,11 @@ def _descend(
 ) -> Trajectory:
     space = FullSpace(parameterization)
     dtype = eqx.filter_eval_shape(lambda p: p.effective(), parameterization).dtype
-    zero = jnp.zeros((), dtype)
-    lane = prepare(space, loss, jnp.asarray(steps, dtype), zero, dual=dual)
-    weights, start_of_dual = lane.state
+    theta = parameterization.effective()
+    can_start, refusal = startable(parameterization, theta, loss)
+    start = space.start(), jnp.zeros_like(theta) if dual else None
+    # A descent that cannot start runs on zeros.
+    weights, start_of_dual = jax.tree.map(lambda leaf: jnp.where(can_start, leaf, 0), start)
     noise_key = batches = None
     if key is not None:
         batch_key, noise_key = jax.random.split(key)
@@ -249,23 +299,24 @@ def _descend(
         epoch=None if batches is None else batches.start(),
         factors=no_factors(parameterization) if dual else None,
     )
-    run = iterate(step, state, steps, ts, lane.startable)
-    (rows, duals, factors), times = run.rows, row_times(ts, run.count.astype(dtype))
-    reached = lane.startable & jnp.isfinite(times)
-    return trajectory(
-        space,
-        loss,
-        times,
-        (rows, duals),
-        last=run.count.astype(dtype),
-        result=outcome(run, lane.startable, lane.refusal),
-        stats=fixed_steps(run.count),
-        startable=lane.startable,
-        rtol=jnp.finfo(dtype).eps * jnp.ones((), dtype),
-        atol=zero,
-        method="descend",
-        record=jax.tree.map(lambda rows: blank_rows(reached, rows), factors),
+    run = iterate(step, state, steps, ts, can_start)
+    times = row_times(ts, run.count.astype(dtype))
+    reached = can_start & (times <= run.count.astype(dtype))
+    weights, duals, factors = run.rows
+    weights = jax.tree.map(
+        lambda leaf, first: jnp.where(align(reached, leaf), leaf, first[None]), weights, start[0]
     )
+    saved = Saved(
+        times=jnp.where(reached, times, jnp.inf),
+        rows=weights,
+        reached=reached,
+        result=outcome(run, can_start, refusal),
+        stats=fixed_steps(run.count),
+        rtol=jnp.asarray(jnp.finfo(dtype).eps, dtype),
+        atol=jnp.zeros((), dtype),
+        method="descend",
+    )
+    return weight_trajectory(space, loss, saved, weights, duals, saved.blank(factors))
 
 
 def row_times(ts: Float[Array, " T"] | None, count: Float[Array, ""]) -> Float[Array, " T"]:
@@ -289,7 +340,7 @@ def outcome(run: Iterates, startable: Bool[Array, ""], refusal: RESULTS) -> RESU
 
 def blank_rows(reached: Bool[Array, " T"], rows: Float[Array, "T ..."]) -> Float[Array, "T ..."]:
     """The rows, NaN where they were not reached."""
-    return jnp.where(reached.reshape(reached.shape + (1,) * (rows.ndim - 1)), rows, jnp.nan)
+    return jnp.where(align(reached, rows), rows, jnp.nan)
 
 
 class _Optimizer(eqx.Module):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 
-from ddln.flows._step_control import SAFETY, StepControl
+from ddln.engine._step_control import SAFETY, StepControl
 
 RTOL, ATOL, ORDER = 1e-4, 1e-7, 5
 

@@ -1,11 +1,11 @@
-"""Saving at given times, inside the solver."""
+"""Saving at given times, inside of the solver."""
 
 import diffrax
 import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Float, PyTree
-from ddln.flows._saving_solver import AbstractSavingSolver, rows_like
+from ddln.engine._saving_solver import AbstractSavingSolver, rows_like
 
 
 class SaveTimes(AbstractSavingSolver):

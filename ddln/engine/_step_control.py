@@ -1,4 +1,4 @@
-"""How long the steps of a flow are."""
+"""Step size control."""
 
 from collections.abc import Callable
 from typing import Any
@@ -42,11 +42,14 @@ class StepControl(diffrax.AbstractAdaptiveStepSizeController):
 
     Attributes:
         rtol, atol: the tolerances.
+        inside: whether a state is inside of the domain; a step that leaves it is rejected, because there
+            is no way back. None if every state is.
         norm: for the root finders of implicit solvers.
     """
 
     rtol: Array
     atol: Array
+    inside: Callable[[PyTree[Array]], Array] | None = None
     norm: Callable[[PyTree[Array]], Scalar] = eqx.field(static=True, default=_norm)
 
     def wrap(self, direction):
@@ -77,6 +80,9 @@ class StepControl(diffrax.AbstractAdaptiveStepSizeController):
         self, t0, t1, y0, y1_candidate, args, y_error, error_order: Any, controller_state
     ):
         del args, controller_state
+        if self.inside is not None:
+            inside = self.inside(y1_candidate)
+            y_error = jax.tree.map(lambda leaf: jnp.where(inside, leaf, jnp.inf), y_error)
 
         def scaled(y0, y1, error):
             # `fmax`: a candidate that is not a number is as good as none.

@@ -1,4 +1,4 @@
-"""Checks of what a descent in discrete time is given, before it starts. All raise ValueError."""
+"""Checks of the arguments of a descent in discrete time. All raise ValueError."""
 
 import inspect
 from collections.abc import Callable
@@ -15,7 +15,10 @@ from ddln.losses import AbstractPredictionLoss
 
 def check_steps(steps: int, ts: Any) -> None:
     """The number of steps, and the steps to save at if there are any."""
-    if not isinstance(steps, int | np.integer) or steps < 1:
+    whole = isinstance(steps, int | np.integer) or (
+        isinstance(steps, float | np.floating) and float(steps).is_integer()
+    )
+    if not whole or steps < 1:
         raise ValueError(f"Argument `steps` must be a whole number, at least 1, but it is {steps}.")
     if ts is None:
         return

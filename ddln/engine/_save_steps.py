@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Bool, Float, PyTree
-from ddln.flows._saving_solver import AbstractSavingSolver, rows_like
+from ddln.engine._saving_solver import AbstractSavingSolver, rows_like
 
 
 class SaveSteps(AbstractSavingSolver):

@@ -1,45 +1,14 @@
-"""Checks of what a flow is given, before it starts. All raise ValueError."""
+"""Checks of a start and a loss, made before work starts. All raise ValueError."""
 
 import warnings
-from typing import Any
 
 import equinox as eqx
 import jax
-import numpy as np
 
 from ddln._types import Loss
-from ddln._validation import is_known, require_finite, require_positive
+from ddln._validation import is_known, require_finite
 from ddln.losses import AbstractPredictionLoss
 from ddln.parameterizations import AbstractParameterization, DeepDiagonal
-
-
-def check_times(t1: Any, ts: Any) -> None:
-    """The end of the integration, and the times to save at if there are any."""
-    require_positive("t1", t1)
-    if ts is None:
-        return
-    if np.ndim(ts) != 1 or np.size(ts) == 0:
-        raise ValueError(
-            f"Argument `ts` must be a list of times, not empty, but it has shape {np.shape(ts)}."
-        )
-    if is_known(ts) and is_known(t1):
-        times = np.asarray(ts)
-        require_finite("ts", times)
-        if np.any(np.diff(times) < 0):
-            raise ValueError("Argument `ts` must be increasing, but it is not. Sort it first.")
-        if times[0] < 0 or times[-1] > np.asarray(t1):
-            raise ValueError(
-                f"Argument `ts` must lie in [0, t1] = [0, {t1}], "
-                f"but it spans [{times[0]}, {times[-1]}]."
-            )
-
-
-def check_tolerances(rtol: Any, atol: Any, max_steps: int) -> None:
-    """The numbers that control a solve."""
-    require_positive("rtol", rtol)
-    require_positive("atol", atol)
-    if max_steps < 1:
-        raise ValueError(f"Argument `max_steps` must be at least 1, but it is {max_steps}.")
 
 
 def check_model(parameterization: AbstractParameterization, loss: Loss) -> jax.ShapeDtypeStruct:

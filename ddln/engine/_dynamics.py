@@ -1,0 +1,149 @@
+"""The protocol by which the engine integrates a dynamics, and what it hands back."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ddln._results import RESULTS
+from ddln._types import Array, Bool, Float, Loss, PyTree
+from ddln.parameterizations import AbstractParameterization
+
+STATS = ("num_steps", "num_accepted_steps", "num_rejected_steps")
+
+
+class Saved(eqx.Module):
+    """An integration, saved at T times.
+
+    Attributes:
+        times: the saved times, shape [T]; inf where a row was not reached.
+        rows: the states there, leading axis T; the initial state where a row was not reached, so that
+            no NaN enters a derivative.
+        reached: whether a row was reached, shape [T].
+        result: a `ddln.RESULTS` code.
+        stats: numbers of steps: `num_steps`, `num_accepted_steps`, `num_rejected_steps`.
+        rtol: the relative tolerance.
+        atol: the absolute tolerance, after scaling with the start.
+        method: the coordinates and the solver.
+        interpolation: dense output, if it was kept.
+    """
+
+    times: Float[Array, " T"]
+    rows: PyTree[Array]
+    reached: Bool[Array, " T"]
+    result: RESULTS
+    stats: dict[str, Array]
+    rtol: Array
+    atol: Array
+    method: str = eqx.field(static=True)
+    interpolation: diffrax.DenseInterpolation | None = None
+
+    def blank(self, rows: PyTree[Array]) -> PyTree[Array]:
+        """Rows of real arrays with NaN where they were not reached; None stays None."""
+        return jax.tree.map(lambda leaf: jnp.where(align(self.reached, leaf), leaf, jnp.nan), rows)
+
+
+class AbstractDynamics(eqx.Module):
+    """An equation of motion, without a start: `ddln.sweep(..., dynamics=...)` takes one.
+
+    With a start and a loss it is an initial value problem y' = f(t, y), whose state y determines theta.
+    The state is a tuple. Its first entry holds the unknowns, whose error controls the steps; the others
+    are integrals along the way, such as the dual.
+
+    To define a dynamics, subclass this and give the six abstract methods. The fields are settings: real
+    numbers among them may differ between the lanes of a sweep (`ddln.PerLane`), and be differentiated.
+    """
+
+    @abc.abstractmethod
+    def states(self, start: Any, loss: Loss) -> Any:
+        """The unknowns of the problem, as an `eqx.Module` that rebuilds from them what they stand for.
+
+        Raises:
+            ValueError: if the start or the loss does not fit.
+        """
+
+    @abc.abstractmethod
+    def initial_state(self, states: Any, loss: Loss) -> tuple[PyTree[Array], ...]:
+        """The state at time 0."""
+
+    @abc.abstractmethod
+    def startable(self, states: Any, loss: Loss) -> tuple[Bool[Array, ""], RESULTS]:
+        """Whether the flow can start, and the result code if it cannot."""
+
+    @abc.abstractmethod
+    def field(self, states: Any, loss: Loss) -> Callable[[Any, PyTree, Any], PyTree]:
+        """f(t, y, args); a `ddln.solvers.AbstractStructuredField` if its Jacobian has structure."""
+
+    @abc.abstractmethod
+    def default_solver(self, states: Any, loss: Loss, *, reverse: bool) -> diffrax.AbstractSolver:
+        """The solver that `solver=None` stands for; `reverse` says in which mode it is differentiated."""
+
+    @abc.abstractmethod
+    def trajectory(self, states: Any, loss: Loss, saved: Saved) -> Any:
+        """What the public function returns: an `eqx.Module` with at least the fields `ts`, `theta`,
+        `loss`, `result`, `stats` and `method`.
+        """
+
+    def parameterization(self, states: Any, state: PyTree[Array]) -> AbstractParameterization:
+        """The parameterization in that state, for events."""
+        return states.rebuild(state[0])
+
+    def atol_factor(self, states: Any) -> Array | float:
+        """The factor of the absolute tolerance: the size of the unknowns."""
+        return 1.0
+
+    def inside(self, states: Any) -> Callable[[PyTree[Array]], Bool[Array, ""]] | None:
+        """Whether a state is inside of the domain: a step that leaves it is rejected. None if all are."""
+        return None
+
+    def name(self, states: Any) -> str:
+        """The name of the coordinates, for `Trajectory.method`."""
+        return type(states).__name__.lower()
+
+
+class AbstractFixedSteps(eqx.Module):
+    """A dynamics with a given number of steps, without a start: `ddln.sweep(..., dynamics=...)` takes one.
+
+    Its lanes end together, so that they need no queue: a sweep vmaps `run`.
+    """
+
+    @abc.abstractmethod
+    def run(self, start: Any, loss: Loss, solve: Any) -> Any:
+        """What the public function returns, with a result code for a failure.
+
+        Args:
+            start: of a kind that the dynamics accepts.
+            loss: L(theta).
+            solve: the settings (`Solve`), of which the dynamics uses what it needs.
+        """
+
+    @abc.abstractmethod
+    def for_lane(self, index: Array) -> "AbstractFixedSteps":
+        """The dynamics of one lane of a sweep: with randomness of its own."""
+
+
+def align(mask: Bool[Array, " T"], leaf: Array) -> Array:
+    """A mask over rows with the axes of a leaf."""
+    return mask.reshape(mask.shape + (1,) * (leaf.ndim - 1))
+
+
+def dtype_of(dynamics: AbstractDynamics, states: Any, loss: Loss) -> Any:
+    """The dtype that a problem is integrated in: that of its state."""
+    state = eqx.filter_eval_shape(dynamics.initial_state, states, loss)
+    return jnp.result_type(*(leaf.dtype for leaf in jax.tree.leaves(state)))
+
+
+def chosen_solver(
+    dynamics: AbstractDynamics,
+    states: Any,
+    loss: Loss,
+    solver: diffrax.AbstractSolver | None,
+    *,
+    reverse: bool,
+) -> diffrax.AbstractSolver:
+    """The solver that was asked for, or that of the dynamics."""
+    return dynamics.default_solver(states, loss, reverse=reverse) if solver is None else solver

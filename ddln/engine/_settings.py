@@ -1,0 +1,113 @@
+"""Settings of an integration, validated once."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddln._validation import is_known, require_finite, require_positive
+from ddln.engine._adjoint import check_adjoint
+from ddln.engine._per_lane import PerLane
+
+T = TypeVar("T")
+
+
+def _as_times(ts: Any) -> Any:
+    """Lists of times as arrays."""
+    if not isinstance(ts, list | tuple):
+        return ts
+    return np.asarray(ts) if all(map(is_known, ts)) else jnp.stack([jnp.asarray(t) for t in ts])
+
+
+class Solve(eqx.Module):
+    """Settings of one integration from time 0 to t1.
+
+    In a sweep, numbers and arrays may be `PerLane` values.
+
+    Attributes:
+        t1: the end of the integration.
+        ts: the times to save at, shape [T]; None saves the end only.
+        rtol: the relative tolerance.
+        atol: the absolute tolerance, before it is scaled with the start.
+        solver: a diffrax solver; None leaves the choice to the dynamics.
+        adjoint: None for reverse mode through the recorded steps where the solver allows it and else
+            with checkpoints; or a diffrax adjoint.
+        event: `event(t, parameterization, loss)`, at whose zero, or truth, the integration stops.
+        max_steps: the most steps, accepted or not.
+        dense: whether dense output is kept.
+    """
+
+    t1: Any
+    ts: Any = eqx.field(default=None, converter=_as_times)
+    rtol: Any = 1e-6
+    atol: Any = 1e-9
+    solver: diffrax.AbstractSolver | None = None
+    adjoint: diffrax.AbstractAdjoint | None = None
+    event: Callable | None = None
+    max_steps: int = eqx.field(static=True, default=16384)
+    dense: bool = eqx.field(static=True, default=False)
+
+    def checked(self) -> "Solve":
+        """The same settings.
+
+        Raises:
+            ValueError: if one is out of its range.
+        """
+        _check_times(self.t1, self.ts)
+        for name in ("rtol", "atol"):
+            if (value := known(getattr(self, name))) is not None:
+                require_positive(name, value)
+        if self.max_steps < 1:
+            raise ValueError(
+                f"Argument `max_steps` must be at least 1, but it is {self.max_steps}."
+            )
+        check_adjoint(self.adjoint)
+        return self
+
+
+def in_dtype(tree: T, dtype: Any) -> T:
+    """The tree with Python numbers and real arrays as arrays of a dtype: no number is a part of a program."""
+
+    def convert(leaf: Any) -> Any:
+        number = isinstance(leaf, int | float | np.number) and not isinstance(leaf, bool)
+        real = eqx.is_inexact_array(leaf) or isinstance(leaf, np.ndarray)
+        return jnp.asarray(leaf, dtype) if number or real else leaf
+
+    return jax.tree.map(convert, tree)
+
+
+def known(value: Any) -> Any:
+    """The numbers of an argument that can be checked before work starts, or None."""
+    if isinstance(value, PerLane):
+        value = None if value.is_rule else value.values
+    return value if value is not None and is_known(value) else None
+
+
+def _check_times(t1: Any, ts: Any) -> None:
+    """The end of the integration, and the times to save at if there are any."""
+    ends, times = known(t1), known(ts)
+    if ends is not None:
+        require_positive("t1", ends)
+    if ts is None:
+        return
+    axes = 2 if isinstance(ts, PerLane) else 1
+    shape = np.shape(ts.values if isinstance(ts, PerLane) else ts)
+    if not (isinstance(ts, PerLane) and ts.is_rule) and (len(shape) != axes or 0 in shape):
+        raise ValueError(
+            f"Argument `ts` must be a list of times, not empty, but it has shape {shape}."
+        )
+    if times is None:
+        return
+    times = np.asarray(times)
+    require_finite("ts", times)
+    if np.any(np.diff(times) < 0):
+        raise ValueError("Argument `ts` must be increasing, but it is not. Sort it first.")
+    if ends is not None and (times.min() < 0 or np.any(times[..., -1] > np.asarray(ends))):
+        raise ValueError(
+            f"Argument `ts` must lie in [0, t1] = [0, {np.min(ends)}], "
+            f"but it spans [{times.min()}, {times.max()}]."
+        )

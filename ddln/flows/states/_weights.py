@@ -1,0 +1,132 @@
+"""The unknowns of a gradient flow: all weights, or reduced coordinates."""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ddln._results import RESULTS
+from ddln._types import Array, Bool, Float, Loss, PyTree, Theta
+from ddln._validation import require_option
+from ddln.flows.states._base import AbstractStates
+from ddln.losses import loss_gradient
+from ddln.parameterizations import AbstractParameterization, AbstractReducedCoordinates
+
+
+class AbstractWeightStates(AbstractStates):
+    """Unknowns of a gradient flow."""
+
+    initial: eqx.AbstractVar[AbstractParameterization]
+
+    @abc.abstractmethod
+    def velocity(self, state: PyTree[Array], loss: Loss) -> tuple[PyTree[Array], Theta]:
+        """The time derivatives of the state and of the dual."""
+
+
+class FullSpace(AbstractWeightStates):
+    """The tree of weights: w' = -J^T grad L(theta)."""
+
+    initial: AbstractParameterization
+
+    def start(self):
+        return eqx.filter(self.initial, eqx.is_inexact_array)
+
+    def rebuild(self, state):
+        return eqx.combine(state, eqx.filter(self.initial, eqx.is_inexact_array, inverse=True))
+
+    def velocity(self, state, loss):
+        theta, vjp = jax.vjp(self.effective, state)
+        gradient = loss_gradient(loss, theta)
+        (direction,) = vjp(gradient)
+        return jax.tree.map(jnp.negative, direction), -gradient
+
+
+class ReducedSpace(AbstractWeightStates):
+    """The reduced coordinate v: v' = -p(v) grad L(theta(v))."""
+
+    initial: AbstractParameterization
+    coordinates: AbstractReducedCoordinates
+
+    def start(self):
+        return self.coordinates.start
+
+    def rebuild(self, state):
+        weights, rest = eqx.partition(self.initial, eqx.is_inexact_array)
+        leaves = self.coordinates.weights(state)
+        return eqx.combine(jax.tree.unflatten(jax.tree.structure(weights), leaves), rest)
+
+    def effective(self, state):
+        return self.coordinates.effective(state)
+
+    def velocity(self, state, loss):
+        gradient = loss_gradient(loss, self.effective(state))
+        speeds = self.coordinates.speed(state)
+        return jax.tree.map(lambda speed: -speed * gradient, speeds), -gradient
+
+
+def weight_states(
+    parameterization: AbstractParameterization, coordinates: str, *, decays: bool
+) -> AbstractWeightStates:
+    """The unknowns that `coordinates` names, for a flow with or without weight decay.
+
+    Raises:
+        ValueError: if reduced coordinates are asked for and there are none.
+    """
+    require_option("coordinates", coordinates, ("auto", "reduced", "full"))
+    reducible = coordinates != "full" and not decays
+    reduced = parameterization.reduced() if reducible else None
+    if reduced is not None:
+        return ReducedSpace(parameterization, reduced)
+    if coordinates == "reduced":
+        reason = "which has no reduced coordinates" if reducible else "with weight decay"
+        raise ValueError(
+            f"Argument `coordinates` must be 'full' or 'auto' for {type(parameterization).__name__}, "
+            f"{reason}, but it is 'reduced'."
+        )
+    return FullSpace(parameterization)
+
+
+def largest_weight(parameterization: AbstractParameterization) -> Float[Array, ""]:
+    """The largest |w|."""
+    weights = jax.tree.leaves(eqx.filter(parameterization, eqx.is_inexact_array))
+    return jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in weights]).max()
+
+
+def atol_factor(parameterization: AbstractParameterization) -> Float[Array, ""]:
+    """The factor of an absolute tolerance for weights of size one: min(1, largest |w|)."""
+    largest = largest_weight(parameterization)
+    return jnp.where(largest > 0, jnp.minimum(largest, 1), 1)
+
+
+def startable(
+    parameterization: AbstractParameterization, theta: Theta, loss: Loss
+) -> tuple[Bool[Array, ""], RESULTS]:
+    """Whether a flow of weights can start at theta, and the result code if it cannot."""
+    largest = largest_weight(parameterization)
+    finite_weights = jnp.isfinite(largest)
+    value, gradient = loss(theta), loss_gradient(loss, theta)
+    finite_loss = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
+    movable = ~_underflows(parameterization, largest)
+    refusal = RESULTS.where(
+        movable, RESULTS.nonfinite_initial_loss, RESULTS.underflowing_initialization
+    )
+    refusal = RESULTS.where(finite_weights, refusal, RESULTS.nonfinite_initialization)
+    return finite_weights & finite_loss & movable, refusal
+
+
+def _underflows(initial: AbstractParameterization, largest: Array) -> Bool[Array, ""]:
+    """Whether the metric is zero where that of the weights divided by the largest is not."""
+    if not initial.separable or initial.homogeneity is None:
+        return jnp.asarray(False)
+    unit = jax.tree.map(
+        lambda leaf: (
+            leaf / jnp.where(largest > 0, largest, 1) if eqx.is_inexact_array(leaf) else leaf
+        ),
+        initial,
+    )
+    smallest = float(jnp.finfo(largest.dtype).tiny)
+    # M(s w) = s^(2 L - 2) M(w).
+    metric = unit.metric_diagonal()
+    vanishes = metric * largest ** (2 * initial.homogeneity - 2) < smallest
+    return jnp.any(vanishes & (metric > float(jnp.finfo(largest.dtype).eps)))

@@ -1,0 +1,13 @@
+"""The gradient of any loss."""
+
+import jax
+
+from ddln._types import Loss, Theta
+from ddln.losses._base import AbstractPredictionLoss
+
+
+def loss_gradient(loss: Loss, theta: Theta) -> Theta:
+    """grad L(theta), in closed form where the loss has one."""
+    if isinstance(loss, AbstractPredictionLoss):
+        return loss.gradient(theta)
+    return jax.grad(loss)(theta)
