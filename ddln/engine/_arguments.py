@@ -1,6 +1,7 @@
 """Checks of a start and a loss, made before work starts. All raise ValueError."""
 
 import warnings
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -43,7 +44,7 @@ def check_loss(loss: Loss, theta: jax.ShapeDtypeStruct, start: str) -> None:
         raise ValueError(f"Argument `loss` must return a scalar, but it returns {value}.")
 
 
-def check_start(parameterization: AbstractParameterization) -> None:
+def check_start(parameterization: Any) -> None:
     """Known weights must be finite; coordinates that can never move are worth a warning."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(parameterization):
         if eqx.is_inexact_array(leaf):

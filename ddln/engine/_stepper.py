@@ -178,7 +178,7 @@ class FlowStepper(eqx.Module):
         codes = diffrax.RESULTS
         code = codes.where(keep, code, codes.successful)
         code = codes.where(code == codes.successful, control_code, code)
-        counts = progress.counts + jnp.stack([jnp.ones_like(keep), keep, ~keep]).astype(int)
+        accepted = keep
         on = (code == codes.successful) & (t < inputs.end)
         crossing = None
         if lane.solve.event is not None:
@@ -188,14 +188,15 @@ class FlowStepper(eqx.Module):
             on = on & ~met
             if progress.crossing is not None:
                 # The step that crosses is left to `finish`, which locates the event within it.
-                crossing, keep = met, keep & ~met
+                crossing, accepted = met, keep & ~met
                 t, next_time = jnp.where(met, t0, t), jnp.where(met, t1, next_time)
-                counts = counts - jnp.stack([jnp.zeros_like(met), met, jnp.zeros_like(met)])
+        made = jnp.stack([jnp.ones_like(keep), accepted, ~keep]).astype(int)
+        counts = progress.counts + made
         exhausted = counts[0] >= self.solve.max_steps
         code = codes.where(on & exhausted, codes.max_steps_reached, code)
 
         def kept(new, old):
-            return jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, old)
+            return jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, old)
 
         new = StepperState(
             t=t,

@@ -106,7 +106,6 @@ def gradient_flow(
     """
     dynamics = GradientDynamics(coordinates=coordinates, weight_decay=weight_decay, dual=dual)
     solve = Solve(t1, ts, rtol, atol, solver, adjoint, event, max_steps, dense).checked()
-    check_model(parameterization, loss)
     if throw:
         check_start(parameterization)
     return integrate(dynamics, parameterization, loss, solve, throw=throw)

@@ -97,7 +97,6 @@ def momentum_flow(
     """
     dynamics = MomentumDynamics(inertia, damping, coordinates=coordinates)
     solve = Solve(t1, ts, rtol, atol, solver, adjoint, event, max_steps, dense).checked()
-    check_model(parameterization, loss)
     if throw:
         check_start(parameterization)
     return integrate(dynamics, parameterization, loss, solve, throw=throw)

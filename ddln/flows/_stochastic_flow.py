@@ -139,7 +139,6 @@ def stochastic_flow(
     )
     solve = Solve(t1, ts, solver=solver, adjoint=adjoint).checked()
     if throw:
-        check_model(parameterization, loss)
         check_start(parameterization)
     path = dynamics.run(parameterization, loss, solve)
     if throw:

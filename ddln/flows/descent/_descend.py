@@ -127,7 +127,6 @@ def descend(
         optimizer, key, batch_size, replacement=replacement, label_noise=label_noise, dual=dual
     )
     if throw:
-        check_model(parameterization, loss)
         check_start(parameterization)
     run = dynamics.run(parameterization, loss, Solve(steps, ts, event=event))
     if throw:
