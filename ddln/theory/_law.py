@@ -18,15 +18,9 @@ Need = type | Callable[[Trajectory], bool]
 
 
 class Sides(NamedTuple):
-    """Both sides of a statement, evaluated; the result of a function below `law`.
+    """Both sides of a statement, evaluated: the result of a function below `law`.
 
-    Attributes:
-        lhs: the left side, shape [*entries].
-        rhs: the right side, shape [*entries].
-        tolerance: the numerical error of `rhs - lhs`, not negative, shape [*entries].
-        compared: the entries that are compared, shape [*entries].
-        hypotheses: the assumptions of the statement, each evaluated.
-        remarks: further observations, printed where they are True.
+    Its attributes are those of `Check` with the same names; shapes are broadcast.
     """
 
     lhs: Float[Array, "..."]

@@ -3,10 +3,8 @@
 import jax.numpy as jnp
 
 from ddln._types import Array, Bool, Float, Scalar
-from ddln.flows import Trajectory
 from ddln.parameterizations import AbstractParameterization, DeepDiagonal
-from ddln.theory._errors import weight_error
-from ddln.theory._rows import fill_unreached
+from ddln.theory._rows import Rows
 
 
 def deep_diagonal(parameterization: AbstractParameterization) -> DeepDiagonal:
@@ -49,16 +47,7 @@ def sigma(parameterization: AbstractParameterization) -> Scalar:
     return network.factor**2 * jnp.min(jnp.prod(gaps, axis=0))
 
 
-def squared_layer_change(trajectory: Trajectory) -> Float[Array, "T L d"]:
+def squared_layer_change(network: DeepDiagonal, rows: Rows) -> Float[Array, "T L d"]:
     """u^j(t)^2 - u^j(0)^2, factored so that small changes keep their digits."""
-    start = deep_diagonal(trajectory.initial).layers[None]
-    layers = deep_diagonal(fill_unreached(trajectory).parameterization).layers
+    start, layers = network.layers[None], deep_diagonal(rows.parameterization).layers
     return (layers - start) * (layers + start)
-
-
-def squared_layer_error(trajectory: Trajectory) -> Float[Array, "T L d"]:
-    """The numerical error of the squares of the layers."""
-    rows = fill_unreached(trajectory)
-    layers = deep_diagonal(rows.parameterization).layers
-    error = weight_error(trajectory, rows).layers
-    return 2 * jnp.abs(layers) * error + jnp.square(error)

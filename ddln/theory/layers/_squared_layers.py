@@ -2,13 +2,13 @@
 
 import jax.numpy as jnp
 
-from ddln._types import Loss
+from ddln._types import Array, Float, Loss
 from ddln.flows import Trajectory
 from ddln.parameterizations import DeepDiagonal
 from ddln.theory._errors import effective_error, integration_error, weight_error
 from ddln.theory._law import Sides, law
-from ddln.theory._rows import fill_unreached
-from ddln.theory.layers._network import deep_diagonal, squared_layer_change, squared_layer_error
+from ddln.theory._rows import Rows, fill_unreached
+from ddln.theory.layers._network import deep_diagonal, squared_layer_change
 
 # The quadrature must determine the integral at least this well for an entry to be compared.
 LARGEST_RELATIVE_BRACKET = 0.25
@@ -39,11 +39,10 @@ def conservation(trajectory: Trajectory, loss: Loss) -> Sides:
     Raises:
         ValueError: if the parameterization is not a `DeepDiagonal`.
     """
-    start = deep_diagonal(trajectory.initial).layers
-    rows = fill_unreached(trajectory)
-    errors = squared_layer_error(trajectory)
-    change = squared_layer_change(trajectory)
-    smallest = jnp.argmin(jnp.abs(start), axis=0)[None, None, :]
+    network, rows = deep_diagonal(trajectory.initial), fill_unreached(trajectory)
+    errors = _square_error(trajectory, rows)
+    change = squared_layer_change(network, rows)
+    smallest = jnp.argmin(jnp.abs(network.layers), axis=0)[None, None, :]
     return Sides(
         lhs=change,
         rhs=jnp.take_along_axis(change, smallest, axis=1),
@@ -83,8 +82,8 @@ def squared_layer_rate(trajectory: Trajectory, loss: Loss, constant: float = 2.0
     Raises:
         ValueError: if the parameterization is not a `DeepDiagonal`.
     """
-    theta0 = deep_diagonal(trajectory.initial).effective()[None]
-    rows = fill_unreached(trajectory)
+    network, rows = deep_diagonal(trajectory.initial), fill_unreached(trajectory)
+    theta0 = network.effective()[None]
     theta = jnp.concatenate([theta0, rows.theta])
     dual = jnp.concatenate([jnp.zeros_like(theta0), rows.dual])
     steps = jnp.where(rows.reached[:, None], jnp.diff(dual, axis=0), 0)
@@ -98,9 +97,9 @@ def squared_layer_rate(trajectory: Trajectory, loss: Loss, constant: float = 2.0
     propagated = theta_error[None] * length + 2 * largest[None] * dual_error
     determined = bracket <= LARGEST_RELATIVE_BRACKET * jnp.abs(work)
     return Sides(
-        lhs=squared_layer_change(trajectory),
+        lhs=squared_layer_change(network, rows),
         rhs=work[:, None, :],
-        tolerance=squared_layer_error(trajectory) + (bracket + constant * propagated)[:, None, :],
+        tolerance=_square_error(trajectory, rows) + (bracket + constant * propagated)[:, None, :],
         compared=(rows.reached[:, None] & determined)[:, None, :],
         remarks={f"The factor is {constant:g}, not 2": jnp.array(constant != 2)},
     )
@@ -141,3 +140,9 @@ def sign_preservation(trajectory: Trajectory, loss: Loss) -> Sides:
         compared=rows.reached[:, None, None] & larger[None],
         hypotheses={"some layer is larger than the smallest one": jnp.any(larger)},
     )
+
+
+def _square_error(trajectory: Trajectory, rows: Rows) -> Float[Array, "T L d"]:
+    """The numerical error of the squares of the layers."""
+    error = weight_error(trajectory, rows).layers
+    return 2 * jnp.abs(deep_diagonal(rows.parameterization).layers) * error + jnp.square(error)

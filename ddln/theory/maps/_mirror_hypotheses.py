@@ -112,10 +112,7 @@ def integrability(
 
 
 @law(
-    source="Li, Wang, Lee and Arora 2022, Definition 4.3",
-    relation="<=",
-    axes=("point",),
-    jit=True,
+    source="Li, Wang, Lee and Arora 2022, Definition 4.3", relation="<=", axes=("point",), jit=True
 )
 def regularity(
     parameterization: AbstractParameterization,

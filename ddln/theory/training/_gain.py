@@ -1,5 +1,7 @@
 """The gain of two layers: the divergence that gradient descent with a finite step minimizes."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -66,20 +68,18 @@ def gain(trajectory: Trajectory, *, momentum: bool = False) -> Gain:
     Source: Even et al. 2023, Theorem 1; for heavy ball the discrete form of Papazov et al. 2024; see
     "Discrete steps" in the documentation.
     """
-    network, _ = _two_layer_descent(trajectory)
-    reached = fill_unreached(trajectory).reached[:, None]
-    logarithm = _logarithm(trajectory, momentum)
+    descent = _two_layer_descent(trajectory)
+    c, reached = descent.network.factor, descent.rows.reached[:, None]
+    logarithm = descent.logarithm(momentum)
     a = jnp.exp(logarithm)
-    start = jnp.log(jnp.abs(_sum_and_difference(network.layers)))
-    size = (abs(network.factor) / 2) ** 0.5
-    plus, minus = (size * end for end in a[-1, :: 1 if network.factor > 0 else -1])
+    start = jnp.log(jnp.abs(_sum_and_difference(descent.network.layers)))
+    size = (abs(c) / 2) ** 0.5
+    plus, minus = (size * end for end in a[-1, :: 1 if c > 0 else -1])
     ends = PowerDifference(plus, minus, 2)
     return Gain(
         shrink=jnp.where(reached, jnp.sum(start[None] - logarithm, axis=1), jnp.nan),
-        scale=jnp.where(reached, _scale(network, logarithm), jnp.nan),
-        centre=jnp.where(
-            reached, network.factor / 2 * (a[:, 0] - a[:, 1]) * (a[:, 0] + a[:, 1]), jnp.nan
-        ),
+        scale=jnp.where(reached, _scale(c, logarithm), jnp.nan),
+        centre=jnp.where(reached, c / 2 * (a[:, 0] - a[:, 1]) * (a[:, 0] + a[:, 1]), jnp.nan),
         start=jax.tree.map(lambda leaf: jnp.where(reached[-1], leaf, jnp.nan), ends),
     )
 
@@ -107,25 +107,20 @@ def gain_identity(trajectory: Trajectory, loss: Loss) -> Sides:
     Raises:
         ValueError: if the trajectory is not such a descent.
     """
-    network, factors = _two_layer_descent(trajectory)
-    rows = fill_unreached(trajectory)
-    layers = deep_diagonal(rows.parameterization).layers
-    start, weights = _sum_and_difference(network.layers)[None], _sum_and_difference(layers)
+    descent = _two_layer_descent(trajectory)
+    start = _sum_and_difference(descent.network.layers)[None]
+    weights = _sum_and_difference(descent.layers)
     moving = (start != 0) & (weights != 0)
     start, weights = jnp.where(start != 0, start, 1), jnp.where(moving, weights, 1)
     return Sides(
         lhs=jnp.log(jnp.abs(weights / start)),
-        rhs=jnp.where(moving, _log_factors(factors, rows), 0),
-        tolerance=_rounding(trajectory, layers) / jnp.abs(weights),
-        compared=rows.reached[:, None, None] & moving,
+        rhs=jnp.where(moving, descent.log_factors, 0),
+        tolerance=_rounding(trajectory, descent.layers) / jnp.abs(weights),
+        compared=descent.rows.reached[:, None, None] & moving,
     )
 
 
-@law(
-    source="Even et al. 2023, Theorem 1",
-    relation="==",
-    axes=("step", "coordinate"),
-)
+@law(source="Even et al. 2023, Theorem 1", relation="==", axes=("step", "coordinate"))
 def gain_optimality(trajectory: Trajectory, loss: Loss, *, momentum: bool = False) -> Sides:
     """theta_K minimizes the divergence from the centre among all theta with the same predictions:
     the difference of the gradients is in the range of X^T.
@@ -148,17 +143,16 @@ def gain_optimality(trajectory: Trajectory, loss: Loss, *, momentum: bool = Fals
         ValueError: if the trajectory is not such a descent, or the loss not of linear predictions.
     """
     _, right = row_space(loss)
-    rows = fill_unreached(trajectory)
-    network, _ = _two_layer_descent(trajectory)
-    logarithm = _logarithm(trajectory, momentum)
-    scale = _scale(network, logarithm)
+    descent = _two_layer_descent(trajectory)
+    c, rows, layers = descent.network.factor, descent.rows, descent.layers
+    logarithm = descent.logarithm(momentum)
+    scale = _scale(c, logarithm)
     positive = scale > 0
     scale = jnp.where(positive, scale, 1)
-    sign = 1 if network.factor > 0 else -1
+    sign = 1 if c > 0 else -1
     # arcsinh(centre / A) = sign(c) log(a_+ / a_-).
     centre = jnp.where(positive, sign * (logarithm[:, 0] - logarithm[:, 1]), 0)
     gradient = (jnp.arcsinh(rows.theta / scale) - centre) / 2
-    layers = deep_diagonal(rows.parameterization).layers
     # theta = u v, and arcsinh has the slope 1 / hypot.
     rounding = _rounding(trajectory, layers)[:, 0] * jnp.max(jnp.abs(layers), axis=1)
     error = rounding / jnp.hypot(rows.theta, scale) + _rounding(trajectory, gradient[:, None])[:, 0]
@@ -172,30 +166,40 @@ def gain_optimality(trajectory: Trajectory, loss: Loss, *, momentum: bool = Fals
     )
 
 
-def _logarithm(trajectory: Trajectory, momentum: bool) -> Float[Array, "T 2 d"]:
-    """log a_+-, in rows that were not reached that of the start."""
-    network, factors = _two_layer_descent(trajectory)
-    rows = fill_unreached(trajectory)
-    if momentum:
-        weights = _sum_and_difference(deep_diagonal(rows.parameterization).layers)
-        logarithm = jnp.log(jnp.abs(weights))
-    else:
-        start = _sum_and_difference(network.layers)[None]
-        logarithm = jnp.log(jnp.abs(start)) + _log_factors(factors, rows)
-    carried = network.factor * rows.dual
-    return logarithm - jnp.stack([carried, -carried], axis=1)
+class _Descent(NamedTuple):
+    """A descent of two layers: its start, its record and its rows."""
+
+    network: DeepDiagonal
+    factors: TwoLayerFactors
+    rows: Rows
+
+    @property
+    def layers(self) -> Float[Array, "T 2 d"]:
+        """The layers at each saved step."""
+        return deep_diagonal(self.rows.parameterization).layers
+
+    @property
+    def log_factors(self) -> Float[Array, "T 2 d"]:
+        """sum log|1 -+ x_k|, zero in rows that were not reached."""
+        product = jnp.where(self.rows.reached[:, None, None], self.factors.product, 1)
+        return jnp.log(jnp.abs(product))
+
+    def logarithm(self, momentum: bool) -> Float[Array, "T 2 d"]:
+        """log a_+-, in rows that were not reached that of the start."""
+        if momentum:
+            logarithm = jnp.log(jnp.abs(_sum_and_difference(self.layers)))
+        else:
+            start = _sum_and_difference(self.network.layers)[None]
+            logarithm = jnp.log(jnp.abs(start)) + self.log_factors
+        carried = self.network.factor * self.rows.dual
+        return logarithm - jnp.stack([carried, -carried], axis=1)
 
 
-def _scale(network: DeepDiagonal, logarithm: Float[Array, "T 2 d"]) -> Float[Array, "T d"]:
-    """|c| a_+ a_-."""
-    return abs(network.factor) * jnp.exp(jnp.sum(logarithm, axis=1))
-
-
-def _two_layer_descent(trajectory: Trajectory) -> tuple[DeepDiagonal, TwoLayerFactors]:
-    """The start of a descent of two layers, and its record.
+def _two_layer_descent(trajectory: Trajectory) -> _Descent:
+    """The descent of two layers.
 
     Raises:
-        ValueError: if the trajectory is not such a descent.
+        ValueError: if the trajectory is of another run.
     """
     network = deep_diagonal(trajectory.initial)
     if not isinstance(trajectory.record, TwoLayerFactors):
@@ -204,13 +208,12 @@ def _two_layer_descent(trajectory: Trajectory) -> tuple[DeepDiagonal, TwoLayerFa
             f"{network.depth} layers and the method {trajectory.method!r}. More layers have no gain: see "
             "`ddln.theory.gap_recursion`. For flows see `ddln.theory.effective_start`."
         )
-    return network, trajectory.record
+    return _Descent(network, trajectory.record, fill_unreached(trajectory))
 
 
-def _log_factors(factors: TwoLayerFactors, rows: Rows) -> Float[Array, "T 2 d"]:
-    """sum log|1 -+ x_k|, zero in rows that were not reached."""
-    product = jnp.where(rows.reached[:, None, None], factors.product, 1)
-    return jnp.log(jnp.abs(product))
+def _scale(c: float, logarithm: Float[Array, "T 2 d"]) -> Float[Array, "T d"]:
+    """|c| a_+ a_-."""
+    return abs(c) * jnp.exp(jnp.sum(logarithm, axis=1))
 
 
 def _sum_and_difference(layers: Float[Array, "*T 2 d"]) -> Float[Array, "*T 2 d"]:
@@ -223,9 +226,5 @@ def _rounding(trajectory: Trajectory, values: Float[Array, "T k d"]) -> Float[Ar
     """The accumulated rounding of all steps, in values of the size of these."""
     steps = 1 + trajectory.stats["num_accepted_steps"].astype(values.dtype)
     largest = jnp.max(jnp.abs(values), axis=(0, 1), keepdims=True)
-    return (
-        ROUNDING
-        * steps
-        * jnp.finfo(values.dtype).eps
-        * jnp.broadcast_to(largest, (values.shape[0], 1, values.shape[2]))
-    )
+    size = jnp.broadcast_to(largest, (values.shape[0], 1, values.shape[2]))
+    return ROUNDING * steps * jnp.finfo(values.dtype).eps * size

@@ -13,11 +13,7 @@ from ddln.theory._rows import Rows, fill_unreached
 from ddln.theory.layers import deep_diagonal, squared_layer_change
 
 
-@law(
-    source="d/dt (L + (lambda/2) |w'|^2) = -d(t) |w'|^2",
-    relation="<=",
-    axes=("time",),
-)
+@law(source="d/dt (L + (lambda/2) |w'|^2) = -d(t) |w'|^2", relation="<=", axes=("time",))
 def momentum_energy(trajectory: Trajectory, loss: Loss) -> Sides:
     """L(theta) + (lambda/2) |w'|^2 does not increase.
 
@@ -89,7 +85,7 @@ def momentum_gap(trajectory: Trajectory, loss: Loss) -> Sides:
     def relative(values: Float[Array, "T L d"]) -> Float[Array, "T L d"]:
         return values - jnp.take_along_axis(values, smallest, axis=1)
 
-    change = squared_layer_change(trajectory)
+    change = squared_layer_change(network, rows)
     turning = 2 * k * layers * velocity
     layer_error, velocity_error = motion_errors(trajectory, rows)
     steps = trajectory.stats["num_accepted_steps"].astype(trajectory.rtol.dtype)

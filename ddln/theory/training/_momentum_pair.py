@@ -15,11 +15,7 @@ from ddln.theory.layers import deep_diagonal
 from ddln.theory.training._momentum import momentum_record, pair_errors
 
 
-@law(
-    source="Papazov et al. 2024, at the end",
-    relation="==",
-    axes=("time", "sign", "coordinate"),
-)
+@law(source="Papazov et al. 2024, at the end", relation="==", axes=("time", "sign", "coordinate"))
 def momentum_scale(trajectory: Trajectory, loss: Loss) -> Sides:
     """log|a(t) / w(0)| = -int_0^t k h^2 ds - k(t) h(t), h = w' / w, for w = u + v and u - v.
 
