@@ -56,7 +56,7 @@ class Law:
     check: Callable[..., Check]
 
     def applies(self, trajectory: Trajectory, loss: Loss) -> bool:
-        """True if all needs are met, for which types are enough: nothing has to be known."""
+        """True if all needs are met. Types decide, so that traced values are enough."""
         return self.needs is not None and all(
             isinstance(trajectory.initial, need) or isinstance(loss, need)
             if isinstance(need, type)
@@ -85,8 +85,8 @@ def law(
 ) -> Callable[[Callable[P, Sides]], LawCheck[P]]:
     """Make a check of a function that returns the `Sides` of a statement.
 
-    The name of the function becomes that of the check, and the first paragraph of its docstring
-    the statement.
+    The function's name becomes the name of the check, and the first paragraph of its docstring the
+    statement.
 
     Example:
         >>> @law(source="the chain rule", relation="<=", axes=("time",), needs=())

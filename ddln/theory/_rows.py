@@ -10,10 +10,11 @@ from ddln.parameterizations import AbstractParameterization
 
 
 class Rows(eqx.Module):
-    """The saved rows of a trajectory, those that were not reached replaced.
+    """The saved rows of a trajectory, with replacements for rows that were not reached.
 
     A row that was not reached holds the weights and theta of the start, with the time and the loss
-    of the last row that was reached: so it disturbs no sum and no derivative. No check compares it.
+    of the last row that was reached, so that it disturbs no sum and no derivative. No check compares
+    such a row.
 
     Attributes:
         ts: the times, shape [T].
@@ -43,7 +44,7 @@ class Rows(eqx.Module):
 
 
 def fill_unreached(trajectory: Trajectory) -> Rows:
-    """The rows of a trajectory, those that were not reached replaced."""
+    """Replace the rows of a trajectory that were not reached."""
     reached = jnp.isfinite(trajectory.ts)
 
     def fill(leaf: Array, first: Array) -> Array:

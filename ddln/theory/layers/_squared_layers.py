@@ -24,8 +24,8 @@ def conservation(trajectory: Trajectory, loss: Loss) -> Sides:
     """The squares of all layers change by the same amount:
     u^j(t)^2 - u^j(0)^2 = u^k(t)^2 - u^k(0)^2, k the smallest layer at the start.
 
-    To compare each layer j with k covers all pairs. The numerical error is that of the squares,
-    2 |u^j| e_j + 2 |u^k| e_k with e the error of the layers. In reduced coordinates the law holds
+    Comparing each layer j with k covers all pairs. The numerical error is 2 |u^j| e_j + 2 |u^k| e_k, e
+    the error of the layers. In reduced coordinates the law holds
     by construction; integrate with `coordinates="full"` to test the flow rather than the
     coordinates.
 

@@ -20,7 +20,8 @@ class ConservationLaws(eqx.Module):
     Attributes:
         weights: P.
         orbit_dimension: the dimension of the set that gradient flow can reach from generic weights
-            with all losses, equal to that of the Lie algebra of the gradient fields; a lower bound.
+            with all losses, equal to the dimension of the Lie algebra of the gradient fields; a
+            lower bound.
         gap: the ratio of the smallest singular value counted in that dimension to the largest one
             not counted.
         quadratics: a basis of the conserved functions of degree two at most.

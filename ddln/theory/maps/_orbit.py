@@ -1,11 +1,11 @@
 """The orbit of the gradient fields: every point that gradient flow can reach, for all losses.
 
-Its dimension is that of the Lie algebra that the fields generate (for analytic h; Nagano 1966), and
-conservation laws are the functions that are constant on orbits. By Sussmann 1973 the fields, carried
-along by their own flows, span the tangent space of the orbit. So nested brackets, which cost twice
-as much to compile and to run for each level, are not needed: carry a basis of the known part of the
-tangent space along a flow, by its linearization, add the fields at the new point, and repeat until
-no new direction appears. Every such leg is the same small program.
+The orbit has the dimension of the Lie algebra that the fields generate (for analytic h; Nagano
+1966), and conservation laws are the functions that are constant on orbits. By Sussmann 1973 the
+fields, carried along by their own flows, span the tangent space of the orbit. So nested brackets,
+which cost twice as much to compile and to run for each level, are not needed: carry a basis of the
+known part of the tangent space along a flow, by its linearization, add the fields at the new point,
+and repeat until no new direction appears. Every such leg is the same small program.
 """
 
 import math
@@ -18,7 +18,7 @@ import numpy as np
 from ddln._types import Array, Float
 from ddln.theory.maps._points import FlatMap
 
-# Lengths of a leg relative to that of the weights, tried in turn until one stays in the domain of h.
+# Lengths of a leg relative to the weights, tried in turn until one stays in the domain of h.
 LENGTHS = (0.3, 0.1, 0.03)
 # Number of legs without a new direction after which the orbit counts as known; the second for fields
 # that are not quite in the known tangent space.

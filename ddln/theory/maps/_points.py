@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from ddln._types import Array, Float, PRNGKeyArray, Scalar, Theta
 from ddln.parameterizations import AbstractParameterization
 
-# A random weight is within this part of its size, plus a fifth of that of its leaf.
+# Radius of a random weight: SPREAD times the sum of its own size and SHARE times that of its leaf.
 SPREAD = 0.5
 SHARE = 0.2
 

@@ -77,7 +77,7 @@ def compare(
     relation="<=",
     axes=("time",),
     needs=(closed_potential, LeastSquares),
-    # The minimizer of smallest norm: that of smallest Q would take a limit.
+    # The minimizer of smallest norm, since the one of smallest Q would take a limit.
     arguments=lambda trajectory, loss: (trajectory, loss, loss.minimizer),
 )
 def bregman_rate(trajectory: Trajectory, loss: Loss, minimizer: Theta | None = None) -> Sides:

@@ -1,5 +1,7 @@
 """Exponential bounds on the loss: the gap to the minimum, the PL inequality, and both sides."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 
@@ -46,7 +48,7 @@ def loss_gap(trajectory: Trajectory, loss: Loss, minimum: float | Scalar | None)
     return LossGap(loss(trajectory.initial.effective()) - least, values, error, resolved, rows)
 
 
-def of_least_squares(argument: str, given: float | Array | None, loss: Loss, attribute: str):
+def of_least_squares(argument: str, given: Any, loss: Loss, attribute: str) -> Any:
     """A constant of the loss: the given value, by default the attribute of a `LeastSquares`.
 
     Raises:
@@ -65,11 +67,12 @@ def of_least_squares(argument: str, given: float | Array | None, loss: Loss, att
 def pl_constant(
     trajectory: Trajectory, loss: Loss, gap: LossGap, mu: float | Scalar | None
 ) -> tuple[Scalar, dict[str, Bool[Array, ""]]]:
-    """The PL constant, by default that of least squares, and the hypotheses about it: the
-    Polyak-Lojasiewicz inequality is evaluated at the saved times.
+    """The PL constant, by default that of least squares, and its hypotheses.
+
+    The Polyak-Lojasiewicz inequality is evaluated at the saved times.
 
     Raises:
-        ValueError: if it is neither given nor known.
+        ValueError: if the constant is neither given nor known.
     """
     mu = jnp.asarray(of_least_squares("mu", mu, loss, "pl_constant"), trajectory.loss.dtype)
     gradients = loss_gradients(loss, gap.rows)
@@ -88,9 +91,9 @@ def exponential_bound(
 ) -> Sides:
     """L(theta(t)) - L* <= exp(-exponent) (L(theta_0) - L*).
 
-    The right side is that of the largest exponent: a bound that holds with it holds with all. The
-    difference to the smallest exponent is part of the tolerance: a bound that is violated is
-    violated with all.
+    The right side takes the largest exponent, so that a bound that holds, holds for every exponent
+    in between; the difference to the smallest exponent is part of the tolerance, so that a bound
+    that is violated, is violated for all.
     """
     least, most = jnp.exp(-exponent.upper), jnp.exp(-exponent.lower)
     slack = (most - least) * jnp.abs(gap.start)

@@ -185,7 +185,7 @@ class _Descent(NamedTuple):
         return jnp.log(jnp.abs(product))
 
     def logarithm(self, momentum: bool) -> Float[Array, "T 2 d"]:
-        """log a_+-, in rows that were not reached that of the start."""
+        """log a_+-; rows that were not reached hold the start."""
         if momentum:
             logarithm = jnp.log(jnp.abs(_sum_and_difference(self.layers)))
         else:

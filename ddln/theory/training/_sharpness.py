@@ -69,8 +69,8 @@ class Catapult(eqx.Module):
     Attributes:
         climb: the largest excess of a loss over the least one before it, relative to the first loss.
         step: the step of that loss; 0 if the loss never rises.
-        rises: the number of saved rows with a loss above that of the row before, by more than the
-            rounding of the first loss.
+        rises: the number of saved rows with a loss above the row before, by more than the rounding
+            of the first loss.
     """
 
     climb: Float[Array, ""]
