@@ -38,7 +38,7 @@ STATUSES = ("holds", "inconclusive", "hypothesis not met", "violated")
 
 
 # The statements that need nothing but the flow: a potential would double the program.
-CHECKS = tuple(law for law in LAWS if closed_potential not in (law.needs or ()))
+CHECKS = tuple(law for law in LAWS if law.needs is not None and closed_potential not in law.needs)
 
 
 class Settings(NamedTuple):
