@@ -2,7 +2,7 @@
 
     pip install cosmic-ray coverage
     python .ci/mutants.py --out found.jsonl                        # one change of each line
-    python .ci/mutants.py ddln/theory/_gain.py --out found.jsonl   # of one module
+    python .ci/mutants.py ddln/theory/_rows.py --out found.jsonl   # of one module
     python .ci/mutants.py --again --out found.jsonl                # those not noticed, once more
 
 A place is an operator, a comparison, a number, a boolean, a `not` or a minus sign; type annotations,
@@ -70,7 +70,7 @@ def main():
     parser.add_argument("--again", action="store_true", help="try only what was not noticed before")
     parser.add_argument("--out", type=Path, default=Path("found.jsonl"), help="is extended")
     options = parser.parse_args()
-    known = [path for folder in FOLDERS for path in (ROOT / "ddln" / folder).glob("_[a-z]*.py")]
+    known = [path for folder in FOLDERS for path in (ROOT / "ddln" / folder).rglob("_[a-z]*.py")]
     modules = sorted(str(p.resolve().relative_to(ROOT)) for p in options.modules or known)
     changes = [change for module in modules for change in changes_of(module, options.rounds)]
     before = latest(options.out)

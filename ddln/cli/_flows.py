@@ -24,19 +24,8 @@ from ddln.sweeps import (
     compile_sweep,
     sweep,
 )
-from ddln.theory import (
-    Check,
-    assumption_a,
-    conservation,
-    metric_lower_bound,
-    monotone_loss,
-    pl_rate,
-    pl_rate_along_path,
-    pl_rate_zero_last,
-    sign_preservation,
-    squared_layer_rate,
-    tangent_kernel_rate,
-)
+from ddln.theory import LAWS, Check, checks, pl_rate, tangent_kernel_rate
+from ddln.theory.mirror import closed_potential
 
 # Times of a curve in a figure: enough that it looks smooth.
 CURVE_TIMES = 500
@@ -48,18 +37,8 @@ LANES_READ = 1024
 STATUSES = ("holds", "inconclusive", "hypothesis not met", "violated")
 
 
-# The statements of the theory that need nothing but the flow.
-CHECKS = (
-    conservation,
-    squared_layer_rate,
-    sign_preservation,
-    monotone_loss,
-    metric_lower_bound,
-    pl_rate,
-    pl_rate_zero_last,
-    pl_rate_along_path,
-    tangent_kernel_rate,
-)
+# The statements that need nothing but the flow: a potential would double the program.
+CHECKS = tuple(law for law in LAWS if law.needs is not None and closed_potential not in law.needs)
 
 
 class Settings(NamedTuple):
@@ -122,18 +101,13 @@ class Observe(eqx.Module):
         return {"theta": flow.theta, "check": _codes(flow, self.loss)}
 
 
-def _checks(flow: Trajectory, loss: LeastSquares) -> dict[str, Check]:
-    found = [assumption_a(flow.initial), *(check(flow, loss) for check in CHECKS)]
-    return {check.name: check for check in found}
-
-
 def _codes(flow: Trajectory, loss: LeastSquares):
     def code(check):
         verdict = jnp.where(check.holds, 0, 1)
         code = jnp.where(~check.applies, 2, jnp.where(check.violated, 3, verdict))
         return code.astype(jnp.int8)
 
-    return {name: code(check) for name, check in _checks(flow, loss).items()}
+    return {name: code(check) for name, check in checks(flow, loss, laws=CHECKS).items()}
 
 
 @dataclass(frozen=True)
@@ -289,6 +263,6 @@ def described_checks(split: Split, options: SweepOptions) -> dict[str, Check]:
 
     def first():
         flow = gradient_flow(example.starts(jnp.zeros((), int)), example.loss, 1.0, throw=False)
-        return _checks(flow, example.loss)
+        return checks(flow, example.loss, laws=CHECKS)
 
     return eqx.filter_eval_shape(first)

@@ -1,4 +1,4 @@
-"""What the verification of a statement returns."""
+"""The result of evaluating a statement: both sides, their numerical error and a verdict."""
 
 from collections.abc import Mapping
 
@@ -19,14 +19,14 @@ RELATIONS = ("<=", "<", "==")
 class Check(eqx.Module):
     """Both sides of a statement, evaluated on a trajectory or a parameterization.
 
-    The claim is `lhs <relation> rhs` at every compared entry, under the hypotheses. It is a pytree:
-    checks can be made inside `jax.jit` and `jax.vmap`; then every array has leading axes of lanes,
-    and so have the verdicts. One lane of a batch is `jax.tree.map(lambda leaf: leaf[i], check)`.
+    The claim is `lhs <relation> rhs` at every compared entry, under the hypotheses. A check is a
+    pytree, and can be made inside `jax.jit` and `jax.vmap`: then every array and every verdict has
+    leading axes of lanes, and `jax.tree.map(lambda leaf: leaf[i], check)` is lane i.
 
     The verdict of one entry, with `margin = rhs - lhs` (for "==" `-|rhs - lhs|`):
-    violated if the margin is below `-tolerance`; satisfied if it is not negative, sides equal to
-    rounding counting as equal, and for "==" if it is within the tolerance; undecided in between.
-    Hence `status`, the first that applies:
+    violated if the margin is below `-tolerance`; satisfied if the margin is not negative, sides
+    equal to rounding counting as equal, and for "==" if it is within the tolerance; undecided in
+    between. Hence `status`, the first that applies:
 
     - "hypothesis not met": some hypothesis is False, so the statement says nothing;
     - "violated": some entry is violated;
@@ -35,20 +35,20 @@ class Check(eqx.Module):
 
     Attributes:
         name: the name of the check.
-        source: where the statement is from.
-        statement: what is claimed.
+        source: the reference of the statement.
+        statement: the claim in words and formulas.
         relation: "<=", "<" or "==".
         axes: the names of the axes of the entries.
         lhs: the left side, shape [*entries].
         rhs: the right side, shape [*entries].
         tolerance: the numerical error of `rhs - lhs`, not negative, shape [*entries].
-        compared: the entries that are compared. Times that the flow did not reach are not, nor
-            those at which the differences are too small for the accuracy of the solve.
-        hypotheses: what the statement assumes, each evaluated.
-        remarks: what else there is to say, printed where it is True.
+        compared: the entries that are compared, shape [*entries]; False at times that the flow did
+            not reach or at which the differences are too small for the accuracy of the solve.
+        hypotheses: the assumptions of the statement, each evaluated.
+        remarks: further observations, printed where they are True.
 
     Raises:
-        ValueError: if there is no such relation, or `axes` does not name the axes of the entries.
+        ValueError: if `relation` is unknown, or `axes` does not name the axes of the entries.
     """
 
     name: str = eqx.field(static=True)
@@ -87,7 +87,7 @@ class Check(eqx.Module):
             )
         self.lhs = jnp.broadcast_to(lhs, shape)
         self.rhs = jnp.broadcast_to(rhs, shape)
-        # An error estimate has no derivative worth having.
+        # The derivative of an error estimate means nothing.
         tolerance = jax.lax.stop_gradient(jnp.asarray(tolerance, self.lhs.dtype))
         self.tolerance = jnp.broadcast_to(tolerance, shape) + self._rounding
         self.compared = jnp.broadcast_to(compared, shape)
@@ -96,7 +96,7 @@ class Check(eqx.Module):
 
     @property
     def margin(self) -> Float[Array, "..."]:
-        """rhs - lhs, or -|rhs - lhs| for an equality: negative where the claim fails."""
+        """rhs - lhs, or -|rhs - lhs| for an equality; negative at entries that fail."""
         difference = self.rhs - self.lhs
         return -jnp.abs(difference) if self.relation == "==" else difference
 
@@ -109,7 +109,7 @@ class Check(eqx.Module):
 
     @property
     def undecided(self) -> Bool[Array, "..."]:
-        """The entries where the claim fails by less than the numerical error, or is NaN."""
+        """The entries at which the claim fails by less than the numerical error, or is NaN."""
         if self.relation == "==":
             satisfied = self.margin >= -self.tolerance
         elif self.relation == "<":
@@ -120,7 +120,7 @@ class Check(eqx.Module):
 
     @property
     def applies(self) -> Bool[Array, "..."]:
-        """Whether all hypotheses are met; one value per lane."""
+        """True if all hypotheses are met; one value per lane."""
         lanes = self.lhs.shape[: self.lhs.ndim - len(self.axes)]
         met = jnp.ones(lanes, bool)
         for value in self.hypotheses.values():
@@ -129,18 +129,18 @@ class Check(eqx.Module):
 
     @property
     def violated(self) -> Bool[Array, "..."]:
-        """Whether the status is "violated"; one value per lane."""
+        """True if the status is "violated"; one value per lane."""
         return self.applies & self._any(self.where)
 
     @property
     def holds(self) -> Bool[Array, "..."]:
-        """Whether the status is "holds"; one value per lane."""
+        """True if the status is "holds"; one value per lane."""
         clear = ~self._any(self.where | self.undecided)
         return self.applies & clear & self._any(self.compared)
 
     @property
     def status(self) -> str | np.ndarray:
-        """The verdict in words: a string, or an array of them for a batch. Needs known values."""
+        """The verdict in words, from known values: a string, or an array of strings for a batch."""
         names = np.where(
             ~np.asarray(self.applies),
             "hypothesis not met",
@@ -192,6 +192,7 @@ def _verdict(check: Check) -> str:
 
 
 def _batch_verdict(check: Check) -> str:
+    """The number of lanes with each status."""
     names, counts = np.unique(check.status, return_counts=True)
     listed = ", ".join(f"{name} in {count}" for name, count in zip(names, counts, strict=True))
     return f"Of {counts.sum()} lanes: {listed}."

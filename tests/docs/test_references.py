@@ -59,7 +59,8 @@ def test_the_literature_that_docstrings_name_is_in_the_bibliography():
     known = set(BIBLIOGRAPHY.values())
     unknown = {}
     for name, value in PUBLIC.items():
-        named = set(NAMES.findall(" ".join((inspect.getdoc(value) or "").split())))
+        source = value.law.source if hasattr(value, "law") else ""
+        named = set(NAMES.findall(" ".join(f"{inspect.getdoc(value)} {source}".split())))
         if named - known:
             unknown[name] = named - known
     assert unknown == {}

@@ -10,7 +10,7 @@ from theory_cases import D, random_cases, trajectory
 
 import ddln
 from ddln.theory._errors import effective_error, loss_error, weight_error
-from ddln.theory._path import path
+from ddln.theory._rows import fill_unreached
 
 STEPS, RTOL, ATOL = 3, 1e-3, 1e-4
 ROUNDING = 16 * np.finfo(float).eps
@@ -35,11 +35,13 @@ def test_weights_and_theta():
         run = flow(steps)
         layers = np.asarray(run.parameterization.layers)
         errors = layer_errors(layers, steps)
-        np.testing.assert_allclose(weight_error(run, path(run)).layers, errors, rtol=1e-12)
+        np.testing.assert_allclose(
+            weight_error(run, fill_unreached(run)).layers, errors, rtol=1e-12
+        )
         others = [np.prod(np.delete(layers, j, axis=1), axis=1) for j in range(3)]
         expected = np.sqrt(np.sum((np.stack(others, axis=1) * errors) ** 2, axis=1))
         expected += ROUNDING * np.abs(run.theta)
-        np.testing.assert_allclose(effective_error(run, path(run)), expected, rtol=1e-12)
+        np.testing.assert_allclose(effective_error(run, fill_unreached(run)), expected, rtol=1e-12)
 
 
 def mixed(run):
@@ -59,7 +61,7 @@ def test_theta_of_mixed_weights():
     A, run = mixed(flow())
     errors = STEPS * (RTOL * np.abs(run.parameterization.weights) + ATOL)
     expected = np.sqrt(errors**2 @ (A**2).T)
-    np.testing.assert_allclose(effective_error(run, path(run)), expected, rtol=1e-10)
+    np.testing.assert_allclose(effective_error(run, fill_unreached(run)), expected, rtol=1e-10)
 
 
 def test_the_loss_moves_by_the_error_where_all_signs_agree():
@@ -68,7 +70,7 @@ def test_the_loss_moves_by_the_error_where_all_signs_agree():
     rng = np.random.default_rng(1)
     X = rng.uniform(0.1, 1, (4, D))
     below = np.asarray(run.theta) @ X.T - 1
-    error = np.asarray(effective_error(run, path(run)))
+    error = np.asarray(effective_error(run, fill_unreached(run)))
     squares = ddln.LeastSquares(X, below.min(axis=0), 0.7)
     centre = np.asarray(run.theta).min(axis=0) - 0.1
 
@@ -76,9 +78,9 @@ def test_the_loss_moves_by_the_error_where_all_signs_agree():
         return 0.3 * jnp.sum((theta - centre) ** 2)
 
     exact = dataclasses.replace(run, rtol=jnp.asarray(0.0), atol=jnp.asarray(0.0))
-    rounded = np.asarray(effective_error(exact, path(exact)))
+    rounded = np.asarray(effective_error(exact, fill_unreached(exact)))
     for loss in (squares, plain):
-        bound, rest = (loss_error(one, path(one), loss) for one in (run, exact))
+        bound, rest = (loss_error(one, fill_unreached(one), loss) for one in (run, exact))
         for row, theta in enumerate(run.theta):
             moved = loss(theta + error[row]) - loss(theta)
             np.testing.assert_allclose(bound[row], moved, rtol=1e-9)

@@ -233,10 +233,10 @@ def test_corollary_names_the_same_sigma():
 
 def test_larger_constants_are_refuted(monkeypatch):
     module = "ddln.theory"
-    monkeypatch.setattr(f"{module}._pl_rate.sigma", lambda p: 1e5 * sigma(p))
-    monkeypatch.setattr(f"{module}._metric_lower_bound.sigma", lambda p: 1e5 * sigma(p))
+    monkeypatch.setattr(f"{module}.rates._pl_rate.sigma", lambda p: 1e5 * sigma(p))
+    monkeypatch.setattr(f"{module}.layers._assumption_a.sigma", lambda p: 1e5 * sigma(p))
     monkeypatch.setattr(
-        f"{module}._pl_rate_along_path.smallest_metric_eigenvalue",
+        f"{module}.rates._pl_rate.smallest_metric_eigenvalue",
         lambda p: 1e3 * jnp.min(p.metric_diagonal()),
     )
 

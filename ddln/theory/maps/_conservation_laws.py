@@ -1,0 +1,118 @@
+"""The number of independent functions of the weights that gradient flow conserves for every loss."""
+
+import equinox as eqx
+import numpy as np
+
+from ddln._types import PRNGKeyArray
+from ddln.parameterizations import AbstractParameterization
+from ddln.theory.maps._conserved_quadratics import ConservedQuadratics, conserved_quadratics
+from ddln.theory.maps._orbit import orbit
+from ddln.theory.maps._points import FlatMap, generator
+from ddln.theory.maps._require_map import require_map
+
+# Below this gap the dimension of the orbit is not clear.
+SMALLEST_GAP = 1e3
+
+
+class ConservationLaws(eqx.Module):
+    """The conservation laws of a parameterization at generic weights.
+
+    Attributes:
+        weights: P.
+        orbit_dimension: the dimension of the set that gradient flow can reach from generic weights
+            with all losses, equal to the dimension of the Lie algebra of the gradient fields; a
+            lower bound.
+        gap: the ratio of the smallest singular value counted in that dimension to the largest one
+            not counted.
+        quadratics: a basis of the conserved functions of degree two at most.
+        independent: the number of them that are independent at generic weights; a lower bound of
+            the count.
+    """
+
+    weights: int = eqx.field(static=True)
+    orbit_dimension: int = eqx.field(static=True)
+    gap: float = eqx.field(static=True)
+    quadratics: ConservedQuadratics
+    independent: int = eqx.field(static=True)
+
+    @property
+    def count(self) -> int:
+        """The number of independent conservation laws, P minus the dimension of the orbit."""
+        return self.weights - self.orbit_dimension
+
+    @property
+    def certified(self) -> bool:
+        """True if the quadratics are as many as the count, so that neither can be wrong."""
+        return self.independent == self.count
+
+    @property
+    def clear(self) -> bool:
+        """True if the count is certified, or at least rests on a gap above 1000."""
+        return self.certified or self.gap > SMALLEST_GAP
+
+    def __str__(self) -> str:
+        if self.certified:
+            return f"{self.count}, certified: as many quadratic functions are conserved"
+        known = f"{self.independent} of them quadratic" if self.independent else "none quadratic"
+        if self.clear:
+            return f"{self.count}, {known} (not certified; singular value gap {self.gap:.0e})"
+        return f"between {self.independent} and {self.count} (singular value gap {self.gap:.0e})"
+
+
+def count_conservation_laws(
+    parameterization: AbstractParameterization, *, key: PRNGKeyArray | None = None
+) -> ConservationLaws:
+    """The number of functions of w, independent at generic weights, that every flow conserves.
+
+    For all losses, and so P - dim Lie(grad h_1, ..., grad h_D)(w). Two computations, each of which can
+    err to one side only, together decide:
+
+    - a basis of the conserved functions of degree two at most, by linear conditions at random points:
+      the number of independent ones is a lower bound;
+    - the dimension of the orbit through a random point near the weights: the span of the gradient
+      fields and their brackets, carried along random flows until no new direction appears. P minus
+      that dimension is an upper bound.
+
+    A count on which both agree is certified; so it is for deep diagonal networks, products of
+    matrices, ReLU networks (`path_products`) and weight normalization. Symmetric factorizations with
+    more columns than rows, and differences of powers beyond two, have laws of other kinds.
+
+    Example:
+        >>> laws = count_conservation_laws(ddln.MatrixFactorization(jnp.eye(3), jnp.eye(3)))
+        >>> laws.count, laws.certified
+        (6, True)
+        >>> values = jax.vmap(laws.quadratics)(flow.parameterization)  # constant in time
+
+    Args:
+        parameterization: the map; random points are taken around its weights, which must be known.
+        key: for the random points; None takes `jax.random.key(0)`.
+
+    Returns:
+        the count, its evidence, and the conserved functions.
+
+    Raises:
+        ValueError: if the weights are traced, or the map cannot be analysed: it is not finite or not
+            differentiable around its weights, its shape changes, it has integer leaves, or a leaf has
+            no influence.
+
+    Source: Marcotte, Gribonval and Peyré 2023 (the count; their algorithm takes nested brackets);
+    Sussmann 1973 (the orbit).
+    """
+    require_map(parameterization)
+    flat_map = FlatMap(parameterization)
+    rng = generator(key)
+    w = flat_map.random(rng, 1)[0]
+    quadratics = conserved_quadratics(flat_map, rng)
+    independent = _independent(quadratics, w)
+    found = orbit(flat_map, w, rng, w.size - independent)
+    return ConservationLaws(w.size, found.dimension, found.gap, quadratics, independent)
+
+
+def _independent(quadratics: ConservedQuadratics, w: np.ndarray) -> int:
+    """The rank of the gradients of the conserved functions at w."""
+    if len(quadratics) == 0:
+        return 0
+    gradients = quadratics.gradients(w)
+    norms = np.linalg.norm(gradients, axis=1, keepdims=True)
+    singular = np.linalg.svd(gradients / np.where(norms > 0, norms, 1), compute_uv=False)
+    return int(np.sum(singular > np.finfo(gradients.dtype).eps ** 0.5 * singular[0]))
