@@ -17,9 +17,9 @@ from ddln.flows._setup import choose_solver
 from ddln.parameterizations import AbstractParameterization
 from ddln.solvers import AbstractRosenbrock
 from ddln.sweeps._batches import in_batches
-from ddln.sweeps._fingerprint import describe_function, describe_tree
 from ddln.sweeps._initializations import Initializations
 from ddln.sweeps._lanes import AbstractLanes, Lane
+from ddln.sweeps.store import describe_function, describe_tree
 
 
 def observed(trajectory: Trajectory, observe: Callable[[Any], Any] | None) -> Lane:

@@ -10,10 +10,10 @@ from ddln._types import Array, Int, Loss, PyTree
 from ddln.limits import Limit, limit
 from ddln.parameterizations import AbstractParameterization
 from ddln.sweeps._batches import in_batches
-from ddln.sweeps._fingerprint import describe_function
 from ddln.sweeps._flow_lanes import describe_initializations, weight_count
 from ddln.sweeps._initializations import Initializations
 from ddln.sweeps._lanes import AbstractLanes, Lane
+from ddln.sweeps.store import describe_function
 
 # Lanes of one batch wait for each other; this many keep the cost of a step low.
 BATCH = 16

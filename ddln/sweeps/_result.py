@@ -10,8 +10,15 @@ import numpy as np
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array
 from ddln.sweeps._lanes import Lane
-from ddln.sweeps._stored_array import StoredArray
-from ddln.sweeps._variables import MISSING, as_results, attributes, codes, inner_dims, variables
+from ddln.sweeps.store import (
+    MISSING,
+    StoredArray,
+    as_results,
+    attributes,
+    codes,
+    inner_dims,
+    variables,
+)
 
 
 class SweepResult(eqx.Module):

@@ -11,18 +11,32 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ddln.sweeps._array_spec import DTYPES, ArraySpec
 from ddln.sweeps._engine import Finished
-from ddln.sweeps._fingerprint import differences, fingerprint
-from ddln.sweeps._folder import AbstractFolder, folder
-from ddln.sweeps._grid import Grid
-from ddln.sweeps._header import FORMAT, Header
 from ddln.sweeps._lanes import Lane
 from ddln.sweeps._plan import Plan, joined
 from ddln.sweeps._result import SweepResult
-from ddln.sweeps._store import SweepStore, chunk_key, damage, layout, versions
-from ddln.sweeps._stored_array import StoredArray
-from ddln.sweeps._variables import MARK, attributes, inner_dims, restored, variables
+from ddln.sweeps.store import (
+    DTYPES,
+    FORMAT,
+    MARK,
+    AbstractFolder,
+    ArraySpec,
+    Grid,
+    Header,
+    StoredArray,
+    SweepStore,
+    attributes,
+    chunk_key,
+    damage,
+    differences,
+    fingerprint,
+    folder,
+    inner_dims,
+    layout,
+    restored,
+    variables,
+    versions,
+)
 
 # What an interrupted write of Zarr leaves beside the file it was to become.
 LEFTOVER = re.compile(r"\.[0-9a-f]{32}\.partial$")

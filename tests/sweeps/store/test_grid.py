@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from ddln.sweeps._grid import Grid
+from ddln.sweeps.store._grid import Grid
 
 GRIDS = [
     Grid.of(sizes, chunk_size)

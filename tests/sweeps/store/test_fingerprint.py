@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import ddln
-from ddln.sweeps._fingerprint import describe_function, differences, fingerprint
 from ddln.sweeps._sweep import _checked
+from ddln.sweeps.store._fingerprint import describe_function, differences, fingerprint
 
 SCRIPT = """
 import json, jax, numpy as np

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ddln.sweeps._grid import Grid
+from ddln.sweeps.store._grid import Grid
 
 
 class StoredArray:

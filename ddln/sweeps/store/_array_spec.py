@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ddln.sweeps._variables import MISSING, is_plain
+from ddln.sweeps.store._variables import MISSING, is_plain
 
 DTYPES = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)))
 DTYPES += ("float16", "float32", "float64")

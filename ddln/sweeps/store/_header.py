@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ddln.sweeps._array_spec import MOST_METADATA, ArraySpec, parse_json
-from ddln.sweeps._folder import AbstractFolder
-from ddln.sweeps._grid import Grid
-from ddln.sweeps._variables import MARK, is_plain
+from ddln.sweeps.store._array_spec import MOST_METADATA, ArraySpec, parse_json
+from ddln.sweeps.store._folder import AbstractFolder
+from ddln.sweeps.store._grid import Grid
+from ddln.sweeps.store._variables import MARK, is_plain
 
 FORMAT = 1
 ROOT = "zarr.json"

@@ -9,7 +9,7 @@ import pytest
 import zarr
 
 import ddln
-from ddln.sweeps import _header
+from ddln.sweeps.store import _header
 
 
 @pytest.fixture(scope="module")

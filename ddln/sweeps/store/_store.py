@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ddln.sweeps._folder import AbstractFolder, folder
-from ddln.sweeps._grid import Grid
-from ddln.sweeps._header import Header
-from ddln.sweeps._variables import MARK, is_plain
+from ddln.sweeps.store._folder import AbstractFolder, folder
+from ddln.sweeps.store._grid import Grid
+from ddln.sweeps.store._header import Header
+from ddln.sweeps.store._variables import MARK, is_plain
 
 PACKAGES = ("ddln", "jax", "jaxlib", "equinox", "diffrax", "numpy")
 

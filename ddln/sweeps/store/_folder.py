@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from ddln.sweeps._lock import in_use, is_alive, locked, owner, read_owner
+from ddln.sweeps.store._lock import in_use, is_alive, locked, owner, read_owner
 
 
 def folder(url: str) -> "AbstractFolder":

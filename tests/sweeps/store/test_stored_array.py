@@ -3,7 +3,7 @@ import pytest
 import zarr
 
 from ddln.sweeps import StoredArray
-from ddln.sweeps._grid import Grid
+from ddln.sweeps.store._grid import Grid
 
 # The second of three parts: lanes 12 to 23 of 36.
 WHOLE = np.arange(3 * 4 * 3 * 2 * 5.0).reshape(3, 4, 3, 2, 5)
