@@ -1,16 +1,16 @@
-"""The metadata of a store, read without trust."""
+"""Metadata of a store, read and validated."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from ddln.sweeps.store._array_spec import MOST_METADATA, ArraySpec, parse_json
+from ddln.sweeps.store._array_spec import MOST_METADATA, ArraySpec, are_plain, parse_json
 from ddln.sweeps.store._folder import AbstractFolder
 from ddln.sweeps.store._grid import Grid
-from ddln.sweeps.store._variables import MARK, is_plain
+from ddln.sweeps.store._variables import MARK
 
 FORMAT = 1
 ROOT = "zarr.json"
-# Arrays that every store has: their name, dtype if there is only one, and dimensions after the lanes.
+# Arrays of every store: name, dtype if there is only one, and dimensions after those of the lanes.
 NEEDED = (
     (MARK, "int32", ()),
     ("okay", "bool", ()),
@@ -21,14 +21,14 @@ NEEDED = (
 
 @dataclass(frozen=True)
 class Header:
-    """What a store says about itself.
+    """Metadata of a store.
 
     Attributes:
-        attrs: of the group: `versions`, `sweeps` (their configurations and fingerprints), and more.
-        grid: its lanes.
+        attrs: attributes of the group: `versions`, `sweeps` (their configurations and fingerprints), ...
+        grid: the lanes.
         dims: names of the dimensions of the grid.
-        specs: its arrays with lanes, by name.
-        labels: its other arrays, each of which labels the dimension it is named after.
+        specs: the arrays with lanes, by name.
+        labels: the other arrays, each of which labels the dimension it is named after.
     """
 
     attrs: dict[str, Any]
@@ -39,10 +39,10 @@ class Header:
 
     @classmethod
     def read(cls, folder: AbstractFolder, sizes: dict[str, int]) -> "Header":
-        """Reads and checks the metadata.
+        """Read and validate the metadata.
 
         Raises:
-            ValueError: if it is not a store as this package writes it.
+            ValueError: if they are not those of a store that this package wrote.
         """
         if ROOT not in sizes:
             raise ValueError(
@@ -53,7 +53,7 @@ class Header:
         attrs = _root(folder, sizes)
         arrays = {
             name: ArraySpec.parse(name, _read(folder, sizes, f"{name}/{ROOT}"))
-            for name in _names(sizes)
+            for name in _names(attrs, sizes)
         }
         dims = tuple(attrs["dims"])
         count = len(dims)
@@ -73,15 +73,20 @@ class Header:
             if spec.shape[:count] != grid.sizes or spec.chunk != (*grid.chunk, *inner):
                 raise ValueError(f"The array {name!r} of the store does not fit the others.")
         labels = {name: spec for name, spec in arrays.items() if name not in specs}
-        known = {
-            dim: size
-            for spec in specs.values()
-            for dim, size in zip(spec.dims, spec.shape, strict=True)
-        }
+        known = dimension_sizes(specs)
         for name, spec in labels.items():
             if spec.dims != (name,) or spec.shape != (known.get(name),):
                 raise ValueError(f"The array {name!r} of the store does not label a dimension.")
         return cls(attrs, grid, dims, specs, labels)
+
+
+def dimension_sizes(specs: dict[str, ArraySpec]) -> dict[str, int]:
+    """Size of each dimension of these arrays."""
+    return {
+        dim: size
+        for spec in specs.values()
+        for dim, size in zip(spec.dims, spec.shape, strict=True)
+    }
 
 
 def _root(folder: AbstractFolder, sizes: dict[str, int]) -> dict[str, Any]:
@@ -100,12 +105,7 @@ def _root(folder: AbstractFolder, sizes: dict[str, int]) -> dict[str, Any]:
             f"reads {FORMAT}."
         )
     dims = attrs.get("dims")
-    if (
-        not isinstance(dims, list)
-        or not dims
-        or len(set(map(str, dims))) < len(dims)
-        or not all(isinstance(dim, str) and is_plain(dim) for dim in dims)
-    ):
+    if not are_plain(dims) or not dims or len(set(dims)) < len(dims):
         raise ValueError(f"The store at {folder} has the dimensions {dims}.")
     sweeps = attrs.get("sweeps")
     if (
@@ -122,12 +122,16 @@ def _root(folder: AbstractFolder, sizes: dict[str, int]) -> dict[str, Any]:
     return attrs
 
 
-def _names(sizes: dict[str, int]) -> list[str]:
-    names = [key.removesuffix(f"/{ROOT}") for key in sizes if key.endswith(f"/{ROOT}")]
-    for name in names:
-        if not is_plain(name):
-            raise ValueError(f"The store has an array at {name!r}.")
-    return sorted(names)
+def _names(attrs: dict[str, Any], sizes: dict[str, int]) -> list[str]:
+    """Names of the store's own arrays; arrays that others added are left out.
+
+    A store without a list of its arrays, from before there was one, owns all.
+    """
+    names = sorted(key.removesuffix(f"/{ROOT}") for key in sizes if key.endswith(f"/{ROOT}"))
+    own = attrs.get("arrays", names)
+    if not are_plain(own):
+        raise ValueError(f"The store has arrays at {own}, which are not all plain names.")
+    return [name for name in names if name in own]
 
 
 def _read(folder: AbstractFolder, sizes: dict[str, int], key: str) -> bytes:
