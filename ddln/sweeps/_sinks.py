@@ -69,7 +69,7 @@ class StoreSink:
         """Do nothing: the chunk is in the store already."""
 
     def result(self) -> SweepResult:
-        group = open_group(self._folder, "r")
+        group = open_group(self._folder.zarr_store(read_only=True))
         lanes = self.plan.lanes
         arrays = {
             name: StoredArray(group[name], self.grid, self.first, lanes.size)

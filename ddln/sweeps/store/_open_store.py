@@ -6,7 +6,7 @@ from array import array
 from collections import Counter
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -132,13 +132,7 @@ class OpenStore:
         labels: dict[str, np.ndarray],
         configuration: dict[str, Any],
     ) -> None:
-        """Enter a sweep, unless it is in the store already.
-
-        Args:
-            sweep: the name of the sweep in the store.
-            specs: the arrays it needs.
-            labels: the labels of its dimensions.
-            configuration: the description of what it computes.
+        """Enter a sweep by name with the description of its results, unless it is in the store already.
 
         Raises:
             ValueError: if the store belongs to another sweep, with the differences.
@@ -175,23 +169,22 @@ class OpenStore:
 
     @cached_property
     def _group(self) -> Any:
-        return open_group(self.folder, "r")
+        return open_group(self.zarr_store())
 
 
-def open_group(folder: AbstractFolder, mode: Literal["r", "r+"]) -> Any:
-    """Zarr group of a store."""
+def open_group(zarr_store: Any) -> Any:
+    """Zarr group of a store, by the metadata of its files."""
     import zarr
 
-    store = folder.zarr_store(read_only=mode == "r")
-    return zarr.open_group(store, mode=mode, zarr_format=3, use_consolidated=False)
+    mode = "r" if zarr_store.read_only else "r+"
+    return zarr.open_group(zarr_store, mode=mode, zarr_format=3, use_consolidated=False)
 
 
 def update_attributes(zarr_store: Any, attrs: dict[str, Any]) -> None:
     """Set attributes of a store's group, and bring its consolidated metadata up to date."""
     import zarr
 
-    group = zarr.open_group(zarr_store, mode="r+", zarr_format=3, use_consolidated=False)
-    group.attrs.update(attrs)
+    open_group(zarr_store).attrs.update(attrs)
     with warnings.catch_warnings():
         # That format 3 does not describe consolidated metadata yet; xarray warns where they are absent.
         warnings.simplefilter("ignore")
@@ -204,12 +197,9 @@ def versions() -> dict[str, str]:
 
 
 def _described(specs: dict[str, ArraySpec]) -> dict[str, Any]:
+    """Fields of the schemas that must agree, but for the chunks."""
     return {
-        name: {
-            "dims": list(spec.dims),
-            "shape": list(spec.shape),
-            "dtype": spec.dtype,
-            "meanings": spec.attrs.get("flag_meanings", []),
-        }
+        name: {"dims": list(spec.dims), "shape": list(spec.shape), "dtype": spec.dtype}
+        | {"meanings": spec.attrs.get("flag_meanings", [])}
         for name, spec in specs.items()
     }

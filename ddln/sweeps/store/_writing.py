@@ -32,7 +32,7 @@ class ChunkWriter:
     def __call__(self, chunk: int, lanes: Any) -> None:
         named = variables(lanes)
         if not self._arrays:
-            group = open_group(folder_at(self._url), "r+")
+            group = open_group(folder_at(self._url).zarr_store(read_only=False))
             # A chunk of nothing but the fill value is written too: its file says that it is done.
             settings = {"write_empty_chunks": True}
             self._arrays = {name: group[name].with_config(settings) for name in named}
@@ -49,14 +49,14 @@ def prepare(
     """Open a store for the lanes of a sweep, under its lock; create it where there is none.
 
     Args:
-        folder: the place of the store.
+        folder: the place of the store, which is locked.
         store: the dimensions and labels, and the part for this sweep.
-        lanes: the lanes, with `size`, `one()` and `describe()` of `AbstractLanes`.
+        lanes: an `AbstractLanes`.
         width: the number of lanes in a chunk of a new store.
         chunk_size: the number that the sweep asks for; None accepts that of the store.
 
     Returns:
-        The store, and the number of the first lane of its part.
+        The store, and the number of the first lane of the part.
 
     Raises:
         ValueError: if the lanes do not fit the labels, or the store is for another sweep.

@@ -1,10 +1,17 @@
-"""The description of a sweep tells other sweeps apart, and is the same in every process."""
+"""The description of a sweep distinguishes other sweeps, and is the same in every process.
 
+Here is also the digest of a program, of `_program`.
+"""
+
+import functools
 import json
 import os
 import subprocess
 import sys
+from typing import Any, NamedTuple
 
+import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,12 +19,18 @@ import pytest
 
 import ddln
 from ddln.sweeps._sweep import _checked
-from ddln.sweeps.store._fingerprint import describe_function, differences, fingerprint
+from ddln.sweeps.store._fingerprint import (
+    describe_function,
+    describe_tree,
+    differences,
+    fingerprint,
+)
 
 SCRIPT = """
 import json, jax, numpy as np
 jax.config.update("jax_enable_x64", True)
-import jax.numpy as jnp, ddln, optimistix
+import diffrax, jax.numpy as jnp, ddln, optax
+from ddln.sweeps.store import describe_tree
 from ddln.sweeps._sweep import _checked
 X = np.random.default_rng(0).normal(size=(40, 6))
 key = jax.random.key(3)
@@ -26,11 +39,14 @@ loss = ddln.GeneralizedLinear(jnp.asarray(X), jnp.ones(40), lambda p, y: jnp.log
 observe = lambda flow: {"rate": jax.vmap(jax.nn.softplus)(flow.loss)}
 _, lanes = _checked(rule, loss, 2.0, None, "auto", None, 1e-6, 1e-9, 100, observe)
 print(json.dumps(lanes.describe()))
+untraced = lambda a, b: X @ a in {"x", "y", "z"}
+tree = [untraced, {"p", "q"}, optax.adam(0.1), diffrax.Kvaerno5(), ddln.RESULTS.successful, np.exp, object()]
+print(json.dumps(describe_tree(tree, jax.ShapeDtypeStruct((), int))))
 """
 
 
 def test_two_processes_agree():
-    told = [
+    outputs = [
         subprocess.run(
             [sys.executable, "-c", SCRIPT],
             env={**os.environ, "PYTHONHASHSEED": seed},
@@ -41,12 +57,13 @@ def test_two_processes_agree():
         ).stdout
         for seed in ("1", "2")
     ]
-    assert told[0] == told[1]
-    assert " at 0x" not in told[0]
+    assert outputs[0] == outputs[1]
+    assert " at 0x" not in outputs[0]
 
 
 X = np.random.default_rng(0).normal(size=(4, 6))
 KEY = jax.random.key(0)
+POWERS = jnp.ones((5, 6))
 
 
 def rule(key=KEY, scale=0.1, size=5, dtype=float):
@@ -66,7 +83,7 @@ def described(initializations=None, loss=None, t1=2.0, observe=None, **settings)
     return lanes.describe()
 
 
-def test_everything_that_matters_is_told_apart():
+def test_everything_that_matters_is_distinguished():
     stack = jax.vmap(ddln.DeepDiagonal)(jnp.ones((5, 3, 6)))
     other = jax.vmap(ddln.DeepDiagonal)(jnp.ones((5, 3, 6)).at[4, 0, 0].set(2.0))
     variants = [
@@ -92,6 +109,10 @@ def test_everything_that_matters_is_told_apart():
         described(coordinates="full"),
         described(observe=lambda flow: flow.theta),
         described(observe=lambda flow: 2 * flow.theta),
+        described(ddln.Initializations(lambda i: ddln.Power(POWERS[i], 3), 5)),
+        described(ddln.Initializations(lambda i: ddln.Power(POWERS[i], 4), 5)),
+        described(solver=diffrax.Kvaerno5()),
+        described(solver=diffrax.Kvaerno5(root_find_max_steps=7)),
     ]
     prints = [fingerprint(variant) for variant in variants]
     assert len(set(prints)) == len(prints)
@@ -99,7 +120,7 @@ def test_everything_that_matters_is_told_apart():
         json.dumps(variant, allow_nan=False)
 
 
-def test_what_does_not_matter_is_not_told():
+def test_names_do_not_matter():
     def renamed(index):
         draw = jax.random.normal(jax.random.fold_in(KEY, index), (3, 6), float)
         return ddln.DeepDiagonal(jnp.asarray(0.1, float) * draw)
@@ -130,3 +151,151 @@ def test_differences_name_what_differs():
     assert lines[1].startswith("loss.arrays.y: b in the store, ccc")
     assert len(lines[1]) < 200
     assert lines[2] == "rtol: 1e-06 in the store, 1e-05 now"
+
+
+INDEX = jax.ShapeDtypeStruct((), np.dtype(int))
+TABLE = jnp.arange(200.0).reshape(50, 4)
+
+
+class PerLane(eqx.Module):
+    """Values of all lanes, or a function of the lane's index."""
+
+    values: Any
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any
+
+
+class Shift:
+    def __init__(self, by):
+        self.by = by
+
+    def apply(self, x, y):
+        return x + y + self.by
+
+
+def closing(value):
+    """A function of two arguments, which an index is not enough to trace."""
+    return lambda x, y: x + value * y
+
+
+def described_all(*trees):
+    return [json.dumps(describe_tree(tree, INDEX), allow_nan=False) for tree in trees]
+
+
+def distinguished(*trees):
+    descriptions = described_all(*trees)
+    return len(set(descriptions)) == len(descriptions)
+
+
+def test_values_of_each_lane():
+    def losses(X=TABLE, kind=ddln.LeastSquares):
+        return PerLane(lambda index: kind(X[index][None], jnp.ones(1)))
+
+    def functions(power):
+        return PerLane(lambda index: lambda theta: jnp.sum((TABLE[index] @ theta) ** power))
+
+    assert distinguished(
+        PerLane(jnp.arange(5.0)),
+        PerLane(jnp.arange(5.0).at[4].set(0.0)),
+        PerLane(TABLE),
+        PerLane(TABLE + 1),
+        PerLane({"a": TABLE, "b": jnp.ones(5)}),
+        PerLane(lambda index: index),
+        PerLane(lambda index: 2 * index),
+        losses(),
+        losses(TABLE + 1),
+        losses(kind=ddln.Logistic),
+        functions(2),
+        functions(4),
+    )
+    assert not distinguished(losses(), losses())
+    assert not distinguished(functions(2), functions(2))
+    # In a module of settings, by the name of the field.
+    settings = diffrax.PIDController(PerLane(lambda index: 0.1 * index.astype(float)), 1e-9)
+    description = describe_tree(settings, INDEX, without=("norm",))
+    assert list(description["rtol"]["values"]) == ["program"]
+    assert "norm" not in description
+
+
+def test_functions_that_cannot_be_traced():
+    assert distinguished(
+        closing(1.0),
+        closing(2.0),
+        closing(TABLE),
+        closing(TABLE + 1),
+        lambda x, y: x + y,
+        lambda x, y: x - y,
+        lambda x, y: x + 3 * y,
+        lambda x, y: x + y * TABLE,
+        lambda x, y: x + y * POWERS,
+        lambda x, y, z=1: x + y,
+        functools.partial(closing(1.0), 2.0),
+        functools.partial(closing(1.0), 3.0),
+        Shift(1.0).apply,
+        Shift(2.0).apply,
+        jax.jit(closing(3.0)),
+        np.logaddexp,
+        np.hypot,
+        Shift,
+    )
+    for make in (lambda: closing(TABLE), lambda: Shift(1.0).apply, lambda: jax.jit(closing(1.0))):
+        assert not distinguished(make(), make())
+
+
+def test_functions_that_refer_to_themselves():
+    def odd(x, y):
+        return even(x, y - 1)
+
+    def even(x, y):
+        return later if y == 0 else odd(x, y - 1)
+
+    def itself(index):
+        return itself
+
+    described_all(odd, itself)
+    later = 1
+    assert later
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        (1.5, 1.5),
+        (float("inf"), "inf"),
+        (jnp.asarray(2), 2),
+        (np.arange(3), [0, 1, 2]),
+        (np.asarray(["a", None], object), ["a", None]),
+        (jax.ShapeDtypeStruct((3,), np.float32), "float32[3]"),
+        (Pair(1, {"x": (2, [3])}), {"is": "test_fingerprint.Pair", "first": 1, "second": {"x": [2, [3]]}}),
+        ({"c", "a", "b"}, ["a", "b", "c"]),
+        (PerLane, "test_fingerprint.PerLane"),
+        (ddln.Square(jnp.ones(2)), {"weights": [1.0, 1.0]}),
+        (np.dtype(float), "dtype('float64')"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_leaves_and_containers(value, expected):
+    assert describe_tree(value) == expected
+
+
+@pytest.mark.parametrize("value", [jnp.nan, 1j, jnp.bfloat16(1), jax.random.key(1), "2020-01-01"])
+def test_other_arrays_are_described_by_their_bytes_or_entries(value):
+    array = np.asarray(value, "datetime64[D]") if isinstance(value, str) else jnp.asarray(value)
+    (description,) = described_all(array)
+    assert "sha256" in description or description == "[0, 1]"
+
+
+def test_arrays_that_are_traced():
+    descriptions = []
+
+    def function(x):
+        descriptions.append(describe_tree({"x": x, "closing": closing(x)}))
+        return x
+
+    jax.eval_shape(function, jax.ShapeDtypeStruct((3,), float))
+    assert descriptions[0]["x"] == "float64[3]"
+    assert descriptions[0]["closing"]["closure"] == {"value": "float64[3]"}
