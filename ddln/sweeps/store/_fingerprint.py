@@ -19,6 +19,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.core
 import jax.extend
 import numpy as np
 
@@ -105,9 +106,9 @@ def _describe(value: Any, examples: tuple[Any, ...] = (), above: tuple[int, ...]
         return program_digest(value)
     if isinstance(value, dict):
         return {str(key): describe(item) for key, item in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {"is": _name(type(value)), **describe(value._asdict())}
     if isinstance(value, tuple | list):
+        if hasattr(value, "_asdict"):
+            return {"is": _name(type(value)), **describe(value._asdict())}  # pyright: ignore
         return [describe(item) for item in value]
     if isinstance(value, set | frozenset):
         return sorted((describe(item) for item in value), key=json.dumps)

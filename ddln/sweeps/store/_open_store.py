@@ -35,7 +35,7 @@ class OpenStore:
         sizes: bytes of each file in it.
 
     Raises:
-        ValueError: if there is no store, or not one that this package wrote.
+        ValueError: if there is no store that this package wrote.
     """
 
     def __init__(self, folder: AbstractFolder, sizes: dict[str, int]):

@@ -144,7 +144,7 @@ class SweepStore:
             verify: whether to read all chunks and compare their checksums.
 
         Raises:
-            ValueError: if there is no store, or not one that this package wrote.
+            ValueError: if there is no store that this package wrote.
         """
         opened = OpenStore.at(self.url)
         done, failed, damaged = 0, Counter[str](), []
@@ -166,7 +166,7 @@ class SweepStore:
 
         Raises:
             ImportError: if xarray is not installed.
-            ValueError: if there is no store, or not one that this package wrote.
+            ValueError: if there is no store that this package wrote.
         """
         return _dataset(OpenStore.at(self.url))
 
@@ -175,7 +175,7 @@ class SweepStore:
 
         Raises:
             ImportError: if xarray is not installed.
-            ValueError: if there is no store, or not one that this package wrote.
+            ValueError: if there is no store that this package wrote.
         """
         opened = OpenStore.at(self.url)
         data = _dataset(opened)

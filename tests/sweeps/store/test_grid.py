@@ -1,3 +1,5 @@
+"""Chunks of a grid."""
+
 import itertools
 import math
 

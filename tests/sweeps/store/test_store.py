@@ -1,4 +1,8 @@
-"""Stores without violence: what is in them, what is refused, what is repaired."""
+"""Stores in ordinary use: content, refusals and repairs.
+
+The subjects are `_store`, `_open_store`, `_writing`, `_variables`, `_folder`, `_lock`, and the sinks in
+`_sinks` that write to a store.
+"""
 
 import json
 import os
@@ -160,7 +164,7 @@ def test_another_sweep_is_refused_and_nothing_lost(finished):
     assert files(finished) == before
 
 
-def test_other_versions_are_told(finished, monkeypatch):
+def test_other_versions_are_a_warning(finished, monkeypatch):
     monkeypatch.setattr(_open_store, "versions", lambda: {"jax": "9"})
     (finished / "result/c/1").unlink()
     with pytest.warns(UserWarning, match=r"begun with other versions.*jax: .* in the store, 9 now"):

@@ -1,4 +1,8 @@
-"""Stores that somebody made or changed by hand: errors, and neither memory, nor code, nor files of others."""
+"""Stores that somebody made or changed by hand.
+
+Errors, without memory for false claims, execution of code or changes of other files. The subjects are
+`_header`, `_array_spec` and `_own_arrays`.
+"""
 
 import json
 import resource

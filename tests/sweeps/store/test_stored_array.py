@@ -1,3 +1,5 @@
+"""Stored arrays, indexed as arrays in memory."""
+
 import numpy as np
 import pytest
 import zarr
@@ -65,10 +67,18 @@ def test_reads_only_the_chunks_it_needs(stored, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "key", [12, [-13], [0.5], np.ones(3, bool), np.zeros((2, 2), int)], ids=str
+    ("key", "message"),
+    [
+        (12, "numbered from 0 to 11"),
+        ([-13], "numbered from 0 to 11"),
+        ([0.5], "Index lanes with an integer, a slice, an integer array or a boolean mask"),
+        (np.zeros((2, 2), int), "Index lanes with"),
+        (np.ones(3, bool), r"must have shape \(12,\)"),
+    ],
+    ids=str,
 )
-def test_other_indices_are_refused(stored, key):
-    with pytest.raises(IndexError):
+def test_other_indices_are_refused(stored, key, message):
+    with pytest.raises(IndexError, match=message):
         stored[key]
 
 
