@@ -50,8 +50,7 @@ class ArraySpec:
         """
 
         def need(fine: bool, what: str) -> None:
-            if not fine:
-                raise ValueError(f"The array {name!r} of the store has {what}.")
+            require(fine, f"The array {name!r} of the store has {what}.")
 
         need(len(text) <= MOST_METADATA, "metadata that are too long")
         data = parse_json(text, name)
@@ -65,22 +64,16 @@ class ArraySpec:
         grid = data.get("chunk_grid")
         settings = grid.get("configuration") if isinstance(grid, dict) else None
         chunk: Any = settings.get("chunk_shape") if isinstance(settings, dict) else None
-        need(
-            grid == {"name": "regular", "configuration": {"chunk_shape": chunk}}
-            and _are_sizes(chunk)
-            and len(chunk) == len(shape),
-            f"the chunk grid {grid}",
-        )
+        regular = {"name": "regular", "configuration": {"chunk_shape": chunk}}
+        fine = grid == regular and _are_sizes(chunk) and len(chunk) == len(shape)
+        need(fine, f"the chunk grid {grid}")
         itemsize = np.dtype(dtype).itemsize
         need(math.prod(chunk) * itemsize <= MOST_CHUNK_BYTES, f"chunks of shape {chunk}")
         keys = data.get("chunk_key_encoding")
-        need(
-            keys in ({"name": "default"}, {"name": "default", "configuration": {"separator": "/"}}),
-            f"the chunk keys {keys}",
-        )
-        endian = {"configuration": {"endian": "little"}}
-        plain = ([{"name": "bytes", **endian}, {"name": "crc32c"}],)
-        plain += ([{"name": "bytes"}, {"name": "crc32c"}],) if itemsize == 1 else ()
+        slashes = {"name": "default", "configuration": {"separator": "/"}}
+        need(keys in ({"name": "default"}, slashes), f"the chunk keys {keys}")
+        plain = [[{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]]
+        plain += [[{"name": "bytes"}, {"name": "crc32c"}]] if itemsize == 1 else []
         need(data.get("codecs") in plain, f"the codecs {data.get('codecs')}")
         need(not data.get("storage_transformers"), "storage transformers")
         need(isinstance(data.get("attributes", {}), dict), "attributes of another form")
@@ -120,9 +113,14 @@ def parse_json(text: bytes, name: str) -> dict[str, Any]:
         raise ValueError(
             f"The metadata of {name!r} in the store cannot be read: {error}."
         ) from None
-    if not isinstance(data, dict):
-        raise ValueError(f"The metadata of {name!r} in the store are not an object.")
+    require(isinstance(data, dict), f"The metadata of {name!r} in the store are not an object.")
     return data
+
+
+def require(fine: bool, message: str) -> None:
+    """Raise ValueError with this message, unless the metadata are fine."""
+    if not fine:
+        raise ValueError(message)
 
 
 def are_plain(names: Any) -> bool:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ddln.sweeps.store._array_spec import MOST_METADATA, ArraySpec, are_plain, parse_json
+from ddln.sweeps.store._array_spec import MOST_METADATA, ArraySpec, are_plain, parse_json, require
 from ddln.sweeps.store._folder import AbstractFolder
 from ddln.sweeps.store._grid import Grid
 from ddln.sweeps.store._variables import MARK
@@ -44,12 +44,8 @@ class Header:
         Raises:
             ValueError: if they are not those of a store that this package wrote.
         """
-        if ROOT not in sizes:
-            raise ValueError(
-                f"There is no store at {folder}."
-                if not sizes
-                else f"{folder} is not empty, and holds no store of sweeps. Choose another place."
-            )
+        foreign = f"{folder} is not empty, and holds no store of sweeps. Choose another place."
+        require(ROOT in sizes, foreign if sizes else f"There is no store at {folder}.")
         attrs = _root(folder, sizes)
         arrays = {
             name: ArraySpec.parse(name, _read(folder, sizes, f"{name}/{ROOT}"))
@@ -60,23 +56,22 @@ class Header:
         specs = {name: spec for name, spec in arrays.items() if spec.dims[:count] == dims}
         for name, dtype, inner in NEEDED:
             spec = specs.get(name)
-            if spec is None or spec.dims != (*dims, *inner) or dtype not in (spec.dtype, None):
-                raise ValueError(f"The store at {folder} has no {name!r} for its lanes.")
+            fine = spec is not None and spec.dims == (*dims, *inner) and dtype in (spec.dtype, None)
+            require(fine, f"The store at {folder} has no {name!r} for its lanes.")
         meanings = specs[MARK].attrs.get("flag_meanings", [])
-        if not isinstance(meanings, list) or not all(isinstance(text, str) for text in meanings):
-            raise ValueError(f"The store at {folder} does not say what its result codes mean.")
+        fine = isinstance(meanings, list) and all(isinstance(text, str) for text in meanings)
+        require(fine, f"The store at {folder} does not say what its result codes mean.")
         grid = Grid(specs[MARK].shape, specs[MARK].chunk)
-        if not grid.is_consecutive:
-            raise ValueError(f"The store at {folder} has chunks of shape {grid.chunk}.")
+        require(grid.is_consecutive, f"The store at {folder} has chunks of shape {grid.chunk}.")
         for name, spec in specs.items():
-            inner = spec.shape[count:]
-            if spec.shape[:count] != grid.sizes or spec.chunk != (*grid.chunk, *inner):
-                raise ValueError(f"The array {name!r} of the store does not fit the others.")
+            fine = spec.shape[:count] == grid.sizes
+            fine = fine and spec.chunk == (*grid.chunk, *spec.shape[count:])
+            require(fine, f"The array {name!r} of the store does not fit the others.")
         labels = {name: spec for name, spec in arrays.items() if name not in specs}
         known = dimension_sizes(specs)
         for name, spec in labels.items():
-            if spec.dims != (name,) or spec.shape != (known.get(name),):
-                raise ValueError(f"The array {name!r} of the store does not label a dimension.")
+            fine = spec.dims == (name,) and spec.shape == (known.get(name),)
+            require(fine, f"The array {name!r} of the store does not label a dimension.")
         return cls(attrs, grid, dims, specs, labels)
 
 
@@ -91,34 +86,31 @@ def dimension_sizes(specs: dict[str, ArraySpec]) -> dict[str, int]:
 
 def _root(folder: AbstractFolder, sizes: dict[str, int]) -> dict[str, Any]:
     data = parse_json(_read(folder, sizes, ROOT), ROOT)
-    attrs = data.get("attributes")
-    if data.get("zarr_format") != 3 or data.get("node_type") != "group":
-        raise ValueError(f"{folder} is not a Zarr group of format 3.")
-    if not isinstance(attrs, dict) or "ddln_format" not in attrs:
-        raise ValueError(
-            f"{folder} is not a store of sweeps, or it was left unfinished as it was created. "
-            "Choose another place, or delete it if nothing in it is of use."
-        )
-    if attrs["ddln_format"] != FORMAT:
-        raise ValueError(
-            f"The store at {folder} has the format {attrs['ddln_format']!r}, and this version of ddln "
-            f"reads {FORMAT}."
-        )
-    dims = attrs.get("dims")
-    if not are_plain(dims) or not dims or len(set(dims)) < len(dims):
-        raise ValueError(f"The store at {folder} has the dimensions {dims}.")
-    sweeps = attrs.get("sweeps")
-    if (
-        not isinstance(attrs.get("versions"), dict)
-        or not isinstance(sweeps, dict)
-        or not all(
-            isinstance(sweep, dict)
-            and isinstance(sweep.get("configuration"), dict)
-            and isinstance(sweep.get("fingerprint"), str)
-            for sweep in sweeps.values()
-        )
-    ):
-        raise ValueError(f"The store at {folder} does not say what was computed.")
+    attrs: Any = data.get("attributes")
+    fine = data.get("zarr_format") == 3 and data.get("node_type") == "group"
+    require(fine, f"{folder} is not a Zarr group of format 3.")
+    require(
+        isinstance(attrs, dict) and "ddln_format" in attrs,
+        f"{folder} is not a store of sweeps, or it was left unfinished as it was created. "
+        "Choose another place, or delete it if nothing in it is of use.",
+    )
+    form: Any = attrs["ddln_format"]
+    dims: Any = attrs.get("dims")
+    sweeps: Any = attrs.get("sweeps")
+    require(
+        form == FORMAT,
+        f"The store at {folder} has the format {form!r}, and this version of ddln reads {FORMAT}.",
+    )
+    fine = are_plain(dims) and len(dims) == len(set(dims)) > 0
+    require(fine, f"The store at {folder} has the dimensions {dims}.")
+    fine = isinstance(attrs.get("versions"), dict) and isinstance(sweeps, dict)
+    fine = fine and all(
+        isinstance(sweep, dict)
+        and isinstance(sweep.get("configuration"), dict)
+        and isinstance(sweep.get("fingerprint"), str)
+        for sweep in sweeps.values()
+    )
+    require(fine, f"The store at {folder} does not say what was computed.")
     return attrs
 
 
@@ -129,12 +121,11 @@ def _names(attrs: dict[str, Any], sizes: dict[str, int]) -> list[str]:
     """
     names = sorted(key.removesuffix(f"/{ROOT}") for key in sizes if key.endswith(f"/{ROOT}"))
     own = attrs.get("arrays", names)
-    if not are_plain(own):
-        raise ValueError(f"The store has arrays at {own}, which are not all plain names.")
+    require(are_plain(own), f"The store has arrays at {own}, which are not all plain names.")
     return [name for name in names if name in own]
 
 
 def _read(folder: AbstractFolder, sizes: dict[str, int], key: str) -> bytes:
-    if sizes[key] > MOST_METADATA:
-        raise ValueError(f"The metadata {key} of the store have {sizes[key]} bytes.")
+    fine = sizes[key] <= MOST_METADATA
+    require(fine, f"The metadata {key} of the store have {sizes[key]} bytes.")
     return folder.read(key)
