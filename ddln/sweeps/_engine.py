@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddln.sweeps._grid import Grid
 from ddln.sweeps._lanes import Lane
 from ddln.sweeps._plan import Computer, Plan
+from ddln.sweeps.store import Grid
 
 # A task that fails is tried this often: a worker may have been lost, or its disk.
 ATTEMPTS = 3

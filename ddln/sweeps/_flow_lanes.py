@@ -29,9 +29,9 @@ from ddln.engine import (
     without_values,
 )
 from ddln.sweeps._batches import in_batches
-from ddln.sweeps._fingerprint import describe_function, describe_tree
 from ddln.sweeps._initializations import Initializations, LaneData
 from ddln.sweeps._lanes import AbstractLanes, Lane
+from ddln.sweeps.store import describe_function, describe_tree
 
 Observe = Callable[[Any], Any] | None
 

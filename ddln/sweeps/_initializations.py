@@ -11,7 +11,7 @@ from ddln._types import Array, Int, PyTree
 from ddln.engine import PerLane, take
 from ddln.parameterizations import AbstractParameterization
 from ddln.potentials import AbstractPotential
-from ddln.sweeps._fingerprint import describe_function
+from ddln.sweeps.store import describe_function
 
 # The start of a lane.
 Start = AbstractParameterization | AbstractPotential

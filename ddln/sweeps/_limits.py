@@ -10,9 +10,9 @@ from ddln._types import Array, Int, PyTree
 from ddln.engine import per_lane_values, with_values, without_values
 from ddln.limits import Limit, limit
 from ddln.sweeps._batches import in_batches
-from ddln.sweeps._fingerprint import describe_function
 from ddln.sweeps._initializations import Initializations, LaneData
 from ddln.sweeps._lanes import AbstractLanes, Lane
+from ddln.sweeps.store import describe_function
 
 # Lanes of one batch wait for each other; this many keep the cost of a step low.
 BATCH = 16

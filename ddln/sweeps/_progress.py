@@ -1,14 +1,14 @@
-"""A line that tells how far a sweep is."""
+"""Progress line of a sweep on a terminal."""
 
 import sys
 import time
 
 
 class ProgressLine:
-    """Writes the state of a sweep to one line of standard error, if that is a terminal.
+    """Progress line of a sweep, written to standard error if that is a terminal.
 
     Args:
-        kept: lanes that an earlier run has done.
+        kept: number of lanes that an earlier run has done.
     """
 
     def __init__(self, kept: int = 0):

@@ -1,4 +1,4 @@
-"""What a sweep returns."""
+"""Result of a sweep."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,24 +10,31 @@ import numpy as np
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array
 from ddln.sweeps._lanes import Lane
-from ddln.sweeps._stored_array import StoredArray
-from ddln.sweeps._variables import MISSING, as_results, attributes, codes, inner_dims, variables
+from ddln.sweeps.store import (
+    MISSING,
+    StoredArray,
+    as_results,
+    attributes,
+    codes,
+    inner_dims,
+    variables,
+)
 
 
 class SweepResult(eqx.Module):
-    """The flows of a sweep, in the order of the initializations.
+    """Flows of a sweep, in the order of the initializations.
 
-    The arrays are NumPy arrays on the host. Those of a sweep with a store are `StoredArray`s, which hold
-    nothing: an index reads the rows it names from the store, and `numpy.asarray` reads all. Those of a
-    sweep inside of `jax.jit`, `jax.grad` or the like are JAX arrays.
+    The arrays are NumPy arrays on the host. A sweep with a store has `StoredArray`s, which hold no entries:
+    an index reads the rows it names from the store, and `numpy.asarray` reads all. A sweep inside of
+    `jax.jit`, `jax.grad` or the like has JAX arrays.
 
     Attributes:
         ts: the saved times, shape [B, T]; inf where a lane did not get there.
-        theta: the effective parameter, shape [B, T, *theta]; None if `observe` was given.
+        theta: the effective parameter, shape [B, T, *theta]; None with `observe`.
         loss: L(theta), shape [B, T].
         codes: the numbers behind `result`, shape [B].
         stats: numbers of steps per lane, each of shape [B].
-        values: what `observe` returned, leaves with a leading axis B; None without `observe`.
+        values: the values of `observe`, leaves with a leading axis B; None without `observe`.
         method: the coordinates and the solver that were used.
     """
 
@@ -41,19 +48,19 @@ class SweepResult(eqx.Module):
 
     @classmethod
     def of(cls, lanes: Lane) -> "SweepResult":
-        """The result of lanes that a sweep has gathered."""
+        """Result of lanes that a sweep has gathered."""
         return cls(
             lanes.ts, lanes.theta, lanes.loss, lanes.codes, lanes.stats, lanes.values, lanes.method
         )
 
     @property
     def result(self) -> RESULTS:
-        """A `ddln.RESULTS` code per lane, shape [B]."""
+        """`ddln.RESULTS` code of each lane, shape [B]."""
         return as_results(self._codes)
 
     @property
     def okay(self) -> np.ndarray | Array:
-        """Whether each lane succeeded, shape [B]."""
+        """True for each lane that succeeded, shape [B]."""
         okay = is_okay(self.result)
         return okay if isinstance(self._codes, jax.Array) else np.asarray(okay)
 
@@ -62,7 +69,7 @@ class SweepResult(eqx.Module):
         return self.codes if isinstance(self.codes, jax.Array) else np.asarray(self.codes)
 
     def failures(self) -> dict[str, np.ndarray]:
-        """The lanes that failed, by reason: message -> indices."""
+        """Lanes that failed, by reason: message -> indices."""
         all_codes, messages = np.asarray(self.codes), codes()
         reasons = np.unique(all_codes[~self.okay & (all_codes != MISSING)])
         return {messages[int(code)]: np.flatnonzero(all_codes == code) for code in reasons}
@@ -73,9 +80,9 @@ class SweepResult(eqx.Module):
         coords: Mapping[str, Any] | None = None,
         attrs: Mapping[str, Any] | None = None,
     ):
-        """A labelled `xarray.Dataset` with theta, loss, time, code, steps and what was observed.
+        """Labelled `xarray.Dataset` of theta, loss, time, code, steps and the values of `observe`.
 
-        It is in memory. For a sweep with a store, `ddln.SweepStore.to_xarray` opens the store instead.
+        The dataset is in memory. For a sweep with a store, `ddln.SweepStore.to_xarray` opens the store.
 
         Args:
             dims: names for the axis B; several unfold it, in C order, to the sizes of `coords`.
@@ -100,18 +107,8 @@ class SweepResult(eqx.Module):
                 f"Argument `dims` must unfold {lanes} lanes, but the labels of {tuple(dims)} have "
                 f"sizes {sizes}."
             )
-        lane = Lane(
-            ts=self.ts,
-            theta=self.theta,
-            loss=self.loss,
-            stats=self.stats,
-            values=self.values,
-            okay=self.okay,
-            codes=self.codes,
-            method=self.method,
-        )
         named = {}
-        for name, value in variables(lane, tuple(dims)).items():
+        for name, value in variables(self, tuple(dims)).items():
             array = np.asarray(value)
             inner = inner_dims(name, array.shape[1:])
             shape = (*sizes, *array.shape[1:])

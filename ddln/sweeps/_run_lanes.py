@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from ddln._types import Array, Int
 from ddln.flows import MirrorTrajectory, Trajectory
-from ddln.sweeps._fingerprint import describe_function
 from ddln.sweeps._flow_lanes import observed
 from ddln.sweeps._lanes import AbstractLanes, Lane
+from ddln.sweeps.store import describe_function
 
 
 class RunLanes(AbstractLanes):

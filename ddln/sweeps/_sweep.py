@@ -24,8 +24,8 @@ from ddln.sweeps._progress import ProgressLine
 from ddln.sweeps._result import SweepResult
 from ddln.sweeps._run_lanes import RunLanes
 from ddln.sweeps._sinks import opened
-from ddln.sweeps._store import SweepStore, layout
 from ddln.sweeps._traced import is_traced, traced
+from ddln.sweeps.store import SweepStore, layout
 
 
 def sweep(

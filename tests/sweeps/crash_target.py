@@ -1,4 +1,4 @@
-"""What the processes run that the tests of crashes stop."""
+"""Targets of the processes that the tests of crashes stop."""
 
 import errno
 import os
@@ -66,7 +66,7 @@ def many_flows(store: str, cache: str) -> None:
 
 
 def reported(target, store: str, cache: str, report: str | None, **arguments) -> None:
-    """Runs a target, and writes down the error that ends it."""
+    """Run a target, and write down the error that ends it."""
     try:
         target(store, cache, **arguments)
     except BaseException as error:
@@ -80,7 +80,7 @@ def _notes(error: BaseException) -> list[str]:
 
 
 def with_full_disk(store: str, cache: str, files: int) -> None:
-    """The disk is full after so many files of Zarr."""
+    """The disk is full after this number of files of Zarr."""
     write, written = zarr.storage.LocalStore.set, []
 
     async def set_or_raise(self, key, value):
@@ -109,7 +109,7 @@ def with_small_files(store: str, cache: str) -> None:
 
 
 def interrupted(store: str, cache: str) -> None:
-    """Ctrl-C after two chunks. (Of one from outside Python may lose the exception, in a callback.)"""
+    """Ctrl-C after two chunks, from inside: Python may lose the exception of a signal in a callback."""
 
     def interrupt(done: int, total: int, failed: int) -> None:
         if done == 2 * CHUNK:
@@ -127,8 +127,8 @@ def as_nobody(store: str, cache: str) -> None:
     many_runs(store, cache)
 
 
-def memory_of_many(store: str, cache: str, lanes: int, told: str) -> None:
-    """Writes down the most memory that a sweep with large results took."""
+def memory_of_many(store: str, cache: str, lanes: int, peak: str) -> None:
+    """Write down the peak of the memory of a sweep with large results."""
     setup(cache)
 
     def large(index):
@@ -137,4 +137,4 @@ def memory_of_many(store: str, cache: str, lanes: int, told: str) -> None:
 
     result = ddln.sweep_runs(large, lanes, chunk_size=256, store=store, progress=False)
     assert result.theta[lanes - 3].shape == (1, 2048)
-    Path(told).write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+    Path(peak).write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))

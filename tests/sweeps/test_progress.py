@@ -1,3 +1,5 @@
+"""Progress line of a sweep."""
+
 import io
 
 import pytest

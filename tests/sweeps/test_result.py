@@ -1,3 +1,5 @@
+"""Datasets of results in memory."""
+
 import jax
 import numpy as np
 import pytest

@@ -1,14 +1,14 @@
-"""An array of results that stays in its store."""
+"""Array of results that stays in its store."""
 
 from typing import Any
 
 import numpy as np
 
-from ddln.sweeps._grid import Grid
+from ddln.sweeps.store._grid import Grid
 
 
 class StoredArray:
-    """Rows of a Zarr array, by lane; read when they are asked for, a chunk at a time.
+    """Rows of a Zarr array, one for each lane; read on demand, a chunk at a time.
 
     Attributes:
         shape: the number of lanes, and the shape of a row.
@@ -18,7 +18,7 @@ class StoredArray:
         array: the Zarr array, with the dimensions of the grid first.
         grid: the lanes of the store.
         first: the number of the first lane in the grid.
-        lanes: how many there are.
+        lanes: the number of lanes.
     """
 
     def __init__(self, array: Any, grid: Grid, first: int, lanes: int):
@@ -45,55 +45,58 @@ class StoredArray:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError(
-                "A stored array is read from its store: it cannot be had without a copy."
+                "A stored array is read from its store: it has no form without a copy."
             )
-        rows = self._rows(range(len(self)), (...,))
+        rows = self._rows(np.arange(len(self)), (...,))
         return rows if dtype is None else rows.astype(dtype, copy=False)
 
     def __getitem__(self, key: Any) -> Any:
-        """As of a NumPy array, where the first index is a number, a slice, or a list of lanes."""
+        """Index as a NumPy array; the first index is an integer, a slice, or an array of lanes."""
         first, *rest = key if isinstance(key, tuple) else (key,)
         if first is Ellipsis:
             missing = self.ndim - len(rest)
             first, rest = slice(None), [slice(None)] * (missing - 1) + rest
-        if isinstance(first, slice):
-            return self._rows(range(len(self))[first], tuple(rest))
-        chosen = np.asarray(first)
-        if chosen.dtype == bool:
-            if chosen.shape != self.shape[:1]:
-                raise IndexError(f"A mask of lanes must have shape {self.shape[:1]}.")
-            chosen = np.flatnonzero(chosen)
-        if chosen.ndim > 1 or (chosen.dtype.kind not in "iu" and chosen.size):
-            raise IndexError(
-                "Lanes must be told by a number, a slice, a list of numbers or a mask."
-            )
-        if chosen.size and not (-len(self) <= chosen.min() and chosen.max() < len(self)):
-            raise IndexError(f"There are lanes from 0 to {len(self) - 1} only.")
-        lanes = np.where(chosen < 0, chosen + len(self), chosen).astype(int)
-        if lanes.ndim:
-            return self._rows(lanes, tuple(rest))
-        return self._rows(range(lanes, lanes + 1), tuple(rest))[0]
+        lanes = self._lanes(first)
+        rows = self._rows(np.atleast_1d(lanes), tuple(rest))
+        return rows if lanes.ndim else rows[0]
 
-    def _rows(self, lanes: Any, rest: tuple[Any, ...]) -> np.ndarray:
+    def _lanes(self, index: Any) -> np.ndarray:
+        """Numbers of the lanes that an index along the first axis selects.
+
+        Raises:
+            IndexError: if the index has another form, or there is no such lane.
+        """
+        if isinstance(index, slice):
+            return np.arange(*index.indices(len(self)))
+        lanes = np.asarray(index)
+        if lanes.dtype == bool:
+            if lanes.shape != self.shape[:1]:
+                raise IndexError(f"A mask of lanes must have shape {self.shape[:1]}.")
+            return np.flatnonzero(lanes)
+        if lanes.ndim > 1 or (lanes.dtype.kind not in "iu" and lanes.size):
+            raise IndexError(
+                "Index lanes with an integer, a slice, an integer array or a boolean mask."
+            )
+        if lanes.size and not (-len(self) <= lanes.min() and lanes.max() < len(self)):
+            raise IndexError(f"Lanes are numbered from 0 to {len(self) - 1}.")
+        return np.where(lanes < 0, lanes + len(self), lanes).astype(int)
+
+    def _rows(self, lanes: np.ndarray, rest: tuple[Any, ...]) -> np.ndarray:
         """Rows of these lanes, each indexed by `rest`."""
-        where = (
-            np.arange(lanes.start, lanes.stop, lanes.step) if isinstance(lanes, range) else lanes
-        )
         kept: np.ndarray | None = None
-        order = np.argsort(where, kind="stable")
-        ordered, position = where[order], 0
+        order = np.argsort(lanes, kind="stable")
+        ordered, position = lanes[order], 0
         while position < len(order):
             chunk = self._grid.chunk_of(self._first + int(ordered[position]))
             start, stop = (lane - self._first for lane in self._grid.span(chunk))
             until = int(np.searchsorted(ordered, stop))
             chosen = order[position:until]
             rows = self._array[self._grid.region(chunk)].reshape(stop - start, *self.shape[1:])
-            rows = rows[where[chosen] - start][(slice(None), *rest)]
+            rows = rows[lanes[chosen] - start][(slice(None), *rest)]
             if kept is None:
-                kept = np.empty((len(where), *rows.shape[1:]), rows.dtype)
+                kept = np.empty((len(lanes), *rows.shape[1:]), rows.dtype)
             kept[chosen] = rows
             position = until
         if kept is None:
-            empty = np.empty((0, *self.shape[1:]), self.dtype)
-            return empty[(slice(None), *rest)]
+            return np.empty((0, *self.shape[1:]), self.dtype)[(slice(None), *rest)]
         return kept

@@ -1,10 +1,12 @@
+"""Chunks of a grid."""
+
 import itertools
 import math
 
 import numpy as np
 import pytest
 
-from ddln.sweeps._grid import Grid
+from ddln.sweeps.store._grid import Grid
 
 GRIDS = [
     Grid.of(sizes, chunk_size)

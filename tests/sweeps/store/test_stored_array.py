@@ -1,9 +1,11 @@
+"""Stored arrays, indexed as arrays in memory."""
+
 import numpy as np
 import pytest
 import zarr
 
 from ddln.sweeps import StoredArray
-from ddln.sweeps._grid import Grid
+from ddln.sweeps.store._grid import Grid
 
 # The second of three parts: lanes 12 to 23 of 36.
 WHOLE = np.arange(3 * 4 * 3 * 2 * 5.0).reshape(3, 4, 3, 2, 5)
@@ -65,10 +67,18 @@ def test_reads_only_the_chunks_it_needs(stored, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "key", [12, [-13], [0.5], np.ones(3, bool), np.zeros((2, 2), int)], ids=str
+    ("key", "message"),
+    [
+        (12, "numbered from 0 to 11"),
+        ([-13], "numbered from 0 to 11"),
+        ([0.5], "Index lanes with an integer, a slice, an integer array or a boolean mask"),
+        (np.zeros((2, 2), int), "Index lanes with"),
+        (np.ones(3, bool), r"must have shape \(12,\)"),
+    ],
+    ids=str,
 )
-def test_other_indices_are_refused(stored, key):
-    with pytest.raises(IndexError):
+def test_other_indices_are_refused(stored, key, message):
+    with pytest.raises(IndexError, match=message):
         stored[key]
 
 

@@ -1,4 +1,4 @@
-"""What an array of a store looks like, and the only way it may look."""
+"""Schema of an array in a store, and its validation."""
 
 import json
 import math
@@ -7,30 +7,32 @@ from typing import Any
 
 import numpy as np
 
-from ddln.sweeps._variables import MISSING, is_plain
+from ddln.sweeps.store._variables import MISSING, is_plain
 
 DTYPES = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)))
 DTYPES += ("float16", "float32", "float64")
-# Far more than any sweep needs; sizes beyond are taken for an attack or a damaged file.
+# Far more than any sweep needs: larger sizes come from an attack or a damaged file.
 MOST_METADATA = 2**24
 MOST_CHUNK_BYTES = 2**34
 MOST_ENTRIES = 2**60
 
 CRC_BYTES = 4
+# A value of each kind of dtype for the lanes that were not computed yet.
+FILL = {"f": float("nan"), "i": MISSING, "u": 0, "b": False}
 
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array: a Zarr v3 array of numbers, whose chunks are plain bytes and their CRC32C.
+    """Schema of one array: a Zarr v3 array of numbers in uncompressed chunks, each with its CRC32C.
 
-    Not compressed: each chunk file has a known size, by which one that was cut off is noticed.
+    Without compression each chunk file has a known size, which reveals a file that was cut off.
 
     Attributes:
         dims: names of the dimensions.
-        shape: their sizes.
-        chunk: the shape of a chunk.
+        shape: sizes of the dimensions.
+        chunk: shape of a chunk.
         dtype: of the entries.
-        attrs: what the array means.
+        attrs: attributes of the array.
     """
 
     dims: tuple[str, ...]
@@ -41,15 +43,14 @@ class ArraySpec:
 
     @classmethod
     def parse(cls, name: str, text: bytes) -> "ArraySpec":
-        """Reads the metadata of an array.
+        """Read the metadata of an array, and refuse all that this package does not write.
 
         Raises:
-            ValueError: if anything in it is not as this package writes it.
+            ValueError: if anything in the metadata differs from the form that this package writes.
         """
 
         def need(fine: bool, what: str) -> None:
-            if not fine:
-                raise ValueError(f"The array {name!r} of the store has {what}.")
+            require(fine, f"The array {name!r} of the store has {what}.")
 
         need(len(text) <= MOST_METADATA, "metadata that are too long")
         data = parse_json(text, name)
@@ -59,31 +60,20 @@ class ArraySpec:
         shape: Any = data.get("shape")
         dims: Any = data.get("dimension_names")
         need(_are_sizes(shape) and math.prod(shape) <= MOST_ENTRIES, f"the shape {shape}")
-        need(
-            isinstance(dims, list)
-            and len(dims) == len(shape)
-            and all(isinstance(dim, str) and is_plain(dim) for dim in dims),
-            f"the dimensions {dims}",
-        )
+        need(are_plain(dims) and len(dims) == len(shape), f"the dimensions {dims}")
         grid = data.get("chunk_grid")
         settings = grid.get("configuration") if isinstance(grid, dict) else None
         chunk: Any = settings.get("chunk_shape") if isinstance(settings, dict) else None
-        need(
-            grid == {"name": "regular", "configuration": {"chunk_shape": chunk}}
-            and _are_sizes(chunk)
-            and len(chunk) == len(shape),
-            f"the chunk grid {grid}",
-        )
+        regular = {"name": "regular", "configuration": {"chunk_shape": chunk}}
+        fine = grid == regular and _are_sizes(chunk) and len(chunk) == len(shape)
+        need(fine, f"the chunk grid {grid}")
         itemsize = np.dtype(dtype).itemsize
         need(math.prod(chunk) * itemsize <= MOST_CHUNK_BYTES, f"chunks of shape {chunk}")
         keys = data.get("chunk_key_encoding")
-        need(
-            keys in ({"name": "default"}, {"name": "default", "configuration": {"separator": "/"}}),
-            f"the chunk keys {keys}",
-        )
-        endian = {"configuration": {"endian": "little"}}
-        plain = ([{"name": "bytes", **endian}, {"name": "crc32c"}],)
-        plain += ([{"name": "bytes"}, {"name": "crc32c"}],) if itemsize == 1 else ()
+        slashes = {"name": "default", "configuration": {"separator": "/"}}
+        need(keys in ({"name": "default"}, slashes), f"the chunk keys {keys}")
+        plain = [[{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]]
+        plain += [[{"name": "bytes"}, {"name": "crc32c"}]] if itemsize == 1 else []
         need(data.get("codecs") in plain, f"the codecs {data.get('codecs')}")
         need(not data.get("storage_transformers"), "storage transformers")
         need(isinstance(data.get("attributes", {}), dict), "attributes of another form")
@@ -91,17 +81,11 @@ class ArraySpec:
 
     @property
     def chunk_bytes(self) -> int:
-        """The size of a chunk's file."""
+        """Size of a chunk's file."""
         return math.prod(self.chunk) * np.dtype(self.dtype).itemsize + CRC_BYTES
 
-    @property
-    def fill(self) -> Any:
-        """What a missing lane has."""
-        kind = np.dtype(self.dtype).kind
-        return {"f": float("nan"), "i": MISSING, "u": 0, "b": False}[kind]
-
     def create(self, group: Any, name: str) -> Any:
-        """Makes the array in a Zarr group."""
+        """Create the array in a Zarr group."""
         from zarr.codecs import Crc32cCodec
 
         return group.create_array(
@@ -109,7 +93,7 @@ class ArraySpec:
             shape=self.shape,
             chunks=self.chunk,
             dtype=self.dtype,
-            fill_value=self.fill,
+            fill_value=FILL[np.dtype(self.dtype).kind],
             filters=None,
             compressors=[Crc32cCodec()],
             dimension_names=self.dims,
@@ -118,10 +102,10 @@ class ArraySpec:
 
 
 def parse_json(text: bytes, name: str) -> dict[str, Any]:
-    """Reads an object, and nothing else.
+    """Read a JSON object.
 
     Raises:
-        ValueError: if it is not one.
+        ValueError: if the text is no JSON, or no object.
     """
     try:
         data = json.loads(text)
@@ -129,9 +113,21 @@ def parse_json(text: bytes, name: str) -> dict[str, Any]:
         raise ValueError(
             f"The metadata of {name!r} in the store cannot be read: {error}."
         ) from None
-    if not isinstance(data, dict):
-        raise ValueError(f"The metadata of {name!r} in the store are not an object.")
+    require(isinstance(data, dict), f"The metadata of {name!r} in the store are not an object.")
     return data
+
+
+def require(fine: bool, message: str) -> None:
+    """Raise ValueError with this message, unless the metadata are fine."""
+    if not fine:
+        raise ValueError(message)
+
+
+def are_plain(names: Any) -> bool:
+    """True for a list of plain names."""
+    return isinstance(names, list) and all(
+        isinstance(name, str) and is_plain(name) for name in names
+    )
 
 
 def _are_sizes(value: Any) -> bool:

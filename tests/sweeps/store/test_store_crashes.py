@@ -84,7 +84,7 @@ def test_killed_at_random_moments(target, kills, whole, cache, tmp_path):
         process.join()
         assert process.exitcode == -signal.SIGKILL
         assert lock_of(store).exists()
-        # What is marked is right, and the store can be read at once.
+        # Marked chunks are right, and the store can be read at once.
         status = ddln.SweepStore(store).status(verify=True)
         assert not status.damaged
         assert 0 < status.done < status.lanes
@@ -112,13 +112,13 @@ def test_killed_while_the_store_is_made(whole, cache, tmp_path):
 
 @pytest.mark.parametrize("files", [0, 1, 3, 9, 17, 30])
 def test_no_space_left(files, whole, cache, tmp_path):
-    """The write after so many raises, first while the store is made and then in chunks."""
-    target, store, told = crash_target.many_runs, tmp_path / "results.zarr", tmp_path / "told"
-    process = start(crash_target.with_full_disk, store, cache, told, files=files)
+    """The write after this number of files raises: while the store is made, then in chunks."""
+    target, store, report = crash_target.many_runs, tmp_path / "results.zarr", tmp_path / "report"
+    process = start(crash_target.with_full_disk, store, cache, report, files=files)
     process.join(60)
-    assert "No space left" in told.read_text()
+    assert "No space left" in report.read_text()
     if store.exists():
-        assert "Finished chunks are kept" in told.read_text()
+        assert "Finished chunks are kept" in report.read_text()
         assert not ddln.SweepStore(store).status(verify=True).damaged
     finish(target, store, cache)
     assert chunks(store) == whole[target]
@@ -126,11 +126,11 @@ def test_no_space_left(files, whole, cache, tmp_path):
 
 def test_files_may_not_grow(whole, cache, tmp_path):
     """The kernel cuts a file off while it is written."""
-    target, store, told = crash_target.many_runs, tmp_path / "results.zarr", tmp_path / "told"
-    process = start(crash_target.with_small_files, store, cache, told)
+    target, store, report = crash_target.many_runs, tmp_path / "results.zarr", tmp_path / "report"
+    process = start(crash_target.with_small_files, store, cache, report)
     process.join(60)
-    assert "File too large" in told.read_text()
-    assert "Call the same sweep again" in told.read_text()
+    assert "File too large" in report.read_text()
+    assert "Call the same sweep again" in report.read_text()
     status = ddln.SweepStore(store).status(verify=True)
     assert (status.done, status.damaged) == (5 * crash_target.CHUNK, ())
     finish(target, store, cache)
@@ -139,24 +139,24 @@ def test_files_may_not_grow(whole, cache, tmp_path):
 
 def test_a_folder_without_the_right_to_write(whole, cache, tmp_path_factory):
     target, folder = crash_target.many_runs, tmp_path_factory.mktemp("rights")
-    store, told = folder / "results.zarr", folder / "told"
+    store, report = folder / "results.zarr", folder / "report"
     process = start(target, store, cache)
     wait_for_chunks(process, store, 1)
     process.kill()
     process.join()
     before = chunks(store)
-    told.touch()
-    told.chmod(0o666)
+    report.touch()
+    report.chmod(0o666)
     paths = [*folder.rglob("*"), folder]
-    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in paths if path != told}
-    # An empty folder, and the one that holds chunks.
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in paths if path != report}
+    # A place without a store, and the store with chunks.
     opened = _let_in(folder)
     for path in modes:
         path.chmod(0o555 if path.is_dir() else 0o444)
     for name in ("results.zarr", "new.zarr"):
-        process = start(crash_target.as_nobody, folder / name, cache, told)
+        process = start(crash_target.as_nobody, folder / name, cache, report)
         process.join(60)
-        assert "PermissionError" in told.read_text()
+        assert "PermissionError" in report.read_text()
         assert chunks(store) == before
     for path, mode in {**modes, **opened}.items():
         path.chmod(mode)
@@ -177,16 +177,16 @@ def _let_in(folder: Path) -> dict[Path, int]:
 
 
 def test_two_processes_on_one_store(whole, cache, tmp_path):
-    target, store, told = crash_target.many_runs, tmp_path / "results.zarr", tmp_path / "told"
+    target, store, report = crash_target.many_runs, tmp_path / "results.zarr", tmp_path / "report"
     first = start(target, store, cache)
     wait_for_chunks(first, store, 1)
     os.kill(first.pid, signal.SIGSTOP)
     # A thread of it may still be about to rename a file.
     time.sleep(0.2)
     before = chunks(store)
-    second = start(target, store, cache, told)
+    second = start(target, store, cache, report)
     second.join(60)
-    assert f"ValueError: The store is being written by process {first.pid} on" in told.read_text()
+    assert f"ValueError: The store is being written by process {first.pid} on" in report.read_text()
     assert chunks(store) == before
     first.kill()
     first.join()
@@ -197,9 +197,9 @@ def test_two_processes_on_one_store(whole, cache, tmp_path):
 
 
 def test_ctrl_c_keeps_chunks_and_says_how_to_go_on(whole, cache, tmp_path):
-    target, store, told = crash_target.many_runs, tmp_path / "results.zarr", tmp_path / "told"
-    start(crash_target.interrupted, store, cache, told).join(60)
-    message = told.read_text()
+    target, store, report = crash_target.many_runs, tmp_path / "results.zarr", tmp_path / "report"
+    start(crash_target.interrupted, store, cache, report).join(60)
+    message = report.read_text()
     assert message.startswith("KeyboardInterrupt")
     assert f"of {crash_target.LANES} lanes were done. Finished chunks are kept in" in message
     assert "Call the same sweep again" in message
@@ -215,13 +215,13 @@ def test_memory_does_not_grow_with_the_lanes(cache, tmp_path):
     """16 MiB of results against 256 MiB."""
     peaks = []
     for lanes in (1024, 16384):
-        told = tmp_path / f"{lanes}"
+        report = tmp_path / f"{lanes}"
         finish(
             crash_target.memory_of_many,
             tmp_path / f"{lanes}.zarr",
             cache,
             lanes=lanes,
-            told=str(told),
+            peak=str(report),
         )
-        peaks.append(int(told.read_text()) / 1024)
+        peaks.append(int(report.read_text()) / 1024)
     assert peaks[1] < peaks[0] + 48

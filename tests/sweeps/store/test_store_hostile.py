@@ -1,4 +1,8 @@
-"""Stores that somebody made or changed by hand: errors, and neither memory, nor code, nor files of others."""
+"""Stores that somebody made or changed by hand.
+
+Errors, without memory for false claims, execution of code or changes of other files. The subjects are
+`_header`, `_array_spec` and `_own_arrays`.
+"""
 
 import json
 import resource
@@ -9,7 +13,7 @@ import pytest
 import zarr
 
 import ddln
-from ddln.sweeps import _header
+from ddln.sweeps.store import _header
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +111,9 @@ CHUNKS = ("chunk_grid", "configuration", "chunk_shape")
         (".", ("attributes", "sweeps"), {"all": 1}, "does not say what was computed"),
         (".", ("attributes", "sweeps"), ..., "does not say what was computed"),
         (".", ("attributes", "versions"), [], "does not say what was computed"),
+        (".", ("attributes", "arrays"), "theta", "has arrays at theta"),
+        (".", ("attributes", "arrays"), [["theta"]], "has arrays at"),
+        (".", ("attributes", "arrays"), [], "has no 'result'"),
     ],
 )  # fmt: skip
 def test_metadata(path, array, keys, value, message):
@@ -138,10 +145,33 @@ def test_metadata_that_are_too_long(path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["a/b", "a.b", " "])
-def test_arrays_in_odd_places(path, name):
+@pytest.mark.parametrize("listed", [True, False])
+def test_arrays_in_odd_places(path, name, listed):
     (path / name).mkdir(parents=True)
     (path / name / "zarr.json").write_bytes((path / "loss/zarr.json").read_bytes())
-    refused(path, "has an array at")
+    names = [*json.loads((path / "zarr.json").read_text())["attributes"]["arrays"], name]
+    change(path / "zarr.json", "attributes", "arrays", value=names if listed else ...)
+    refused(path, "has arrays at .*" + name)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"zarr_format": 3, "node_type": "group"}'])
+def test_arrays_of_others_are_left_alone(path, content):
+    """Such as a mean that somebody added to the group: compressed, with dimensions of its own, or broken."""
+    if content is None:
+        group = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
+        group.create_array("mean", data=np.arange(7), chunks=(3,))
+    else:
+        (path / "mean").mkdir()
+        (path / "mean/zarr.json").write_text(content)
+    for key in ("result/c/1", "theta/c/1/0/0"):
+        (path / key).unlink()
+    store, added = ddln.SweepStore(path), (path / "mean/zarr.json").read_text()
+    assert store.status(verify=True).missing == 4
+    assert "mean" not in store.to_xarray()
+    assert [block.sizes["initialization"] for block in store.blocks()] == [4, 2]
+    sweep(path)
+    assert store.status().missing == 0
+    assert (path / "mean/zarr.json").read_text() == added
 
 
 def test_links_lead_nowhere(path, tmp_path):

@@ -1,4 +1,4 @@
-"""How the lanes of a sweep are laid out along labelled dimensions, and cut into chunks."""
+"""Layout of lanes along labelled dimensions, in chunks."""
 
 import math
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Grid:
-    """Lanes in C order along dimensions of these sizes, in chunks of this shape.
+    """Lanes in C order along dimensions of given sizes, in chunks of one shape.
 
-    Inner dimensions are whole in a chunk, or have size 1 in it from some dimension outwards, so that a
-    chunk is a run of consecutive lanes.
+    From the innermost dimension outwards a chunk spans whole dimensions, then a part of one, and has size
+    1 in the others, so that it is a run of consecutive lanes.
 
     Attributes:
-        sizes: of the dimensions.
-        chunk: the shape of a chunk; the last one along a dimension may be smaller.
+        sizes: sizes of the dimensions.
+        chunk: shape of a chunk; the last chunk along a dimension may be smaller.
     """
 
     sizes: tuple[int, ...]
@@ -23,7 +23,7 @@ class Grid:
 
     @classmethod
     def of(cls, sizes: tuple[int, ...], chunk_size: int) -> "Grid":
-        """The grid whose chunks are as large as possible, up to this many lanes."""
+        """Grid of the largest chunks of at most `chunk_size` lanes."""
         chunk, room = [], chunk_size
         for size in reversed(sizes):
             chunk.append(max(1, min(size, room)))
@@ -36,12 +36,12 @@ class Grid:
 
     @property
     def chunk_lanes(self) -> int:
-        """The lanes of a chunk that is not at an end."""
+        """Number of lanes of a full chunk."""
         return math.prod(self.chunk)
 
     @property
     def is_consecutive(self) -> bool:
-        """Whether a chunk is a run of consecutive lanes."""
+        """True if each chunk is a run of consecutive lanes."""
         fits = all(0 < step <= size for size, step in zip(self.sizes, self.chunk, strict=True))
         outer = [i for i, step in enumerate(self.chunk) if step > 1]
         first = outer[0] if outer else len(self.chunk)
@@ -49,7 +49,7 @@ class Grid:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """The numbers of chunks along each dimension."""
+        """Number of chunks along each dimension."""
         return tuple(-(-size // step) for size, step in zip(self.sizes, self.chunk, strict=True))
 
     @property
@@ -57,18 +57,18 @@ class Grid:
         return math.prod(self.counts)
 
     def index(self, chunk: int) -> tuple[int, ...]:
-        """Where a chunk is, along each dimension."""
+        """Position of a chunk along each dimension."""
         return tuple(int(i) for i in np.unravel_index(chunk, self.counts))
 
     def region(self, chunk: int) -> tuple[slice, ...]:
-        """The entries of a chunk along each dimension."""
+        """Entries of a chunk along each dimension."""
         return tuple(
             slice(i * step, min((i + 1) * step, size))
             for i, step, size in zip(self.index(chunk), self.chunk, self.sizes, strict=True)
         )
 
     def span(self, chunk: int) -> tuple[int, int]:
-        """The lanes of a chunk: the first one, and one past the last."""
+        """Lanes of a chunk: the first one, and one past the last."""
         region = self.region(chunk)
         start = 0
         for piece, size in zip(region, self.sizes, strict=True):
@@ -76,7 +76,7 @@ class Grid:
         return start, start + math.prod(piece.stop - piece.start for piece in region)
 
     def chunk_of(self, lane: int) -> int:
-        """The chunk that a lane is in."""
+        """Number of the chunk that holds a lane."""
         where = np.unravel_index(lane, self.sizes)
         index = [i // step for i, step in zip(where, self.chunk, strict=True)]
         return int(np.ravel_multi_index(index, self.counts))

@@ -1,4 +1,4 @@
-"""The files of a store, on a local disk or anywhere that fsspec reaches."""
+"""Files of a store, on a local disk or in any place that fsspec reaches."""
 
 import contextlib
 import json
@@ -10,45 +10,47 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from ddln.sweeps._lock import in_use, is_alive, locked, owner, read_owner
+from ddln.sweeps.store._lock import in_use, is_alive, locked, owner, read_owner
 
 
-def folder(url: str) -> "AbstractFolder":
-    """The folder at a path or URL."""
+def folder_at(url: str) -> "AbstractFolder":
+    """Folder at a path or URL."""
     if url.startswith("file://"):
         url = url.removeprefix("file://")
     return RemoteFolder(url) if "://" in url else LocalFolder(Path(url))
 
 
 class AbstractFolder(ABC):
-    """A tree of files, with keys as `theta/c/0/1`."""
+    """Tree of files with keys such as `theta/c/0/1`."""
 
     @abstractmethod
     def sizes(self) -> dict[str, int]:
-        """The bytes of each file; empty if there is no such folder."""
+        """Bytes of each file; empty if there is no such folder."""
 
     @abstractmethod
     def read(self, key: str) -> bytes:
-        """The content of a file."""
+        """Content of a file."""
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Deletes a file if it is there."""
+        """Delete a file, if there is one."""
 
     @abstractmethod
     def zarr_store(self, read_only: bool) -> Any:
-        """The folder as a Zarr store."""
+        """Zarr store of the files."""
 
     @abstractmethod
     def lock(self) -> AbstractContextManager[None]:
-        """Keeps other writers out; raises ValueError if there is one."""
+        """Keep other writers out; raise ValueError if there is one."""
 
     @abstractmethod
     def create(self, fill: Callable[[Any], None]) -> None:
-        """Fills a new Zarr store, which appears as a whole where the file system can do that."""
+        """Fill a new Zarr store; on a file system with atomic renames it appears as a whole."""
 
 
 class LocalFolder(AbstractFolder):
+    """Folder on a local disk."""
+
     def __init__(self, path: Path):
         self.path = path.absolute()
 
@@ -56,8 +58,10 @@ class LocalFolder(AbstractFolder):
         return str(self.path)
 
     def sizes(self) -> dict[str, int]:
-        if self.path.is_file():
-            raise ValueError(f"{self.path} is a file, not a folder.")
+        # A file may be in the place of the folder, or of a folder above.
+        file = next((p for p in (self.path, *self.path.parents) if p.is_file()), None)
+        if file is not None:
+            raise ValueError(f"{file} is a file, not a folder.")
         return dict(_sizes_below(str(self.path), ""))
 
     def read(self, key: str) -> bytes:
@@ -77,7 +81,7 @@ class LocalFolder(AbstractFolder):
 
     def create(self, fill: Callable[[Any], None]) -> None:
         new = LocalFolder(self._beside("new"))
-        # What an earlier process left when it was stopped here: the lock is ours.
+        # The lock is held, so a half-made store is the rest of a process that was stopped here.
         shutil.rmtree(new.path, ignore_errors=True)
         try:
             fill(new.zarr_store(read_only=False))
@@ -104,6 +108,8 @@ def _sizes_below(path: str, prefix: str) -> Iterator[tuple[str, int]]:
 
 
 class RemoteFolder(AbstractFolder):
+    """Folder behind a URL that fsspec understands."""
+
     def __init__(self, url: str):
         try:
             import fsspec
@@ -121,13 +127,13 @@ class RemoteFolder(AbstractFolder):
     def sizes(self) -> dict[str, int]:
         self._files.invalidate_cache()
         try:
-            found = self._files.find(self._root, detail=True)
+            files = self._files.find(self._root, detail=True)
         except FileNotFoundError:
             return {}
         prefix = self._root.rstrip("/") + "/"
         return {
             name[len(prefix) :]: int(facts["size"])
-            for name, facts in found.items()
+            for name, facts in files.items()
             if name.startswith(prefix)
         }
 
@@ -145,7 +151,7 @@ class RemoteFolder(AbstractFolder):
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        # Without a kernel between them, two that start in the same instant are not kept apart.
+        # No kernel arbitrates, so two processes that start in the same instant are not kept apart.
         path = f"{self._root}.lock"
         try:
             other = read_owner(self._files.cat_file(path))

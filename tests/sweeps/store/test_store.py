@@ -1,4 +1,8 @@
-"""Stores without violence: what is in them, what is refused, what is repaired."""
+"""Stores in ordinary use: content, refusals and repairs.
+
+The subjects are `_store`, `_open_store`, `_writing`, `_variables`, `_folder`, `_lock`, and the sinks in
+`_sinks` that write to a store.
+"""
 
 import json
 import os
@@ -13,7 +17,7 @@ import pytest
 import xarray
 
 import ddln
-from ddln.sweeps import _sinks
+from ddln.sweeps.store import _open_store
 
 LANES = 10
 
@@ -160,8 +164,8 @@ def test_another_sweep_is_refused_and_nothing_lost(finished):
     assert files(finished) == before
 
 
-def test_other_versions_are_told(finished, monkeypatch):
-    monkeypatch.setattr(_sinks, "versions", lambda: {"jax": "9"})
+def test_other_versions_are_a_warning(finished, monkeypatch):
+    monkeypatch.setattr(_open_store, "versions", lambda: {"jax": "9"})
     (finished / "result/c/1").unlink()
     with pytest.warns(UserWarning, match=r"begun with other versions.*jax: .* in the store, 9 now"):
         sweep(finished)
@@ -189,6 +193,45 @@ def test_failures_are_counted_by_reason(path):
     assert ddln.SweepStore(path).status().failed == {reason: 2}
     with pytest.raises(RuntimeError, match=r"2 of 6 lanes failed. Lanes \[1, 4\]"):
         ddln.sweep(jax.vmap(ddln.Square)(stack), loss, 1.0, throw=True, **arguments)
+
+
+def test_a_chunk_of_failures_is_finished(path):
+    """All of its files hold the fill value, and are there all the same."""
+    stack = np.full((6, 3), np.nan)
+    loss = ddln.LeastSquares(crash_target.X, np.ones(2))
+    for expected in ([(4, 6, 4), (6, 6, 6)], []):
+        calls = []
+        ddln.sweep(
+            jax.vmap(ddln.Square)(stack),
+            loss,
+            1.0,
+            chunk_size=4,
+            store=path,
+            progress=lambda *numbers, calls=calls: calls.append(numbers),
+        )
+        assert calls == expected
+    status = ddln.SweepStore(path).status(verify=True)
+    assert (status.missing, status.damaged, sum(status.failed.values())) == (0, (), 6)
+
+
+def test_where_there_is_no_store(tmp_path, in_memory):
+    """Opening makes nothing, and a sweep begins there as in a place it never saw."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    before = sorted(tmp_path.rglob("*"))
+    for place in (tmp_path / "empty", tmp_path / "no/where.zarr", "memory://nothing/here.zarr"):
+        store = ddln.SweepStore(place)
+        assert not store.exists()
+        for use in (store.status, store.to_xarray, lambda store=store: next(store.blocks())):
+            with pytest.raises(ValueError, match="There is no store at"):
+                use()
+    below = ddln.SweepStore(tmp_path / "file/results.zarr")
+    for use in (below.exists, below.status):
+        with pytest.raises(ValueError, match="file is a file, not a folder"):
+            use()
+    assert sorted(tmp_path.rglob("*")) == before
+    for place in (tmp_path / "empty", tmp_path / "no/where.zarr"):
+        np.testing.assert_array_equal(sweep(place).theta, in_memory.theta)
 
 
 LABELS = {"depth": [2, 3], "scale": [0.1, 1.0, 10.0], "coordinate": [5, 6, 7]}
@@ -270,12 +313,13 @@ def test_a_url(in_memory):
     for other, held in [
         ({"host": socket.gethostname(), "pid": os.getpid()}, True),
         ({"host": "elsewhere", "pid": 1}, True),
+        ({"host": socket.gethostname(), "pid": "many"}, True),
         ({"host": socket.gethostname(), "pid": 2**22 + 1}, False),
     ]:
         lock = json.dumps(other | {"since": "then"}).encode()
         memory.pipe_file("/somewhere/results.zarr.lock", lock)
         if held:
-            with pytest.raises(ValueError, match=f"process {other['pid']} on {other['host']}"):
+            with pytest.raises(ValueError, match=r"no longer runs, delete memory:.*\.zarr\.lock"):
                 sweep(url)
     assert counted(url) == [(10, 10, 0)]
     assert not memory.exists("/somewhere/results.zarr.lock")
@@ -284,11 +328,13 @@ def test_a_url(in_memory):
 def test_a_lock_of_another_machine_is_not_taken_over(path):
     lock = path.with_name("results.zarr.lock")
     lock.write_text(json.dumps({"host": "elsewhere", "pid": 7, "since": "then"}))
-    with pytest.raises(ValueError, match=r"process 7 on elsewhere, since then.*delete .*\.lock"):
+    message = rf"process 7 on elsewhere, since then\. .*no longer runs, delete {lock}"
+    with pytest.raises(ValueError, match=message):
         sweep(path)
-    lock.write_text("garbage")
-    with pytest.raises(ValueError, match="on an unknown machine"):
-        sweep(path)
+    for content in ("garbage", "[" * 10**5, '{"host": [], "pid": -1, "since": 0}'):
+        lock.write_text(content)
+        with pytest.raises(ValueError, match=f"on an unknown machine.*delete {lock}"):
+            sweep(path)
     assert not path.exists()
 
 

@@ -1,12 +1,12 @@
-"""The named variables that the results of lanes are stored as."""
+"""Named variables of a store, for the results of lanes."""
 
+import dataclasses
 from typing import Any
 
 import jax
 import numpy as np
 
 from ddln._results import RESULTS
-from ddln.sweeps._lanes import Lane
 
 # The variable that is written last: where it has no value yet (-1), a lane is missing.
 MARK = "result"
@@ -21,14 +21,15 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
 }
 
 
-def variables(lanes: Lane, names: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The results by name, in the order in which they are to be written.
+def variables(lanes: Any, names: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Results by name, in the order of writing.
 
-    What `observe` returned has the names of its path, as `checks_conservation`; alone, `values`.
+    A value that `observe` returned is named by its path, for example `checks_conservation`; a single
+    value is named `values`.
 
     Args:
-        lanes: results, or their shapes and dtypes.
-        names: that are taken.
+        lanes: results with the fields of a `Lane`, or their shapes and dtypes.
+        names: names that are in use.
 
     Raises:
         ValueError: if two variables have the same name.
@@ -51,24 +52,23 @@ def variables(lanes: Lane, names: tuple[str, ...] = ()) -> dict[str, Any]:
     return dict(named)
 
 
-def restored(arrays: dict[str, Any], like: Lane) -> Lane:
-    """The inverse of `variables`: lanes like these, with arrays by name."""
+def restored(arrays: dict[str, Any], like: Any) -> Any:
+    """Inverse of `variables`: lanes with the structure of `like`, from arrays by name."""
     paths, structure = jax.tree_util.tree_flatten_with_path(like.values)
-    names = [_name(path) for path, _ in paths]
-    return Lane(
+    return dataclasses.replace(
+        like,
         ts=arrays["time"],
         theta=arrays.get("theta") if like.theta is not None else None,
         loss=arrays["loss"],
         stats={key: arrays[_of_stat(key)] for key in like.stats},
-        values=jax.tree.unflatten(structure, [arrays[name] for name in names]),
+        values=jax.tree.unflatten(structure, [arrays[_name(path)] for path, _ in paths]),
         okay=arrays["okay"],
         codes=arrays[MARK],
-        method=like.method,
     )
 
 
 def inner_dims(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Names of the axes after those of the lanes; of anything called theta they are those of theta."""
+    """Names of the axes after those of the lanes."""
     if name in ("time", "loss"):
         return ("save",)
     if name == "theta" and len(shape) in (2, 3):
@@ -77,7 +77,7 @@ def inner_dims(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def attributes(name: str) -> dict[str, Any]:
-    """What a variable means, by the conventions of CF."""
+    """Meaning of a variable, by the CF conventions."""
     if name != MARK:
         return ATTRIBUTES.get(name, {})
     messages = codes()
@@ -89,12 +89,12 @@ def attributes(name: str) -> dict[str, Any]:
 
 
 def as_results(codes: Any) -> RESULTS:
-    """Codes as an enumeration."""
+    """Result codes as members of the enumeration."""
     return jax.tree.unflatten(jax.tree.structure(RESULTS.successful), [codes])
 
 
 def codes() -> dict[int, str]:
-    """The messages of the result codes."""
+    """Message of each result code."""
     return {code: RESULTS[as_results(np.asarray(code, np.int32))] for code in range(len(RESULTS))}
 
 
@@ -103,10 +103,10 @@ def _of_stat(key: str) -> str:
 
 
 def _name(path: tuple[Any, ...]) -> str:
-    """The name of a leaf of what `observe` returned."""
+    """Name of a leaf of `observe`'s value."""
     return str(jax.tree_util.keystr(path, simple=True, separator="_")) or "values"
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name is of letters, digits and underscores: it means nothing to a file system."""
+    """True for a name of letters, digits and underscores, which means nothing to a file system."""
     return name.isascii() and name.replace("_", "a").isalnum()
