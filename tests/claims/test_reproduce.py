@@ -13,38 +13,45 @@ from ddln.cli import _reproduce_command, main
 from ddln.cli._mathml import mathml, with_formulas
 
 
-@claim(
-    id="slides-made-up-figure",
-    number="a slide",
-    title="A figure & <b>signs</b>",
-    statement="A curve of $x^2$ is drawn.",
-    formula=r"\int_0^1 x^2\, dx = \frac13",
-)
+@claim(id="slides-made-up-figure")
 def with_figure(settings):
-    """Made up."""
+    r"""a slide: A figure & <b>signs</b>.
+
+    A curve of $x^2$ is drawn.
+
+        \int_0^1 x^2\, dx = \frac13
+
+    Made up.
+    """
     figure, ax = plt.subplots(figsize=(3, 2))
     ax.plot(np.arange(5.0) ** 2)
     number = measured("error of $\\frac13$", [1e-17, 1e-16], "<=", 1e-12)
     return Evidence((number,), remark="Fine.", figure=figure, caption="A curve of $x^2$.")
 
 
-@claim(
-    id="paper-made-up-failure",
-    number="nowhere",
-    title="Fails",
-    statement="One is at most zero.",
-    formula=r"1 \leq 0",
-)
+@claim(id="paper-made-up-failure")
 def failing(settings):
-    """Made up."""
+    r"""nowhere: Fails.
+
+    One is at most zero.
+
+        1 \leq 0
+
+    Made up.
+    """
     return Evidence((measured("one", 1.0, "<=", 0.0),))
 
 
-@claim(
-    id="paper-made-up-error", number="nowhere", title="Raises", statement="Nothing.", formula="0"
-)
+@claim(id="paper-made-up-error")
 def raising(settings):
-    """Made up."""
+    """nowhere: Raises.
+
+    Nothing.
+
+        0
+
+    Made up.
+    """
     raise ZeroDivisionError("no <number> here")
 
 
