@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from browser import chromium
+from browser import REQUIRE, binary, chromium
 from matplotlib import pyplot as plt
 
 from ddln.claims import Evidence, claim, claims, measured
@@ -154,6 +154,16 @@ def test_formulas_become_mathml():
             assert page.count("<math") == page.count("</math>")
     assert "<munderover><mo" in mathml(r"\bigodot_{j=1}^L u^j", "block")
     assert with_formulas("a < b") == "a &lt; b"
+
+
+def test_without_a_browser_a_test_is_skipped_or_fails(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv(REQUIRE, raising=False)
+    with pytest.raises(pytest.skip.Exception, match="needs a browser"):
+        binary()
+    monkeypatch.setenv(REQUIRE, "1")
+    with pytest.raises(pytest.fail.Exception, match="must not be skipped"):
+        binary()
 
 
 @pytest.fixture(scope="module")
