@@ -101,7 +101,7 @@ class Claim:
 
     @property
     def place(self) -> str:
-        """Where its code is: "ddln/claims/paper/_layers.py: conservation, line 20"."""
+        """The place of its code: "ddln/claims/paper/_layers.py: conservation, line 20"."""
         file, root = Path(inspect.getfile(inspect.unwrap(self.check))), PACKAGE.parent
         where = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
         return f"{where}: {self.check.__name__}, line {inspect.getsourcelines(self.check)[1]}"

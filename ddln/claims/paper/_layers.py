@@ -19,7 +19,7 @@ from ddln.problems import figure_3 as figure_3_problem
 from ddln.theory import Check
 
 DEPTHS = (2, 3)
-# Of the flows: their relative tolerance times the steps, with room for how errors grow.
+# Error of the flows: their relative tolerance times the steps, with room for how errors grow.
 FLOW_ERROR = 1e-6
 
 
@@ -133,7 +133,7 @@ def sign_preservation(settings: Settings) -> Evidence:
 def along_flows(check: Callable[..., Check], settings: Settings, case: str = STATED) -> Evidence:
     """A check along the flows of both depths, and on the diabetes data."""
     found = checks_of_flows(check, settings)
-    return Evidence(tuple(checked(one, told, case=case) for told, one in found.items()))
+    return Evidence(tuple(checked(one, label, case=case) for label, one in found.items()))
 
 
 def checks_of_flows(check: Callable[..., Check], settings: Settings) -> dict[str, Check]:
@@ -163,8 +163,8 @@ def assumption_a(settings: Settings) -> Evidence:
     layers = problems.each(_four_layers, problems.keys(settings, "assumption a"))
     check = problems.each(_assumption, layers)
     numbers = [
-        checked(check[name], told)
-        for name, told in (
+        checked(check[name], label)
+        for name, label in (
             ("random", "random layers, relative gap to the smallest one"),
             ("zero last", "last layer zero, the others equal, relative gap"),
         )

@@ -165,15 +165,15 @@ def entropy_at_the_ends(settings: Settings) -> Evidence:
             residuals.append(end.residual)
             plain = _excess(loss, np.asarray(end.theta), np.ones_like(ubar), alpha)
             name = r"\ell_1" if alpha == SMALL else r"\ell_2"
-            told = (
+            label = (
                 f"$\\alpha = {alpha:g}$, largest excess over the smallest ${name}$ norm, relative"
             )
-            numbers.append(measured(told, plain, "<=", 1e-3, case=case))
+            numbers.append(measured(label, plain, "<=", 1e-3, case=case))
             if case == "without it":
                 power = -1 if alpha == SMALL else -4
                 weighted = _excess(loss, np.asarray(end.theta), np.abs(ubar) ** power, alpha)
-                told = f"$\\alpha = {alpha:g}$, the same for the weighted norm of the condition"
-                numbers.append(measured(told, weighted, "<=", 1e-3, case="with the condition"))
+                label = f"$\\alpha = {alpha:g}$, the same for the weighted norm of the condition"
+                numbers.append(measured(label, weighted, "<=", 1e-3, case="with the condition"))
     numbers.append(
         measured(
             r"largest $|X \theta_\infty - y|$, relative: the end is a minimizer",

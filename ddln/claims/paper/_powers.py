@@ -182,5 +182,5 @@ def end_of_flow(settings: Settings) -> Evidence:
         )
         for case, exponent, divisor in FORMS
     ]
-    told = f"largest $|X \\theta - y|$ at $t = {problems.LATE:g}$"
-    return Evidence((*numbers, measured(told, np.abs(residual), "<=", 1e-5, case="corrected")))
+    label = f"largest $|X \\theta - y|$ at $t = {problems.LATE:g}$"
+    return Evidence((*numbers, measured(label, np.abs(residual), "<=", 1e-5, case="corrected")))

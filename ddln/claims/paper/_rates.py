@@ -35,11 +35,11 @@ def metric(settings: Settings) -> Evidence:
         velocity, slope, hessian = problems.each(_velocity, flow, loss)
         squares = np.asarray(flow.parameterization.layers) ** 2  # pyright: ignore
         printed = sum(np.delete(squares, j, axis=2).prod(axis=2) for j in range(depth))
-        told = f"$L = {depth}$, largest error of "
+        label = f"$L = {depth}$, largest error of "
         error = np.abs(velocity + printed * slope) / np.abs(velocity).max()
-        numbers.append(measured(told + r"$\dot\theta = -M \nabla\mathcal{L}$", error, "<=", 1e-12))
+        numbers.append(measured(label + r"$\dot\theta = -M \nabla\mathcal{L}$", error, "<=", 1e-12))
         error = np.abs(hessian * printed - 1)
-        numbers.append(measured(told + r"$\nabla^2 Q(\theta) = M^{-1}$", error, "<=", 1e-6))
+        numbers.append(measured(label + r"$\nabla^2 Q(\theta) = M^{-1}$", error, "<=", 1e-6))
     return Evidence(tuple(numbers))
 
 
@@ -74,10 +74,10 @@ def metric_lower_bound(settings: Settings) -> Evidence:
     Labarrière et al. 2024, equations 12 and 13, along flows of the layers.
     """
     numbers = []
-    for told, check in checks_of_flows(theory.metric_lower_bound, settings).items():
+    for label, check in checks_of_flows(theory.metric_lower_bound, settings).items():
         # Equal where the smallest layer crosses zero, so within the error of the flow.
         ratio = np.asarray(check.rhs) / np.asarray(check.lhs)
-        what = f"{told}, smallest $\\lambda_{{\\min}}(M(t)) / \\sigma$"
+        what = f"{label}, smallest $\\lambda_{{\\min}}(M(t)) / \\sigma$"
         numbers.append(measured(what, ratio, ">=", 1 - FLOW_ERROR))
     sigma = problems.each(theory.sigma, problems.networks(settings, 3))
     return Evidence((*numbers, measured(r"smallest $\sigma$, $L = 3$", sigma, ">", 0)))
@@ -282,7 +282,7 @@ def _figure_4_flows(key):
 
 
 def half_times(flow: Trajectory, minimum: np.ndarray) -> np.ndarray:
-    """When the gap of the loss is half of what it was at the start, for each flow of a batch."""
+    """Time at which the gap of the loss is half of that at the start, for each flow of a batch."""
     gaps = np.asarray(flow.loss) - minimum[..., None]
     share = gaps / gaps[..., :1]
     times = np.broadcast_to(np.asarray(flow.ts), share.shape)

@@ -84,14 +84,14 @@ def regular_points(settings: Settings) -> Evidence:
     numbers = []
     for case, counts in (("as printed", printed), ("corrected", corrected)):
         inside = (counts <= 1).all(axis=1)
-        told = r"on $\mathcal{M}$, largest $d - \operatorname{rank} J_G(w)$"
-        numbers.append(measured(told, missing[inside].max(initial=0), "<=", 0, case=case))
-        told = r"starts with Assumption A outside of $\mathcal{M}$"
+        label = r"on $\mathcal{M}$, largest $d - \operatorname{rank} J_G(w)$"
+        numbers.append(measured(label, missing[inside].max(initial=0), "<=", 0, case=case))
+        label = r"starts with Assumption A outside of $\mathcal{M}$"
         outside = np.sum(with_assumption_a & ~inside)
-        numbers.append(measured(told, outside, "<=", 0, case=case))
-    told = r"outside of $\mathcal{M}$, smallest $d - \operatorname{rank} J_G(w)$"
+        numbers.append(measured(label, outside, "<=", 0, case=case))
+    label = r"outside of $\mathcal{M}$, smallest $d - \operatorname{rank} J_G(w)$"
     beyond = missing[~with_assumption_a]
-    numbers.append(measured(told, beyond.min(initial=DIM), ">=", 1, case="corrected"))
+    numbers.append(measured(label, beyond.min(initial=DIM), ">=", 1, case="corrected"))
     return Evidence(tuple(numbers))
 
 

@@ -121,7 +121,7 @@ def end_of_flow(settings: Settings) -> Evidence:
 
 
 def off_range(loss: LeastSquares, dual: np.ndarray) -> np.ndarray:
-    """How far dual vectors are from the range of X^T, relative to their size."""
+    """Distance of dual vectors from the range of X^T, relative to their size."""
     found = []
     for X, row in zip(np.asarray(loss.X), dual, strict=True):
         rest = row - X.T @ np.linalg.lstsq(X.T, row, rcond=None)[0]

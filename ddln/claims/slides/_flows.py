@@ -25,7 +25,7 @@ ENDS = "Mirror Flow induces a different implicit bias from Gradient Flow"
 LATE = 1e7
 # When flows are saved, if nothing else is said.
 TS = np.append(np.linspace(0.0, problems.T1, 65), LATE)
-# Of the flows: their relative tolerance times the steps, with room for how errors grow.
+# Error of the flows: their relative tolerance times the steps, with room for how errors grow.
 FLOW_ERROR = 1e-6
 COUNTS = np.array([64, 128, 256, 512])
 
@@ -56,7 +56,7 @@ def accurate_flow(
 
 
 def end_of_flow(start: AbstractParameterization, loss: LeastSquares) -> Array:
-    """Where its flow ends, without integrating; NaN if that was not found."""
+    """The end of its flow, without integrating; NaN if no end was found."""
     end = limit(start, loss, throw=False)
     return jnp.where(is_okay(end.result), end.theta, jnp.nan)
 
@@ -75,7 +75,7 @@ def starts(settings: Settings) -> np.ndarray:
 def mirror_flows(settings: Settings) -> MirrorTrajectory:
     """Mirror flows of the hyperbolic entropies of random two-layer networks, from the same points.
 
-    Of theta, not of its dual variable, so that the mirror map is not what is integrated.
+    The flow is that of theta, not of its dual variable, so that the mirror map is not integrated.
     """
     return problems.each(_mirror_flow, problems.networks(settings, 2), problems.losses(settings))
 
@@ -266,7 +266,7 @@ def mirror_flow_end(settings: Settings) -> Evidence:
     late = np.asarray(flow.theta)[:, -1]
     end = np.asarray(problems.each(end_of_flow, networks, losses))
     slope = np.asarray(problems.each(_mirror_map, flow.potential, flow.theta[:, -1]))
-    # Of two potentials of the same curvature one has its minimum elsewhere.
+    # Two potentials have the same curvature, and one of them has its minimum elsewhere.
     both = problems.each(_two_forms, networks, flow.theta[:, -1])
     divergence, form = (np.asarray(values) for values in both)
     return Evidence(

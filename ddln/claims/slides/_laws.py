@@ -23,7 +23,7 @@ from ddln.parameterizations import (
 )
 
 TITLE = "Other models and challenges"
-# Of the two legs, and the number of steps of each; also that of descents.
+# Length of the two legs, and the number of steps of each; also that of descents.
 TIME, STEPS = 0.1, 100
 # Coordinates with two layers at zero.
 FROZEN = 6

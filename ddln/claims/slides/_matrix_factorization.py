@@ -23,7 +23,7 @@ TITLE = "Other models and challenges"
 SIZE, MEASUREMENTS = 3, 2
 SCALES = np.geomspace(1e-4, 1.0, 5)
 LATE = 1e4
-# Of the iteration that finds a solution of smaller nuclear norm.
+# Steps of the iteration that finds a solution of smaller nuclear norm.
 ITERATIONS = 200
 
 

@@ -22,7 +22,7 @@ from ddln.parameterizations import (
 from ddln.potentials import potential
 
 TITLE = "Back to Reparameterization"
-# Of central differences, relative to the size of the weights.
+# Step of central differences, relative to the size of the weights.
 STEP = 1e-5
 
 

@@ -19,7 +19,7 @@ from ddln.potentials import potential
 from ddln.theory import mirror_identity
 
 DEPTHS = (2, 3, 4)
-# Of all layers; the first one is small, the last one large.
+# Scales of all layers; the first is small, the last large.
 SCALES = {2: np.geomspace(1e-12, 1e2, 29), 3: np.geomspace(1e-3, 1e2, 11)}
 SCALES[4] = SCALES[3]
 
@@ -31,7 +31,7 @@ def _zero_last(depth: int) -> DeepDiagonal:
 
 @cache
 def ends(settings: Settings, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the flows end from the start of Yun et al. and from random layers, at all scales.
+    """The ends of the flows from the start of Yun et al. and from random layers, at all scales.
 
     Each has the shape [problem, scale, coordinate].
     """

@@ -29,11 +29,11 @@ SAMPLES, DIM, SPARSITY = 20, 30, 3
 ALPHA = 0.5
 STEPS = 4000
 MOMENTUM = 0.9
-# Of the loss, relative to that of the start.
+# Threshold of the loss, relative to that of the start.
 CONVERGED = 1e-3
 # A ratio of errors that noise helps by: for a dense truth it is 1 with a spread of a few percent.
 CLEARLY = 0.9
-# Of the inputs: their mean, over their standard deviation.
+# Offset of the inputs: their mean, over their standard deviation.
 MEANS = {"centred": 0.0, "with a mean": 2.0, "dense": 0.0}
 # Step sizes, in units of 2 / sharpness at the start; of one sample in units of 3 / n of that.
 RATES = {

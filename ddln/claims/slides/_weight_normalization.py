@@ -21,7 +21,7 @@ from ddln.parameterizations import Composed, LearningRates, PowerDifference, Wei
 from ddln.problems import sparse_regression
 
 TITLE = "Other models and challenges"
-# Of the network that is normalized, and of its gain.
+# Size of the starts, and the learning rate of the gain of the normalized network.
 ALPHA, RATE = 0.1, 0.01
 COMPOSED_TIME = 3e3
 
