@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 POINTS_PER_INCH = 72
 # From the right spine to a label, in points.
 LABEL_DISTANCE = 10
-# Of the line height to the font size.
+# Ratio of the line height to the font size.
 LINE_SPACING = 1.25
 
 

@@ -67,7 +67,7 @@ def sweep_values(name: str, value: Any, axes: str, depths: np.ndarray, scales: n
 
 
 def spans_decades(values: np.ndarray) -> bool:
-    """Whether the values that are not NaN are positive and span more than a factor of `DECADES`."""
+    """True if the values that are not NaN are positive and span more than a factor of `DECADES`."""
     known = values[~np.isnan(values)]
     return bool(known.size and known.min() > 0 and known.max() > DECADES * known.min())
 

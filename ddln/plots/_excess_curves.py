@@ -9,7 +9,7 @@ from ddln.plots._axes import axes_or_new, drawable, legend_above
 from ddln.plots._data import grid, sweep_values
 from ddln.plots._style import looks, markers, style
 
-# Of the legend.
+# Columns of the legend.
 COLUMNS = 4
 
 

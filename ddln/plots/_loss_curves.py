@@ -18,7 +18,7 @@ BOUND_STYLES = ("--", ":", "-.")
 ROUNDING = 10
 # First marker of a curve and distance to the next, as parts of the diagonal of the axes.
 MARKER_SPACING = (0.05, 0.15)
-# Of the legend.
+# Columns of the legend.
 COLUMNS = 3
 
 

@@ -10,7 +10,7 @@ from ddln.plots._axes import axes_or_new, drawable, legend_above
 from ddln.plots._data import grid, spans_decades, sweep_values
 from ddln.plots._style import looks, markers, style
 
-# Of the legend.
+# Columns of the legend.
 COLUMNS = 4
 
 

@@ -121,8 +121,16 @@ def test_claims_are_chosen_by_name():
     assert [one.id for one in chosen] == ["paper-equation-5", "paper-theorem-1", "paper-theorem-2"]
     with pytest.raises(SystemExit, match=r"no 'paper-theorem-3'\. The nearest are paper-theorem-2"):
         main(["reproduce", "--claim", "paper-theorem-3"])
+    with pytest.raises(SystemExit, match=r"must name a claim\. They are paper-equation-3, "):
+        main(["reproduce", "--claim", ""])
     with pytest.raises(SystemExit, match="--problems must be at least 1"):
         main(["reproduce", "--problems", "0"])
+
+
+def test_claims_are_listed(capsys):
+    main(["reproduce", "--list"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [one.id for one in claims()]
 
 
 def test_an_interrupted_run_is_written(tmp_path, monkeypatch, capsys):
