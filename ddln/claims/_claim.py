@@ -1,8 +1,9 @@
-"""What a claim is: a statement of a document, and the function that measures whether it is true."""
+"""A claim: a statement of a document, and the function that measures whether it is true."""
 
 import dataclasses
 import inspect
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -23,7 +24,7 @@ PACKAGE = Path(__file__).parents[1]
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a check of a claim may depend on besides its own code.
+    """The settings of a check, all that it may depend on besides its own code.
 
     Args:
         seed: of all random problems; another seed gives fresh ones.
@@ -48,10 +49,10 @@ class Claim:
         id: its name, which begins with the document: "paper-theorem-1", "slides-momentum".
         number: the place in the document: "Theorem 1, Eq. (8)", "Diagonal Linear Networks".
         title: a few words.
-        statement: what the document says, in words.
+        statement: the statement of the document, in words.
         formula: the same as a formula, LaTeX in display style, without delimiters.
         check: measures it on random problems.
-        expected: "holds"; "holds under a condition", one that the document does not state; or
+        expected: "holds"; "holds under a condition" that the document does not state; or
             "erratum": the printed form fails, and its correction holds.
         correction: the corrected form of an erratum.
         condition: the condition of a claim that needs one.
@@ -100,48 +101,101 @@ class Claim:
 
     @property
     def place(self) -> str:
-        """Where its code is: "ddln/claims/paper/_layers.py: conservation, line 20"."""
+        """The place of its code: "ddln/claims/paper/_layers.py: conservation, line 20"."""
         file, root = Path(inspect.getfile(inspect.unwrap(self.check))), PACKAGE.parent
         where = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
         return f"{where}: {self.check.__name__}, line {inspect.getsourcelines(self.check)[1]}"
 
     @property
     def code(self) -> str:
-        """The source of its check, without the texts above it."""
+        """The source of its check, without the texts of the claim in its docstring."""
         source = inspect.getsource(self.check)
         start = re.search(r"^def ", source, re.MULTILINE)
-        return source if start is None else source[start.start() :]
+        source = source if start is None else source[start.start() :]
+        texts, rest = _texts(self.check)
+        if not texts:
+            return source
+        shown = textwrap.indent("\n\n".join(rest), "    ").strip()
+        shown = f'"""{shown}\n    """' if "\n" in shown else f'"""{shown}"""'
+        # A function: in a replacement text backslashes would be escapes.
+        return re.sub(r'r?("""|\'\'\').*?\1', lambda _: shown, source, count=1, flags=re.DOTALL)
 
 
 def claim(
-    *,
-    id: str,
-    number: str,
-    title: str,
-    statement: str,
-    formula: str,
-    expected: Expectation = "holds",
-    correction: str = "",
-    condition: str = "",
-    equations: tuple[int, ...] = (),
+    *, id: str, equations: tuple[int, ...] = ()
 ) -> Callable[[Callable[[Settings], Evidence]], Claim]:
-    """Makes a `Claim` of the function below it.
+    """Make a `Claim` of the function below, whose docstring is the text of the claim.
+
+    Its first line is the place, a colon, the title and a full stop. Then come the statement; the
+    formula, indented; `Correction: ...` of an erratum, or `Condition: ...` of a claim that holds
+    under a condition; and what is measured, for the reader of the code.
+
+    Example:
+        >>> @claim(id="paper-equation-8", equations=(8,))
+        ... def rate(settings):
+        ...     '''Theorem 1, Eq. (8): The loss decreases like 1/t.
+        ...
+        ...     For a convex loss, the gap is at most the divergence at the start over the time.
+        ...
+        ...         t (L(\\theta(t)) - L^*) \\leq D_Q(\\theta^*, \\theta(0))
+        ...
+        ...     Condition: the loss has a minimizer.
+        ...
+        ...     Labarrière et al. 2024, equation 8, on random problems.
+        ...     '''
+        ...     return Evidence((measured("largest left side / right side", 0.3, "<=", 1),))
 
     Args:
         id: as in `Claim`.
-        number: as in `Claim`.
-        title: as in `Claim`.
-        statement: as in `Claim`.
-        formula: as in `Claim`.
-        expected: as in `Claim`.
-        correction: as in `Claim`.
-        condition: as in `Claim`.
         equations: as in `Claim`.
+
+    Raises:
+        ValueError: if the function has no docstring of this form.
     """
 
     def wrap(check: Callable[[Settings], Evidence]) -> Claim:
-        return Claim(
-            id, number, title, statement, formula, check, expected, correction, condition, equations
-        )
+        texts, _ = _texts(check)
+        if not texts:
+            raise ValueError(
+                f"The docstring of `{check.__name__}` must be that of a claim, but it has no title, "
+                "no statement or no formula. `ddln.claims.claim` shows the form."
+            )
+        return Claim(id=id, check=check, equations=equations, expected=_expected(texts), **texts)
 
     return wrap
+
+
+def _texts(check: Callable[[Settings], Evidence]) -> tuple[dict[str, str], list[str]]:
+    """The fields of a claim in the docstring of its check, and the paragraphs on the measurement.
+
+    No fields if the docstring is not that of a claim.
+    """
+    head, *paragraphs = inspect.cleandoc(check.__doc__ or "").split("\n\n")
+    number, _, title = _one_line(head).removesuffix(".").partition(": ")
+    formula = next((i for i, part in enumerate(paragraphs) if part.startswith(" ")), 0)
+    if not title or not formula:
+        return {}, [head, *paragraphs]
+    texts = {
+        "number": number,
+        "title": title,
+        "statement": _one_line(" ".join(paragraphs[:formula])),
+        "formula": _one_line(paragraphs[formula]),
+    }
+    measurement = []
+    for paragraph in paragraphs[formula + 1 :]:
+        label, _, text = paragraph.partition(": ")
+        if label in ("Correction", "Condition"):
+            texts[label.lower()] = _one_line(text)
+        else:
+            measurement.append(paragraph)
+    return texts, measurement
+
+
+def _expected(texts: dict[str, str]) -> Expectation:
+    if "correction" in texts:
+        return "erratum"
+    return "holds under a condition" if "condition" in texts else "holds"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

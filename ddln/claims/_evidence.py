@@ -1,4 +1,4 @@
-"""What the check of a claim returns: numbers against thresholds, and the verdicts that follow."""
+"""The evidence of a check: numbers against thresholds, and the verdicts that follow."""
 
 import dataclasses
 from typing import Any
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from ddln.theory import Check
 
 RELATIONS = {"<=": np.less_equal, ">=": np.greater_equal, ">": np.greater, "<": np.less}
-# The verdicts, the one that outweighs the others first.
+# The verdicts, those that outweigh others first.
 VERDICTS = ("violated", "inconclusive", "hypothesis not met", "holds")
 # The case of a claim that is expected to hold.
 STATED = "as stated"
@@ -20,7 +20,7 @@ class Number:
     """One measured value against the threshold that decides.
 
     Args:
-        what: what was measured; words with LaTeX between dollar signs.
+        what: the measured quantity; words with LaTeX between dollar signs.
         value: the worst value over all problems.
         relation: "<=", ">=", "<" or ">".
         threshold: the form it belongs to holds if `value relation threshold`.
@@ -37,7 +37,7 @@ class Number:
 
     @property
     def share(self) -> float | None:
-        """How much of the threshold is used up: 1 is the limit; None if there is no scale."""
+        """The used part of the threshold: 1 is the limit; None if there is no scale."""
         if self.relation in ("<=", "<"):
             return self.value / self.threshold if self.threshold > 0 else None
         return self.threshold / self.value if self.value > 0 and self.threshold > 0 else None
@@ -45,13 +45,13 @@ class Number:
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What a check measured.
+    """The result of a check.
 
     Args:
         numbers: at least one for each case of the claim.
-        remark: what else there is to say; words with LaTeX between dollar signs.
+        remark: a further remark; words with LaTeX between dollar signs.
         figure: a figure to show.
-        caption: what the figure shows, in words, for those too who cannot see it; required with one.
+        caption: a description of the figure, also for readers who cannot see it; required with one.
     """
 
     numbers: tuple[Number, ...]
@@ -78,7 +78,7 @@ def measured(
         >>> measured("largest error", np.array([1e-12, 3e-12]), "<=", 1e-9)
 
     Args:
-        what: what was measured.
+        what: the measured quantity.
         value: a number or an array of any shape, of which the worst entry is taken: the largest for
             "<=" and "<", else the smallest. A NaN makes the number inconclusive.
         relation: "<=", ">=", "<" or ">".
@@ -101,7 +101,7 @@ def checked(check: Check, what: str = "", *, case: str = STATED) -> Number:
 
     Args:
         check: the check; lanes along leading axes.
-        what: what was measured; the check's statement if not given.
+        what: the measured quantity; the check's statement if not given.
         case: the form of the claim that it belongs to.
     """
     lhs, rhs, tolerance = (np.asarray(a) for a in (check.lhs, check.rhs, check.tolerance))
@@ -112,11 +112,11 @@ def checked(check: Check, what: str = "", *, case: str = STATED) -> Number:
     if check.relation == "==":
         exact = lhs == rhs
         values = np.where(exact, 0, np.abs(lhs - rhs) / np.where(exact, 1, tolerance))
-        told = "largest difference of both sides, in units of its numerical error"
+        label = "largest difference of both sides, in units of its numerical error"
     elif np.any(lhs != 0):
-        values, told = lhs / rhs, "largest left side / right side"
+        values, label = lhs / rhs, "largest left side / right side"
     else:
-        values, told = rhs, "smallest value"
+        values, label = rhs, "smallest value"
         relation, threshold = (">" if check.relation == "<" else ">="), 0.0
     worst = float("nan")
     if values.size:
@@ -128,5 +128,5 @@ def checked(check: Check, what: str = "", *, case: str = STATED) -> Number:
     verdict = next(name for name in VERDICTS if name in found)
     lanes = f" ({applicable.size} problems)" if applies.ndim else ""
     return Number(
-        f"{what or check.statement}: {told}{lanes}", worst, relation, threshold, case, verdict
+        f"{what or check.statement}: {label}{lanes}", worst, relation, threshold, case, verdict
     )

@@ -24,7 +24,7 @@ from ddln.problems import diabetes
 
 # Fewer samples than coordinates, so that solutions are many and X theta = y is solvable.
 SAMPLES, DIM = 6, 10
-# Of all flows that share a program: saved densely up to T1 and then at a late time, when they have
+# Times of all flows that share a program: saved densely up to T1 and then at a late time, when they have
 # come to rest.
 TIMES, T1, LATE = 129, 10.0, 1e4
 RTOL, ATOL = 1e-9, 1e-12
@@ -82,19 +82,19 @@ def finished(flow: Trajectory) -> Trajectory:
 
 
 def times() -> np.ndarray:
-    """When flows are saved, if nothing else is said."""
+    """The saved times of flows, by default."""
     return np.append(np.linspace(0, T1, TIMES - 1), LATE)
 
 
 def log_times() -> np.ndarray:
-    """As many times on a log axis, for what needs them over many decades."""
+    """As many times on a log axis, for statements over many decades."""
     return np.append(0, np.geomspace(1e-3, 1e6, TIMES - 1))
 
 
 def flow_of_layers(
     network: AbstractParameterization, loss: AbstractLoss, ts: Float[Array, " T"] | None = None
 ) -> Trajectory:
-    """One such flow: not of the reduced coordinates, in which the laws hold by construction."""
+    """The flow of the layers: not of the reduced coordinates, in which the laws hold by construction."""
     ts = jnp.asarray(times()) if ts is None else ts
     return gradient_flow(
         network,

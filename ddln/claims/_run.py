@@ -1,4 +1,4 @@
-"""Runs the check of a claim, and says whether the claim was reproduced."""
+"""The run of a claim, and its verdict."""
 
 import dataclasses
 import time
@@ -14,7 +14,7 @@ NOT_REPRODUCED = "not reproduced"
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of a claim.
+    """The outcome of a claim.
 
     Attributes:
         claim: the claim.
@@ -37,17 +37,17 @@ class Outcome:
 
     @property
     def reproduced(self) -> bool:
-        """Whether the numbers say what is expected of the claim."""
+        """True if the numbers say what is expected of the claim."""
         return self.verdicts == self.claim.cases
 
     @property
     def verdict(self) -> str:
-        """What was expected, if it was found, else "not reproduced"."""
+        """The expected verdict if the claim was reproduced, else "not reproduced"."""
         return self.claim.expected if self.reproduced else NOT_REPRODUCED
 
 
 def run(claim: Claim, settings: Settings | None = None) -> Outcome:
-    """Checks one claim on random problems. An error of the check is part of the outcome.
+    """Check one claim on random problems. An error of the check is part of the outcome.
 
     Example:
         >>> jax.config.update("jax_enable_x64", True)

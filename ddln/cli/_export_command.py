@@ -1,4 +1,4 @@
-"""`ddln export`: the results of a sweep in other formats, a chunk in memory at a time where they allow."""
+"""`ddln export`: the results of a sweep in other formats, chunk by chunk where a format allows it."""
 
 import importlib.util
 import json
@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pandas
 import xarray
-from rich.console import Console
+from rich.text import Text
 
+from ddln.cli._console import console
+from ddln.cli._flows import STATUSES
 from ddln.cli._options import ExportOptions
+from ddln.cli._output import STORE
 from ddln.cli._places import store_at
 from ddln.sweeps import SweepStore
 
@@ -20,14 +23,14 @@ ENDINGS = {"csv": ".csv", "parquet": ".parquet", "netcdf": ".nc"}
 
 
 def run(options: ExportOptions) -> None:
-    """Writes the file, under its name only when it is whole."""
+    """Write the file, under its name only when it is whole."""
     store = store_at(options.store)
     write: Callable[[SweepStore, Path], None] = {
         "csv": _csv,
         "parquet": _parquet,
         "netcdf": _netcdf,
     }[options.to]
-    out = options.out or Path(PurePosixPath(store.url).stem + ENDINGS[options.to])
+    out = options.out or Path(_name(store.url) + ENDINGS[options.to])
     if out.exists() and not options.overwrite:
         raise ValueError(f"{out} exists. Choose another file with --out, or pass --overwrite.")
     status = store.status()
@@ -40,11 +43,19 @@ def run(options: ExportOptions) -> None:
     finally:
         part.unlink(missing_ok=True)
     missing = f", without {status.missing} that are missing" if status.missing else ""
-    Console().print(f"Wrote {status.done} flows{missing} to [bold]{out}[/].")
+    parts = f"Wrote {status.done} flows{missing} to ", (str(out), "bold"), "."
+    console().print(Text.assemble(*parts))
+
+
+def _name(url: str) -> str:
+    """The name of the run whose store it is, or else that of the store."""
+    path = PurePosixPath(url) if "://" in url else Path(url).resolve()
+    return path.parent.name if path.name == STORE and path.parent.name else path.stem
 
 
 def rows(block: xarray.Dataset) -> pandas.DataFrame:
-    """A row for each flow and time saved."""
+    """A row for each flow and time saved; checks in words, coordinates by the names of the features."""
+    features = block.attrs.get("features")
     flow_dims = tuple(str(dim) for dim in block["result"].dims)
     sizes = tuple(block.sizes[dim] for dim in flow_dims)
     saves = block.sizes["save"]
@@ -60,8 +71,12 @@ def rows(block: xarray.Dataset) -> pandas.DataFrame:
         array = values.to_numpy().reshape(-1, *(block.sizes[dim] for dim in inner))
         if "save" not in dims:
             array = np.repeat(array, saves, axis=0)
+        if name.startswith("check_") and "codes of checks" in block.attrs:
+            # The last word is for the code -1 of flows that are missing.
+            array = np.asarray([*STATUSES, ""])[array]
         for index in np.ndindex(*array.shape[1:]):
-            column = "_".join(map(str, (name, *index)))
+            named = name == "theta" and features is not None and len(index) == 1
+            column = "_".join(map(str, (name, *((features[index[0]],) if named else index))))
             columns[column] = array[(slice(None), *index)]
     return pandas.DataFrame(columns)
 

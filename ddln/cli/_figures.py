@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import matplotlib
 import numpy as np
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from ddln import plots
-from ddln.cli._data import Split
-from ddln.cli._flows import Outcome, examples, settings
-from ddln.cli._options import SweepOptions
+from ddln.cli._experiment import Experiment, Outcome
+from ddln.cli._output import ENDINGS, FIGURES
 from ddln.cli._tables import best_errors
 from ddln.flows import Trajectory
 from ddln.limits import minimum_l1, minimum_l2
@@ -19,22 +18,24 @@ from ddln.limits import minimum_l1, minimum_l2
 DPI = 300
 
 
-def draw(outcomes: list[Outcome], split: Split, options: SweepOptions, out: Path) -> list[str]:
-    """Draws all figures as PNG and PDF; returns the names of the PNG files."""
-    matplotlib.use("Agg")
-    scales = settings(options).scales
+def draw(outcomes: list[Outcome], experiment: Experiment, out: Path) -> list[str]:
+    """Draw all figures as PNG and PDF; the names of the PNG files."""
+    plt.switch_backend("Agg")
+    scales, split = experiment.scales, experiment.split
     depths = [outcome.depth for outcome in outcomes]
-    example = examples(split, options)
+    example = experiment.examples
     flows, bounds = example.flows()
     smallest, largest = (jax.tree.map(lambda leaf, k=k: leaf[k], flows) for k in (0, -1))
+    # Names from a file are literal: dollar signs are no formulas there.
+    names = [name.replace("$", r"\$") for name in split.feature_names]
     # At the largest scale the layers are far enough apart to tell them from each other.
     layers = plots.layers(largest, _crossing(largest))
     _logarithmic_time(layers, largest.ts)
     figures = {
         "layers": layers.figure,
-        "coefficients": plots.coefficient_paths(smallest, names=split.feature_names).figure,
+        "coefficients": plots.coefficient_paths(smallest, names=names).figure,
         "loss": _loss(flows, bounds, example.loss.minimum, scales[example.lanes % len(scales)]),
-        "phase": _phase(outcomes, split, scales, depths),
+        "phase": _phase(outcomes, experiment, depths),
     }
     if len(split.held_out_targets):
         errors = np.stack([best_errors(one, split) for one in outcomes])
@@ -43,9 +44,15 @@ def draw(outcomes: list[Outcome], split: Split, options: SweepOptions, out: Path
         held_out.set_yscale("log")
         figures["held_out"] = held_out.figure
     for name, figure in figures.items():
-        for ending in ("png", "pdf"):
+        for ending in ENDINGS:
             figure.savefig(out / f"{name}.{ending}", dpi=DPI)
     return [f"{name}.png" for name in figures]
+
+
+def are_drawn(experiment: Experiment, out: Path) -> bool:
+    """True if all figures of the experiment are in the folder."""
+    names = FIGURES if len(experiment.split.held_out_targets) else FIGURES[:-1]
+    return all((out / f"{name}.{ending}").exists() for name in names for ending in ENDINGS)
 
 
 def _crossing(flow: Trajectory) -> int:
@@ -67,10 +74,14 @@ def _logarithmic_time(ax: Axes, ts: Any) -> None:
     ax.set_xscale("symlog", linthresh=float(ts[1]))
 
 
-def _phase(outcomes: list[Outcome], split: Split, scales: np.ndarray, depths: list[int]) -> Any:
+def _phase(outcomes: list[Outcome], experiment: Experiment, depths: list[int]) -> Any:
     """Relative distances of the ends, of the first initialization, to the l1 and l2 solutions."""
-    distances = []
-    for reference in (minimum_l1(split.X, split.y), minimum_l2(split.X, split.y)):
-        ends = np.stack([outcome.theta[: len(scales), -1] for outcome in outcomes])
-        distances.append(np.linalg.norm(ends - reference, axis=-1) / np.linalg.norm(reference))
-    return plots.phase_pair(scales, depths, *distances)[0].figure
+    split, count = experiment.split, len(experiment.scales)
+    ends = np.stack([outcome.theta[:count, -1] for outcome in outcomes])
+    unconverged = np.stack([outcome.unconverged[:count] for outcome in outcomes])
+    distances = [
+        np.linalg.norm(ends - reference, axis=-1) / np.linalg.norm(reference)
+        for reference in (minimum_l1(split.X, split.y), minimum_l2(split.X, split.y))
+    ]
+    pair = plots.phase_pair(experiment.scales, depths, *distances, unconverged=unconverged)
+    return pair[0].figure

@@ -1,14 +1,33 @@
-"""The entry point: picks the command and sets up JAX for it."""
+"""The entry point: choose the command, and show errors of use without a traceback."""
 
+import dataclasses
+import os
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
+# The exit code after Ctrl-C, as shells give it.
+INTERRUPTED = 130
 NEEDS = 'The command line needs further packages. Install them with `pip install "ddln[cli]"`.'
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs `ddln` with the given arguments, those of the process if None."""
+    """Run `ddln` with the given arguments, those of the process if None."""
+    try:
+        _run(sys.argv[1:] if arguments is None else arguments)
+    except SystemExit as end:
+        if arguments is None and end.code == INTERRUPTED:
+            # Threads that compile would be waited for, and nothing of theirs is wanted any more.
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)
+        raise
+
+
+def _run(arguments: list[str]) -> None:
+    if arguments == ["--version"]:
+        print(version("ddln"))
+        return
     try:
         import latex2mathml  # noqa: F401
         import rich  # noqa: F401
@@ -17,14 +36,12 @@ def main(arguments: list[str] | None = None) -> None:
         import zarr  # noqa: F401
     except ImportError as error:
         sys.exit(f"{NEEDS} ({error})")
-    # Imported here, so that a missing extra is told before anything else.
+    # Figures go to files. Matplotlib refuses to be imported under the name of a backend it lacks.
+    os.environ["MPLBACKEND"] = "Agg"
+    # Imported here, so that a missing extra is reported before anything else.
     from ddln.cli import _export_command, _reproduce_command, _status_command, _sweep_command
     from ddln.cli._options import ExportOptions, ReproduceOptions, StatusOptions, SweepOptions
 
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments == ["--version"]:
-        print(version("ddln"))
-        return
     options = tyro.cli(
         Annotated[SweepOptions, tyro.conf.subcommand("sweep", prefix_name=False)]
         | Annotated[ReproduceOptions, tyro.conf.subcommand("reproduce", prefix_name=False)]
@@ -38,6 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options is None:
         print(version("ddln"))
         return
+    options = _with_homes(options)
     try:
         if isinstance(options, SweepOptions):
             _sweep_command.run(options)
@@ -49,3 +67,16 @@ def main(arguments: list[str] | None = None) -> None:
             _export_command.run(options)
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"ddln: {error}")
+
+
+def _with_homes(options: Any) -> Any:
+    """The options with `~` in paths as the folder of the user, which shells leave in `--out=~/x`."""
+    paths = {
+        field.name: value.expanduser()
+        for field in dataclasses.fields(options)
+        if isinstance(value := getattr(options, field.name), Path)
+    }
+    store = getattr(options, "store", None)
+    if store is not None and "://" not in store:
+        paths["store"] = os.path.expanduser(store)
+    return dataclasses.replace(options, **paths)

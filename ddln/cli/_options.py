@@ -6,8 +6,8 @@ from typing import Literal
 
 import tyro
 
-# Of the embedded data, by default: fewer samples than its 64 features, so that solutions are many and
-# the initialization decides between them.
+# Training samples of the embedded data, by default: fewer than its 64 features, so that there are many
+# solutions and the initialization decides between them.
 EMBEDDED_TRAIN = 32
 
 
@@ -33,9 +33,13 @@ class SweepOptions:
     """
 
     data: Path | None = None
-    """A CSV, Parquet, NPY or NPZ file; the embedded diabetes data if not given."""
+    """A CSV, Parquet, NPY or NPZ file, or a folder of Parquet files; the embedded diabetes data if not
+    given."""
     target: str | None = None
-    """The column of the file to predict; its last one if not given."""
+    """The column of the file to predict, by its name, or by its position from 0 where no column has that
+    name; the last one if not given."""
+    drop: tuple[str, ...] = ()
+    """Columns of the file to leave out, by name."""
     train: int | None = None
     """Train on this many samples, chosen at random, and hold out the others. By default 32 of the
     embedded data and all of a file."""
@@ -44,14 +48,14 @@ class SweepOptions:
     scales: tuple[float, float] = (0.03, 1.0)
     """The smallest and the largest scale of the initialization."""
     scale_count: int = 64
-    """How many scales, evenly spaced on a log axis."""
+    """Number of scales, evenly spaced on a log axis."""
     initializations: int = 2
-    """How many initializations, each taken at every scale. The first has last layer 0 and the others
+    """Number of initializations, each taken at every scale. The first has last layer 0 and the others
     equal to the scale; from the second on they are random, normal."""
     t1: float = 1e5
     """The end of the training time. (Columns of X have norm 1 and y has norm 1.)"""
     saves: int = 64
-    """How many times to save at: 0, and evenly spaced on a log axis up to t1."""
+    """Number of saved times: 0, and evenly spaced on a log axis up to t1."""
     rtol: float = 1e-4
     """Relative tolerance of the integration."""
     atol: float = 1e-7
@@ -70,16 +74,16 @@ class SweepOptions:
     """Another place for results.zarr: a path, or a URL such as s3://bucket/results.zarr. The workers
     must reach it."""
     resume: bool = False
-    """Go on with a run that was stopped: the one in --out, or the newest below ddln-results. Give the
-    other options as they were."""
+    """Go on with a run that was stopped: the one in --out or --store, from the start if there is nothing
+    yet, or the newest sweep below ddln-results. Give the other options as they were."""
     workers: int | None = None
-    """How many processes of this machine share the flows; one if not given."""
+    """Number of processes of this machine that share the flows; one if not given."""
     address: str | None = None
-    """The scheduler of a Dask cluster whose workers share the flows, as tcp://host:8786."""
+    """The scheduler of a Dask cluster whose workers share the flows, such as tcp://host:8786."""
     overwrite: bool = False
     """Replace earlier results in the folder given with --out."""
     figures: bool = True
-    """Whether to draw the figures."""
+    """Draw the figures."""
     compilation_cache: Path | None = None
     """A folder where JAX keeps compiled programs for the next run, so that it starts at once. Off if
     not given."""
@@ -87,7 +91,7 @@ class SweepOptions:
 
 @dataclass(frozen=True)
 class StatusOptions:
-    """Tell how far a sweep is: flows done, failed by reason, and missing; and what was computed.
+    """Show the state of a sweep: flows done, failed by reason, and missing; and what was computed.
 
     For example
       ddln status ddln-results/run-001
@@ -104,7 +108,7 @@ class StatusOptions:
 class ExportOptions:
     """Copy the finished flows of a sweep to a table or a netCDF file.
 
-    A table has a row for each flow and time saved, and a column for each coordinate, as theta_0. For
+    A table has a row for each flow and time saved, and a column for each coordinate. For
     example
       ddln export ddln-results/run-001 --to parquet
       ddln export results.zarr --to netcdf --out results.nc
@@ -137,11 +141,13 @@ class ReproduceOptions:
     """
 
     claim: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A claim by its name, as paper-theorem-1; several with commas or by giving the option again. All if
-    not given."""
+    """A claim by its name, such as paper-theorem-1; several with commas or by giving the option again.
+    All if not given."""
+    list: bool = False
+    """Show the names of the claims, and measure none."""
     seed: int = 0
     """Of the random problems."""
     problems: int = 32
-    """How many random problems each statement is measured on."""
+    """Number of random problems that each statement is measured on."""
     out: Path | None = None
     """The folder for the report; a new one below ddln-results if not given."""

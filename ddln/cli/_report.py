@@ -38,7 +38,7 @@ SIGNS = {"<=": "≤", ">=": "≥", "<": "<", ">": ">"}
 
 
 def versions() -> dict[str, str]:
-    """What the numbers were computed with."""
+    """Versions of the packages that computed the numbers."""
     names = ("ddln", "jax", "diffrax", "equinox", "optimistix", "lineax", "numpy", "scipy")
     return {name: version(name) for name in names} | {"python": platform.python_version()}
 
@@ -97,7 +97,7 @@ def _number_json(number: Number) -> dict[str, Any]:
 
 
 def as_html(outcomes: Sequence[Outcome], settings: Settings, planned: int) -> str:
-    """The report as a page: style, script, formulas and figures are in it, nothing is loaded."""
+    """The report as a page that holds its style, script, formulas and figures, and loads nothing."""
     style, script, template = (_part(name) for name in ("style.css", "script.js", "template.html"))
     counts = Counter(outcome.verdict for outcome in outcomes)
     documents = [name for name in DOCUMENTS if any(o.claim.document == name for o in outcomes)]
@@ -120,7 +120,7 @@ def _part(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """As a content security policy names what may run."""
+    """The hash by which a content security policy names a script or a style."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
@@ -133,14 +133,14 @@ def _summary(counts: Counter[str], done: int, planned: int) -> str:
 
 
 def _settings(settings: Settings) -> str:
-    told = {
+    settings_shown = {
         "Problems": str(settings.problems),
         "seed": str(settings.seed),
         "precision": "float64",
     } | versions()
     return "".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
-        for name, value in told.items()
+        for name, value in settings_shown.items()
     )
 
 
@@ -207,8 +207,8 @@ def _numbers(outcome: Outcome, case: str) -> str:
     """The table of one form of the claim."""
     assert outcome.evidence is not None
     verdict, expected = outcome.verdicts[case], outcome.claim.cases[case]
-    told = f"{case.capitalize()}: {verdict}"
-    told += ", as expected" if verdict == expected else f", but expected: {expected}"
+    caption = f"{case.capitalize()}: {verdict}"
+    caption += ", as expected" if verdict == expected else f", but expected: {expected}"
     rows = "".join(
         f'<tr><th scope="row">{with_formulas(number.what)}</th>'
         f'<td class="number">{_plain(number.value)}</td>'
@@ -219,7 +219,7 @@ def _numbers(outcome: Outcome, case: str) -> str:
         if number.case == case
     )
     return (
-        f'<div class="scroll"><table class="numbers"><caption>{html.escape(told)}</caption><thead><tr>'
+        f'<div class="scroll"><table class="numbers"><caption>{html.escape(caption)}</caption><thead><tr>'
         '<th scope="col">measured</th><th scope="col">value</th><th scope="col">limit</th>'
         f'<th scope="col">share</th><th scope="col">verdict</th></tr></thead><tbody>{rows}</tbody>'
         "</table></div>"

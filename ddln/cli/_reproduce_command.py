@@ -1,4 +1,4 @@
-"""`ddln reproduce`: every claim of the two documents, measured."""
+"""`ddln reproduce`: measurements of every claim of the two documents."""
 
 import difflib
 import json
@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import jax
-import matplotlib
 from matplotlib import pyplot as plt
 from rich import box
 from rich.console import Console
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from ddln.claims import Claim, Outcome, Settings, claims
 from ddln.claims import run as run_claim
+from ddln.cli._console import console as new_console
 from ddln.cli._options import ReproduceOptions
 from ddln.cli._output import prepare
 from ddln.cli._report import as_html, as_json
@@ -30,8 +30,12 @@ REPORTS = ("report.html", "report.json")
 
 
 def run(options: ReproduceOptions) -> None:
-    """Checks the claims; Ctrl-C keeps what is finished."""
-    console = Console()
+    """Check the claims; Ctrl-C keeps what is finished."""
+    console = new_console()
+    if options.list:
+        for claim in claims():
+            console.print(f"{claim.id}  {claim.title}", soft_wrap=True)
+        return
     chosen = _chosen(options.claim)
     if options.problems < 1:
         raise ValueError("Option --problems must be at least 1.")
@@ -39,7 +43,7 @@ def run(options: ReproduceOptions) -> None:
     jax.config.update("jax_enable_x64", True)
     # Nearly all of the time is compilation.
     jax.config.update("jax_disable_most_optimizations", True)
-    matplotlib.use("Agg")
+    plt.switch_backend("Agg")
     out = _folder(options.out)
     started = time.monotonic()
     outcomes: list[Outcome] = []
@@ -63,7 +67,8 @@ def run(options: ReproduceOptions) -> None:
     for outcome in failed:
         console.print(_failure(outcome))
     elapsed = time.monotonic() - started
-    console.print(f"Wrote {' and '.join(REPORTS)} to [bold]{out}[/] in {elapsed:.0f} s.")
+    parts = f"Wrote {' and '.join(REPORTS)} to ", (str(out), "bold"), f" in {elapsed:.0f} s."
+    console.print(Text.assemble(*parts))
     if interrupted:
         console.print(
             f"Interrupted: the report has {len(outcomes)} of {len(chosen)} claims. Check the others "
@@ -75,13 +80,15 @@ def run(options: ReproduceOptions) -> None:
 
 
 def _chosen(wanted: tuple[str, ...]) -> list[Claim]:
-    """The claims that were asked for, in the order of the documents; all if none were.
+    """The claims of these names, in the order of the documents; without names all of them.
 
     Raises:
-        ValueError: if there is no claim of a name.
+        ValueError: if there is no claim of a name, or no name in what is given.
     """
     known = {claim.id: claim for claim in claims()}
     names = [name.strip() for names in wanted for name in names.split(",") if name.strip()]
+    if wanted and not names:
+        raise ValueError(f"Option --claim must name a claim. They are {', '.join(known)}.")
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
@@ -132,7 +139,7 @@ def _table(outcomes: list[Outcome]) -> Table:
 
 
 def _failure(outcome: Outcome) -> Text:
-    """Why a claim was not reproduced."""
+    """The reason for which a claim was not reproduced."""
     if outcome.evidence is None:
         # The error itself is the first line below the last call.
         calls = outcome.error.rpartition("\n  File ")[2].splitlines()[1:]

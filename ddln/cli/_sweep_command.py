@@ -12,6 +12,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,102 +25,127 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
-from ddln.cli._data import Split, read
-from ddln.cli._figures import draw
-from ddln.cli._flows import (
-    Outcome,
-    compile_depth,
-    described_checks,
-    examples,
-    one_depth,
-    settings,
-    store_of,
-)
+from ddln.cli._console import console as new_console
+from ddln.cli._data import read
+from ddln.cli._experiment import Experiment, Outcome
+from ddln.cli._figures import are_drawn, draw
 from ddln.cli._options import SweepOptions
-from ddln.cli._output import prepare
+from ddln.cli._output import STORE, SUMMARY, prepare, resume
 from ddln.cli._tables import check_rows, check_table, depth_row, depth_table
 from ddln.sweeps import SweepStore
 
 
 def run(options: SweepOptions) -> None:
-    """Runs the sweep; Ctrl-C keeps what is finished."""
-    console = Console()
+    """Run the sweep; Ctrl-C keeps what is finished."""
+    console = new_console()
     _check(options)
     jax.config.update("jax_enable_x64", options.precision == "float64")
     if options.compilation_cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(options.compilation_cache))
         # For the workers.
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(options.compilation_cache)
-    split = read(options)
-    out = prepare(options.out, options.overwrite, options.resume)
-    url = options.store or str(out / "results.zarr")
-    store = store_of(url, split, options)
-    kept = _kept(store, options)
+    experiment = Experiment(read(options), options)
+    out = _folder(options)
+    store = experiment.store(options.store or str(out / STORE))
+    kept = _kept(store, experiment)
     started = time.monotonic()
-    console.print(_headline(split, options))
+    console.print(_headline(experiment))
+    if options.resume:
+        console.print(_resumed(sum(kept), store), soft_wrap=True)
     outcomes: list[Outcome] = []
     try:
         with _executor(options) as executor:
-            outcomes += _all_depths(split, options, store, executor, kept, console)
+            outcomes += _all_depths(experiment, store, executor, kept, console)
     except KeyboardInterrupt:
         console.print(_interrupted(store, out))
         raise SystemExit(130) from None
-    rows = [depth_row(outcome, split, settings(options).scales) for outcome in outcomes]
-    verdicts = check_rows(outcomes, described_checks(split, options))
+    # Everything is written before any of it is shown.
+    rows = [depth_row(outcome, experiment) for outcome in outcomes]
+    verdicts = check_rows(outcomes, experiment.examples.described_checks())
+    written = [SUMMARY] if options.store else [STORE, SUMMARY]
+    summary = json.dumps(_summary(experiment, rows, verdicts), indent=2)
+    (out / SUMMARY).write_text(summary, encoding="utf-8")
+    if options.figures and not (_complete(kept, experiment) and are_drawn(experiment, out)):
+        with console.status("drawing"):
+            written += draw(outcomes, experiment, out)
     console.print(depth_table(rows))
     console.print(check_table(verdicts))
-    written = ["summary.json"] if options.store else ["results.zarr", "summary.json"]
-    summary = {
-        "options": {key: _plain(value) for key, value in dataclasses.asdict(options).items()},
+    elapsed = time.monotonic() - started
+    parts = f"Wrote {', '.join(written)} to ", (str(out), "bold"), f" in {elapsed:.0f} s."
+    console.print(Text.assemble(*parts))
+
+
+def _folder(options: SweepOptions) -> Path:
+    if options.resume:
+        return resume(options.out, options.store)
+    return prepare(options.out, options.overwrite)
+
+
+def _summary(experiment: Experiment, rows: list, verdicts: list) -> dict[str, Any]:
+    """The summary of a run, as plain data."""
+    options, split = dataclasses.asdict(experiment.options), experiment.split
+    packages = ("ddln", "jax", "diffrax", "equinox", "numpy")
+    return {
+        "options": {key: _plain(value) for key, value in options.items()},
         "data": {"name": split.name, "samples": len(split.y), "features": len(split.feature_names)},
-        "versions": {
-            name: version(name) for name in ("ddln", "jax", "diffrax", "equinox", "numpy")
-        },
+        "feature_names": list(split.feature_names),
+        "standardization": split.standardization,
+        "versions": {name: version(name) for name in packages},
         "python": platform.python_version(),
         "depths": rows,
         "checks": verdicts,
     }
-    (out / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
-    if options.figures:
-        with console.status("drawing"):
-            written += draw(outcomes, split, options, out)
-    elapsed = time.monotonic() - started
-    console.print(f"Wrote {', '.join(written)} to [bold]{out}[/] in {elapsed:.0f} s.")
 
 
 def _all_depths(
-    split: Split,
-    options: SweepOptions,
+    experiment: Experiment,
     store: SweepStore,
     executor: Executor | None,
-    kept: int,
+    kept: list[int],
     console: Console,
 ) -> Iterator[Outcome]:
-    flows = options.initializations * options.scale_count
-    started, failures = time.monotonic(), [0] * len(options.depths)
-    with _progress(console) as progress, _compiling(split, options, store, executor) as compiled:
+    """Integrate the flows, depth after depth.
+
+    Args:
+        experiment: the experiment.
+        store: its store.
+        executor: the workers, if there are any.
+        kept: numbers of flows by depth that the store has already.
+        console: where the progress is shown.
+    """
+    depths, flows = experiment.options.depths, experiment.lanes
+    failures, seconds = [0] * len(depths), 0.0
+    with _progress(console) as progress, _compiling(experiment, store, executor, kept) as compiled:
         task = progress.add_task(
-            "flows", total=len(options.depths) * flows, completed=kept, failed=0, rate=0.0
+            "flows", total=len(depths) * flows, completed=sum(kept), failed=0, rate=0.0
         )
-        for index, depth in enumerate(options.depths):
+        for index, depth in enumerate(depths):
             progress.update(task, description=f"compiling depth {depth}")
-            if compiled:
-                compiled[index].result()
+            if depth in compiled:
+                compiled[depth].result()
             progress.update(task, description=f"depth {depth}")
+            # Compilation does not count for the rate, nor do flows that were kept.
+            started = time.monotonic()
+            since = started - seconds
 
-            def report(done: int, total: int, failed: int, index: int = index) -> None:
+            def report(
+                done: int, total: int, failed: int, index: int = index, since: float = since
+            ) -> None:
                 failures[index] = failed
-                done += index * flows
-                rate = (done - kept) / (time.monotonic() - started)
-                progress.update(task, completed=done, failed=sum(failures), rate=rate)
+                computed = done - kept[index] + index * flows - sum(kept[:index])
+                rate = computed / max(time.monotonic() - since, 1e-3)
+                completed = computed + sum(kept)
+                progress.update(task, completed=completed, failed=sum(failures), rate=rate)
 
-            yield one_depth(split, depth, options, store, executor, report)
+            yield experiment.integrate(depth, store, executor, report)
+            seconds += time.monotonic() - started
 
 
 @contextmanager
 def _executor(options: SweepOptions) -> Iterator[Executor | None]:
-    """The workers that were asked for."""
+    """The workers that the options ask for."""
     if options.address is not None:
         try:
             import distributed
@@ -130,8 +156,8 @@ def _executor(options: SweepOptions) -> Iterator[Executor | None]:
         with distributed.Client(options.address) as client:
             yield client.get_executor()
     elif options.workers is not None:
-        # XLA takes so many threads in each of them.
-        os.environ.setdefault("NPROC", str(max(1, (os.cpu_count() or 1) // options.workers)))
+        # Number of XLA threads per worker.
+        os.environ.setdefault("NPROC", str(max(1, _cores() // options.workers)))
         # Ctrl-C is for this process: the workers finish the chunks they are at.
         ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
         context = multiprocessing.get_context("spawn")
@@ -141,37 +167,69 @@ def _executor(options: SweepOptions) -> Iterator[Executor | None]:
         yield None
 
 
-def _kept(store: SweepStore, options: SweepOptions) -> int:
-    """How many flows the store has already.
+def _cores() -> int:
+    """Number of cores that this process may use, which a job on a shared machine does not all own."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    allotted = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return min(cores, int(allotted)) if allotted.isdecimal() and int(allotted) else cores
+
+
+def _kept(store: SweepStore, experiment: Experiment) -> list[int]:
+    """Numbers of flows by depth that the store has already.
 
     Raises:
-        ValueError: if there is a store and nobody asked to go on with it.
+        ValueError: if there is a store and no `--resume`, or it is of other options.
     """
     if not store.exists():
-        return 0
-    if not options.resume:
+        return [0] * len(experiment.options.depths)
+    if not experiment.options.resume:
         raise ValueError(
             f"There is a store at {store.url}. Choose another place with --store, or pass --resume to go "
             "on with it."
         )
-    return store.status().done
+    data = store.to_xarray()
+    begun, now = data.attrs.get("options"), experiment.identity
+    differing = [] if begun is None else [name for name in now if begun.get(name) != now[name]]
+    if differing:
+        lines = (
+            f"--{n.replace('_', '-')}: {begun.get(n)} in the store, {now[n]} now" for n in differing
+        )
+        raise ValueError(
+            f"The store at {store.url} is of another sweep, and was left as it is. Choose another place, "
+            "or give the options that it was begun with. They differ in\n  " + "\n  ".join(lines)
+        )
+    try:
+        return (data["result"] >= 0).sum(("initialization", "scale")).values.tolist()
+    except ValueError:
+        # A file is damaged. The sweep finds out how much there is.
+        return [0] * len(experiment.options.depths)
+
+
+def _complete(kept: list[int], experiment: Experiment) -> bool:
+    return min(kept) == experiment.lanes
 
 
 @contextmanager
 def _compiling(
-    split: Split, options: SweepOptions, store: SweepStore, executor: Executor | None
-) -> Iterator[list[Future]]:
-    """Compiles all programs in their order, in a thread, while the first ones run; workers do so.
+    experiment: Experiment, store: SweepStore, executor: Executor | None, kept: list[int]
+) -> Iterator[dict[int, Future]]:
+    """Compile all programs in their order, in a thread, while the first ones run; workers do so.
 
-    One thread, because XLA uses several cores for one program. Programs are run by the main thread
-    alone: two at once can wait for each other for ever in jaxlib's CPU backend.
+    Nothing is compiled for depths that the store has. One thread, because XLA uses several cores for
+    one program. Programs are run by the main thread alone: two at once can wait for each other for
+    ever in jaxlib's CPU backend.
     """
     pool = ThreadPoolExecutor(1)
+    options = experiment.options
     try:
-        here = options.depths if executor is None else ()
-        depths = [pool.submit(compile_depth, split, depth, options, store) for depth in here]
-        if options.figures:
-            pool.submit(examples(split, options).compile)
+        depths = {
+            depth: pool.submit(experiment.compile, depth, store)
+            for depth, count in zip(options.depths, kept, strict=True)
+            if executor is None and count < experiment.lanes
+        }
+        if options.figures and not _complete(kept, experiment):
+            pool.submit(experiment.examples.compile)
         yield depths
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -189,6 +247,10 @@ def _check(options: SweepOptions) -> None:
         "--saves must be at least 8": options.saves < 8,
         "--t1 must be positive and finite": not 0 < options.t1 < np.inf,
         "--workers must be at least 1": options.workers is not None and options.workers < 1,
+        "--drop is for the columns of --data": bool(options.drop) and options.data is None,
+        "--target is for the columns of --data": options.target is not None
+        and options.data is None,
+        "--resume and --overwrite exclude each other": options.resume and options.overwrite,
         "--workers and --address exclude each other": options.workers is not None
         and options.address is not None,
     }
@@ -197,18 +259,31 @@ def _check(options: SweepOptions) -> None:
             raise ValueError(f"Option {message}.")
 
 
-def _headline(split: Split, options: SweepOptions) -> str:
+def _headline(experiment: Experiment) -> Text:
+    split, options = experiment.split, experiment.options
     n, d = split.X.shape
     held_out = len(split.held_out_targets)
-    lanes = len(options.depths) * options.scale_count * options.initializations
+    lanes = len(options.depths) * experiment.lanes
     relation = "<" if n < d else "=" if n == d else ">"
-    return (
-        f"[bold]{split.name}[/]: {n} samples {relation} {d} features"
+    text = (
+        f": {n} samples {relation} {d} features"
         + (f", {held_out} samples held out" if held_out else "")
         + f"; {lanes} flows: depths {', '.join(map(str, options.depths))}, {options.scale_count} scales"
         f" from {options.scales[0]:g} to {options.scales[1]:g}, "
         f"{options.initializations} initialization{'s' * (options.initializations > 1)}."
     )
+    if len(np.unique(np.concatenate([split.y, split.held_out_targets]))) == 2:
+        text += (
+            f" The target {split.standardization['target']!r} has two values, and is fitted as numbers, by "
+            "least squares."
+        )
+    return Text.assemble((split.name, "bold"), text)
+
+
+def _resumed(kept: int, store: SweepStore) -> str:
+    if kept:
+        return f"Going on with {kept} flows that are in {store.url}."
+    return f"There are no flows in {store.url} yet: beginning."
 
 
 def _progress(console: Console) -> Progress:

@@ -1,13 +1,15 @@
-"""The tables that a run ends with."""
+"""The tables at the end of a run."""
 
 from typing import Any
 
 import numpy as np
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from ddln.cli._data import Split
-from ddln.cli._flows import STATUSES, Outcome
+from ddln.cli._experiment import UNCONVERGED, Experiment, Outcome
+from ddln.cli._flows import STATUSES
 from ddln.limits import effective_sparsity
 from ddln.theory import Check
 
@@ -19,27 +21,30 @@ STYLES = {
 }
 
 
-def depth_row(outcome: Outcome, split: Split, scales: np.ndarray) -> dict[str, Any]:
-    """What the flows of one depth reached, as plain numbers."""
-    okay = outcome.result.okay
+def depth_row(outcome: Outcome, experiment: Experiment) -> dict[str, Any]:
+    """The results of the flows of one depth, as plain numbers."""
+    okay, scales = outcome.result.okay, experiment.scales
     shape = (-1, len(scales))
+    unconverged = outcome.unconverged
     row: dict[str, Any] = {
         "depth": outcome.depth,
         "flows": len(okay),
         "failed": {why: len(where) for why, where in outcome.result.failures().items()},
+        "unconverged": int(unconverged.sum()),
         "steps": _number(np.median, outcome.result.stats["num_steps"][okay]),
+        "unexplained": _number(np.median, outcome.unexplained[okay]),
+        "unexplained_most": _number(np.max, outcome.unexplained[okay]),
     }
-    # y has norm 1, so that theta = 0 has the loss 1/2 and this is the share left unexplained.
-    row["unexplained"] = _number(np.median, 2 * np.asarray(outcome.result.loss[okay, -1]))
     # Failed lanes are masked.
     sparsity = outcome.of_each(
         lambda theta: np.asarray(effective_sparsity(np.nan_to_num(theta[:, -1])))
     )
     sparsity = np.where(okay, sparsity, np.nan).reshape(shape)
-    row["sparsity_smallest_scale"] = _number(np.median, sparsity[:, 0])
-    row["sparsity_largest_scale"] = _number(np.median, sparsity[:, -1])
-    if len(split.held_out_targets):
-        best = best_errors(outcome, split).reshape(shape)
+    for name, column in (("smallest", 0), ("largest", -1)):
+        row[f"sparsity_{name}_scale"] = _number(np.median, sparsity[:, column])
+        row[f"unconverged_{name}_scale"] = int(unconverged.reshape(shape)[:, column].sum())
+    if len(experiment.split.held_out_targets):
+        best = best_errors(outcome, experiment.split).reshape(shape)
         median = [_number(np.median, column) for column in best.T]
         finite = [np.inf if value is None else value for value in median]
         row["held_out_error"] = median[int(np.argmin(finite))]
@@ -58,43 +63,69 @@ def best_errors(outcome: Outcome, split: Split) -> np.ndarray:
 
 
 def depth_table(rows: list[dict[str, Any]]) -> Table:
+    """The results by depth."""
     held_out = "held_out_error" in rows[0]
-    table = Table(
-        title="What each depth reached (medians)", box=box.SIMPLE_HEAD, title_justify="left"
-    )
-    for column in ("depth", "flows", "failed", "steps", "unexplained", "effective sparsity"):
+    table = _table("What each depth reached (medians)")
+    columns = ["depth", "failed", "not\ncon-\nverged", "steps", "unex-\nplained", "sparsity"]
+    for column in columns + ["held-out\nerror"] * held_out:
         table.add_column(column, justify="right")
-    if held_out:
-        table.add_column("best held-out error", justify="right")
     for row in rows:
-        sparsity = (row["sparsity_smallest_scale"], row["sparsity_largest_scale"])
+        sparsity = [
+            _text(row[f"sparsity_{name}_scale"], ".1f")
+            + "*" * bool(row[f"unconverged_{name}_scale"])
+            for name in ("smallest", "largest")
+        ]
         cells = [
             str(row["depth"]),
-            str(row["flows"]),
             str(sum(row["failed"].values())),
+            Text(str(row["unconverged"]), "yellow" if row["unconverged"] else ""),
             _text(row["steps"], ".0f"),
             _text(row["unexplained"], ".1e"),
-            " to ".join(_text(value, ".1f") for value in sparsity),
+            "\nto ".join(sparsity),
         ]
         if held_out:
             error, scale = _text(row["held_out_error"], ".3f"), row["held_out_error_scale"]
-            cells.append(f"{error} at scale {scale:.2g}")
+            cells.append(f"{error}\nat {scale:.2g}")
         table.add_row(*cells)
     reasons = {why for row in rows for why in row["failed"]}
     table.caption = "\n".join(
         [
             "unexplained: training error over that of theta = 0; effective sparsity "
             "|theta|_1^2 / |theta|_2^2 at the end, smallest to largest scale"
-            + ("; held-out error over that of the training mean, best time" if held_out else ""),
+            + (
+                "; held-out error over that of the training mean, at the best time and scale"
+                if held_out
+                else ""
+            ),
+            *_unconverged(rows),
             *(f"failed: {why}" for why in sorted(reasons)),
         ]
     )
+    return table
+
+
+def _unconverged(rows: list[dict[str, Any]]) -> list[str]:
+    """The line on flows that had not converged, if there are any."""
+    if not any(row["unconverged"] for row in rows):
+        return []
+    most = max(row["unexplained_most"] for row in rows if row["unconverged"])
+    return [
+        f"not converged: more than {UNCONVERGED:g} above the least training error at t1 (the most: "
+        f"{most:.2g} unexplained), so that the ends marked * are not those of the flow; a larger --t1 "
+        "leads further"
+    ]
+
+
+def _table(title: str) -> Table:
+    # Without a gap at the edges and a second one between columns it fits 60 letters.
+    look = {"box": box.SIMPLE_HEAD, "pad_edge": False, "collapse_padding": True}
+    table = Table(title=title, title_justify="left", **look)
     table.caption_justify = "left"
     return table
 
 
 def check_rows(outcomes: list[Outcome], checks: dict[str, Check]) -> list[dict[str, Any]]:
-    """How many flows have each status, for each check."""
+    """Number of flows with each status, for each check."""
     rows = []
     for name, check in checks.items():
         codes = np.concatenate(
@@ -106,19 +137,17 @@ def check_rows(outcomes: list[Outcome], checks: dict[str, Check]) -> list[dict[s
 
 
 def check_table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(
-        title="What was checked along every flow", box=box.SIMPLE_HEAD, title_justify="left"
-    )
+    """The outcomes of the checks, each below its statement's name with its source."""
+    table = _table("What was checked along every flow")
     table.add_column("statement")
-    table.add_column("source", overflow="fold")
     for status in STATUSES:
-        table.add_column(status, justify="right")
+        table.add_column(status.replace("hypothesis ", "hypothesis\n"), justify="right")
     for row in rows:
-        cells = [
-            f"[{STYLES[status]}]{row[status]}[/]" if row[status] else "[dim]0[/]"
-            for status in STATUSES
+        counts = [
+            Text(str(row[status]), STYLES[status] if row[status] else "dim") for status in STATUSES
         ]
-        table.add_row(row["name"].replace("_", " "), row["source"], *cells)
+        name = row["name"].replace("_", " ")
+        table.add_row(Text.assemble(name, "\n", (row["source"], "dim")), *counts)
     return table
 
 

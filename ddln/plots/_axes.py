@@ -1,4 +1,4 @@
-"""Axes to draw on, and what stands beside them: a legend above, labels at the right."""
+"""Axes to draw on, the legend above them, and labels at their right."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.mathtext import MathTextParser
 from numpy.typing import ArrayLike
 
 POINTS_PER_INCH = 72
 # From the right spine to a label, in points.
 LABEL_DISTANCE = 10
-# Of the line height to the font size.
+# Ratio of the line height to the font size.
 LINE_SPACING = 1.25
 
 
@@ -30,15 +31,28 @@ def keep_tick_spacing(ax: Axes) -> None:
     ax.tick_params(labelsize=mpl.rcParams["xtick.labelsize"])
 
 
+def drawable(label: object) -> str:
+    """A label as text, with its dollar signs literal if what they enclose is no formula.
+
+    Matplotlib raises an error on such a text when it draws the figure, long after it was given.
+    """
+    text = str(label)
+    try:
+        MathTextParser("path").parse(text)
+    except ValueError:
+        return text.replace(r"\$", "$").replace("$", r"\$")
+    return text
+
+
 def legend_above(ax: Axes, handles: Sequence[Artist], columns: int) -> None:
-    """Puts a legend above the axes, where it covers no data."""
+    """Put a legend above the axes, where it covers no data."""
     # Matplotlib fills a legend column by column; this order reads row by row.
     rows = [handle for column in range(columns) for handle in handles[column::columns]]
     ax.legend(handles=rows, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns)
 
 
 def label_right(ax: Axes, heights: ArrayLike, texts: Sequence, colors: Sequence) -> None:
-    """Writes a label beside the right end of each curve, moved up or down so that none overlap.
+    """Write a label beside the right end of each curve, moved up or down so that none overlap.
 
     A short stroke of the curve's colour joins the two; the text is black, as pale letters are hard
     to read. The heights are in data coordinates; call this when all data is drawn.
@@ -54,7 +68,7 @@ def label_right(ax: Axes, heights: ArrayLike, texts: Sequence, colors: Sequence)
     placed = spread(wanted, LINE_SPACING * fontsize, box.height * scale)
     for curve, shift in zip(order, placed - wanted, strict=True):
         ax.annotate(
-            texts[curve],
+            drawable(texts[curve]),
             xy=(1, heights[curve]),
             xycoords=ax.get_yaxis_transform(),
             xytext=(LABEL_DISTANCE, shift),

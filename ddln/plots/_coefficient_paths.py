@@ -18,7 +18,7 @@ def coefficient_paths(
     labelled: int = 7,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws each coefficient theta_i(t) against |theta(t)|_1, as Lasso paths are drawn.
+    """Draw each coefficient theta_i(t) against |theta(t)|_1, like Lasso paths.
 
     The coefficients that end largest in absolute value are coloured and named at the right; the
     others are grey.

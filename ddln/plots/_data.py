@@ -1,4 +1,4 @@
-"""What is drawn: NumPy arrays, checked."""
+"""Arrays to draw, checked."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ DECADES = 100
 
 
 def numbers(name: str, value: Any, axes: str) -> np.ndarray:
-    """Converts an argument to a float array with the named axes; NaN is allowed.
+    """Convert an argument to a float array with the named axes; NaN is allowed.
 
     Raises:
         ValueError: if it is not numeric, the number of axes differs, or an axis is empty.
@@ -32,7 +32,7 @@ def numbers(name: str, value: Any, axes: str) -> np.ndarray:
 
 
 def grid(scales: Any, depths: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Checks the axes of a sweep: scales positive and increasing, depths whole numbers.
+    """Check the axes of a sweep: scales positive and increasing, depths whole numbers.
 
     Raises:
         ValueError: if they are not.
@@ -52,7 +52,7 @@ def grid(scales: Any, depths: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sweep_values(name: str, value: Any, axes: str, depths: np.ndarray, scales: np.ndarray):
-    """Converts the values of a sweep; infinite values, like NaN, count as missing.
+    """Convert the values of a sweep; infinite values, like NaN, count as missing.
 
     Raises:
         ValueError: if they do not have the axes [depth, scale, ...].
@@ -67,7 +67,7 @@ def sweep_values(name: str, value: Any, axes: str, depths: np.ndarray, scales: n
 
 
 def spans_decades(values: np.ndarray) -> bool:
-    """Whether the values that are not NaN are positive and span more than a factor of `DECADES`."""
+    """True if the values that are not NaN are positive and span more than a factor of `DECADES`."""
     known = values[~np.isnan(values)]
     return bool(known.size and known.min() > 0 and known.max() > DECADES * known.min())
 

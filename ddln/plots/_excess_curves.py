@@ -5,11 +5,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
-from ddln.plots._axes import axes_or_new, legend_above
+from ddln.plots._axes import axes_or_new, drawable, legend_above
 from ddln.plots._data import grid, sweep_values
 from ddln.plots._style import looks, markers, style
 
-# Of the legend.
+# Columns of the legend.
 COLUMNS = 4
 
 
@@ -22,10 +22,10 @@ def excess_curves(
     label: str = r"excess of the $\ell_1$ norm",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws the excess of the l1 norm against the scale of initialization, with its predicted law.
+    """Draw the excess of the l1 norm against the scale of initialization, with its predicted law.
 
-    Both axes are logarithmic, so that a power of the scale is a straight line. Markers are what was
-    measured, lines what was predicted. Values that are not positive, NaN or infinite are left out.
+    Both axes are logarithmic, so that a power of the scale is a straight line. Markers are measured
+    values, lines predicted ones. Values that are not positive, NaN or infinite are left out.
 
     Example (3 starts for each depth; the weighted l1 norm, which random starts approach):
         >>> excess[i, :, j] = ddln.excess_l1(ends, X, y, ddln.l1_weights(network))
@@ -37,12 +37,12 @@ def excess_curves(
         excess: the excess, as `ddln.excess_l1` gives it, shape [depth, scale, start].
         predicted: its leading term, as `ddln.excess_law` gives it, shape [depth, scale, start].
         depths: the depths L, shape [depth].
-        label: what the numbers are, at the y axis.
+        label: the quantity, at the y axis.
         ax: the axes to draw on; None makes a new figure.
 
     Returns:
-        The axes. The lines are, depth after depth and start after start, what was measured (markers)
-        and what was predicted.
+        The axes. The lines are, depth after depth and start after start, the measured (markers) and
+        the predicted values.
 
     Raises:
         ValueError: if the scales are not positive and increasing, the depths are not whole, or the
@@ -89,6 +89,6 @@ def excess_curves(
             ax.set_ylim(known.min() / 3, known.max() * 3)
         ax.margins(x=0.02)
         ax.set_xlabel("scale of initialization")
-        ax.set_ylabel(label)
+        ax.set_ylabel(drawable(label))
         legend_above(ax, entries, min(len(entries), COLUMNS))
     return ax

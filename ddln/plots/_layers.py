@@ -11,7 +11,7 @@ from ddln.plots._style import GREY, looks, style
 
 
 def layers(trajectory: Trajectory, coordinate: int = 0, *, ax: Axes | None = None) -> Axes:
-    """Draws the layers u^1_i(t), ..., u^L_i(t) at one coordinate i over time.
+    """Draw the layers u^1_i(t), ..., u^L_i(t) at one coordinate i over time.
 
     The layer that is smallest in absolute value at the start is drawn bold: no other one can change
     its sign. With a tie none is bold, and none can. A circle marks each change of sign, at the time

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from ddln.flows import Trajectory
-from ddln.plots._axes import axes_or_new, legend_above
+from ddln.plots._axes import axes_or_new, drawable, legend_above
 from ddln.plots._style import looks, markers, style
 
 BOUND_STYLES = ("--", ":", "-.")
@@ -18,7 +18,7 @@ BOUND_STYLES = ("--", ":", "-.")
 ROUNDING = 10
 # First marker of a curve and distance to the next, as parts of the diagonal of the axes.
 MARKER_SPACING = (0.05, 0.15)
-# Of the legend.
+# Columns of the legend.
 COLUMNS = 3
 
 
@@ -30,7 +30,7 @@ def loss_curves(
     labels: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws the gap L(theta(t)) - L* of several flows over time, on a log scale.
+    """Draw the gap L(theta(t)) - L* of several flows over time, on a log scale.
 
     A gap below 10 eps * (largest loss of the flow) is noise of rounding: a curve, or a bound, ends
     where it first gets there. Colours and markers tell flows apart; solid lines are gaps, others
@@ -83,12 +83,12 @@ def loss_curves(
         if labels is None:
             entries = []
         for line, label in zip(entries, labels or (), strict=True):
-            line.set_label(label)
+            line.set_label(drawable(label))
         for (name, rows), dashes in zip(drawn.items(), cycle(BOUND_STYLES), strict=False):
             thin = {"linestyle": dashes, "linewidth": 0.8, "markersize": 3}
             for curve, row, look in zip(curves, rows, appearances, strict=True):
                 ax.plot(curve.times, curve.visible(row), markerfacecolor="white", **thin, **look)
-            entries.append(Line2D([], [], color="0.3", label=name, **thin))
+            entries.append(Line2D([], [], color="0.3", label=drawable(name), **thin))
         ax.set_yscale("log")
         ax.margins(x=0.015)
         ax.set_xlabel("time $t$")

@@ -6,18 +6,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from ddln.plots._axes import axes_or_new, legend_above
+from ddln.plots._axes import axes_or_new, drawable, legend_above
 from ddln.plots._data import grid, spans_decades, sweep_values
 from ddln.plots._style import looks, markers, style
 
-# Of the legend.
+# Columns of the legend.
 COLUMNS = 4
 
 
 def scale_curves(
     scales: ArrayLike, values: ArrayLike, depths: ArrayLike, *, label: str, ax: Axes | None = None
 ) -> Axes:
-    """Draws a number that sums up each run against the initialization's scale, one curve per depth.
+    """Draw a number that sums up each run against the initialization's scale, one curve per depth.
 
     A curve is the median over the seeds, its band the middle half of them (quartiles). Runs that
     failed, NaN or infinite, are left out. The y axis is logarithmic if all values are positive and
@@ -32,7 +32,7 @@ def scale_curves(
         scales: the scales of initialization, positive and increasing, two or more, shape [scale].
         values: the numbers, shape [depth, scale, seed].
         depths: the depths L, shape [depth].
-        label: what the numbers are, at the y axis.
+        label: the quantity, at the y axis.
         ax: the axes to draw on; None makes a new figure.
 
     Returns:
@@ -63,6 +63,6 @@ def scale_curves(
             ax.set_yscale("log")
         ax.margins(x=0.02)
         ax.set_xlabel("scale of initialization")
-        ax.set_ylabel(label)
+        ax.set_ylabel(drawable(label))
         legend_above(ax, lines, min(len(lines), COLUMNS))
     return ax

@@ -12,7 +12,7 @@ from ddln.plots._axes import axes_or_new, label_right, legend_above
 from ddln.plots._data import numbers
 from ddln.plots._style import GREY, looks, style
 
-# What is shown after the last jump, as a part of the time until then.
+# Time shown after the last jump, as a part of the time until then.
 AFTER = 0.25
 
 
@@ -25,7 +25,7 @@ def staircase(
     labelled: int = 7,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws each coefficient theta_i on the plateaus of vanishing initialization, and of a flow.
+    """Draw each coefficient theta_i on the plateaus of vanishing initialization, and of a flow.
 
     The steps are the limit, dotted in black where a flow is drawn with it, from a small but positive
     scale. The coefficients that become largest are coloured and named at the right; others, and those that

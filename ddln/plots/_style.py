@@ -33,10 +33,10 @@ def style() -> AbstractContextManager[None]:
 
 
 def markers(count: int) -> list[str]:
-    """A marker for each of so many curves."""
+    """A marker for each of `count` curves."""
     return list(islice(cycle("os^DvPX"), count))
 
 
 def looks(count: int) -> list[dict]:
-    """The colours and dashes of so many curves, whatever the cycle of the axes they go on."""
+    """The colours and dashes of `count` curves, independent of the cycle of their axes."""
     return list(islice(cycle(mpl.rcParams["axes.prop_cycle"]), count))

@@ -13,7 +13,7 @@ from ddln.problems._problem import Problem
 from ddln.problems._standardize import unit_columns
 
 FILE = Path(__file__).with_name("diabetes.csv")
-# Of the file with \n line ends, whatever a checkout made of them.
+# Checksum of the file with \n line ends, independent of the checkout.
 SHA256 = "404632545e101c5a62ed5b7e741ec07734728273dfb993e5a456cd8bc659dd25"
 
 

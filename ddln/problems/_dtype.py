@@ -1,4 +1,4 @@
-"""The dtype that a problem's arrays get."""
+"""The dtype of a problem's arrays."""
 
 import jax
 import jax.numpy as jnp

@@ -1,6 +1,7 @@
 """Problems from files."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -23,15 +24,17 @@ def load(
     file: str | os.PathLike[str],
     *,
     target: str | int | None = None,
+    drop: Sequence[str] = (),
     standardize: bool = False,
     center: bool = False,
     dtype: DTypeLike | None = None,
 ) -> Problem:
-    """Reads a problem from a file.
+    """Read a problem from a file.
 
     By its ending the file is
-    - `.csv`: UTF-8, comma-separated, a line of column names and then numbers;
-    - `.parquet`: numeric columns (needs the extra `data`);
+    - `.csv`: UTF-8, comma-separated, a line of column names and then numbers, or True and False;
+    - `.parquet`: numeric columns (needs the extra `data`), or a folder of such files; the index of a
+      pandas frame is left out;
     - `.npy`: one matrix; its columns are named x0, x1, ...;
     - `.npz`: a matrix X, whose columns are named x0, x1, ..., and a vector y.
 
@@ -39,9 +42,10 @@ def load(
         >>> problem = load("prostate.csv", target="lpsa", standardize=True, center=True)
 
     Args:
-        file: the path of the file.
+        file: the path of the file; `~` is the home folder.
         target: the column that is y, by name or by index (negative from the end); the last one if
-            not given. An NPZ file says itself what y is.
+            not given. A string of digits that names no column is an index. An NPZ file has a y.
+        drop: names of columns to leave out, which may then hold anything.
         standardize: whether each column of X gets mean 0 and l2 norm 1.
         center: whether y gets mean 0, which together with `standardize` replaces an intercept.
             Not for labels -1 and 1.
@@ -54,16 +58,16 @@ def load(
         FileNotFoundError: if there is no such file.
         ImportError: if the file is Parquet and pyarrow is missing.
         ValueError: if the file is empty, damaged, ragged, holds anything but finite numbers, or
-            repeats a column name; if there is no column `target`; if a column to standardize is
-            constant; if a number is too large for the dtype. The message names the file, the row
-            (counted from 1; for CSV the line of the file) and the column.
+            repeats a column name; if there is no column `target`, or one to drop; if a column to
+            standardize is constant; if a number is too large for the dtype. The message names the
+            file, the row (counted from 1; for CSV the line of the file) and the column.
     """
-    path = Path(file)
+    path = Path(file).expanduser()
     if path.suffix.lower() not in _READERS:
         raise ValueError(
             f"Argument `file` must end in one of {', '.join(_READERS)}, but it is {path}."
         )
-    if not path.is_file():
+    if not (path.is_file() or (path.is_dir() and path.suffix.lower() == ".parquet")):
         raise FileNotFoundError(f"Argument `file` must be an existing file, but {path} is not one.")
     if target is not None and path.suffix.lower() == ".npz":
         raise ValueError(
@@ -71,8 +75,8 @@ def load(
             f"but it is {target!r}."
         )
     dtype = float_dtype(dtype)
-    table = _READERS[path.suffix.lower()](path)
-    chosen = _target_column(table, target)
+    table = _READERS[path.suffix.lower()](path, drop)
+    chosen = _target_column(table, "y" if path.suffix.lower() == ".npz" else target)
     features = [column for column in range(len(table.names)) if column != chosen]
     X, y = table.values[:, features], table.values[:, chosen]
     if standardize:
@@ -94,13 +98,15 @@ def _target_column(table: Table, target: str | int | None) -> int:
     """The index of the target's column."""
     if target is None:
         return len(table.names) - 1
+    if isinstance(target, str) and target in table.names:
+        return table.names.index(target)
     if isinstance(target, str):
-        if target not in table.names:
+        if not target.removeprefix("-").isdecimal():
             raise ValueError(
                 f"Argument `target` must be a column of {table.file}, but it is {target!r}; the "
                 f"columns are {', '.join(table.names)}."
             )
-        return table.names.index(target)
+        target = int(target)
     count = len(table.names)
     if not -count <= target < count:
         raise ValueError(
@@ -111,7 +117,7 @@ def _target_column(table: Table, target: str | int | None) -> int:
 
 
 def _require_varying(table: Table, columns: list[int]) -> None:
-    """Raises if a column is constant."""
+    """Raise if a column is constant."""
     for column in columns:
         values = table.values[:, column]
         if values.min() == values.max():

@@ -1,32 +1,31 @@
-"""NumPy's own files. Pickled objects are never loaded."""
+"""NumPy's own files, without pickled objects."""
 
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ddln.problems._table import Table, require_columns
+from ddln.problems._table import Table, kept_columns
 
 # What NumPy raises on damaged, truncated or pickled content.
 _DAMAGE = (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error)
 
 
-def read_npy(file: Path) -> Table:
-    """Reads an NPY file with one matrix; its columns are named x0, x1, ..."""
+def read_npy(file: Path, drop: Sequence[str]) -> Table:
+    """Read an NPY file with one matrix; its columns are named x0, x1, ..."""
     try:
         with file.open("rb") as stream:
             matrix = np.lib.format.read_array(stream, allow_pickle=False)
     except _DAMAGE:
         raise _unreadable(f"{file}") from None
     matrix = _real(f"{file}", matrix, ndim=2)
-    names = tuple(f"x{j}" for j in range(matrix.shape[1]))
-    require_columns(file, names)
-    return Table(file, names, matrix)
+    return _table(file, [f"x{j}" for j in range(matrix.shape[1])], matrix, drop)
 
 
-def read_npz(file: Path) -> Table:
-    """Reads an NPZ file with arrays X and y; the columns are named x0, x1, ..., y."""
+def read_npz(file: Path, drop: Sequence[str]) -> Table:
+    """Read an NPZ file with arrays X and y; the columns are named x0, x1, ..., y."""
     arrays = {}
     try:
         with zipfile.ZipFile(file) as archive:
@@ -50,9 +49,13 @@ def read_npz(file: Path) -> Table:
             f"Argument `file` must have as many rows in X as in y, but in {file} X ends after row "
             f"{len(X)} and y after row {len(y)}."
         )
-    names = (*(f"x{j}" for j in range(X.shape[1])), "y")
-    require_columns(file, names)
-    return Table(file, names, np.column_stack([X, y]))
+    names = [*(f"x{j}" for j in range(X.shape[1])), "y"]
+    return _table(file, names, np.column_stack([X, y]), drop)
+
+
+def _table(file: Path, names: list[str], values: np.ndarray, drop: Sequence[str]) -> Table:
+    kept = kept_columns(file, names, drop)
+    return Table(file, tuple(names[column] for column in kept), values[:, kept])
 
 
 def _unreadable(where: str) -> ValueError:

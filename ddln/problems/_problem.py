@@ -1,4 +1,4 @@
-"""What a problem is: inputs, targets, and what is known about them."""
+"""Problems: inputs, targets, names, and the true parameter of a generated one."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What every reader makes of a file."""
+"""Tables of numbers, the common form of all files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers under column names, and where in the file they stand.
+    """Numbers under column names, and their places in the file.
 
     Attributes:
         file: the file.
@@ -36,17 +36,34 @@ class Table:
             )
 
     def cell(self, row: int, column: int) -> str:
-        """Where a cell is, for messages."""
+        """The place of a cell, for messages."""
         place = f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
         return f"{self.file}, {place}, column `{self.names[column]}`"
 
 
-def require_columns(file: Path, names: Sequence[str]) -> None:
-    """Raises unless there are at least two columns, with distinct names."""
-    if len(names) < 2:
+def kept_columns(file: Path, names: Sequence[str], drop: Sequence[str]) -> list[int]:
+    """The indices of the columns without those to drop.
+
+    Raises:
+        ValueError: if a name to drop is unknown, names are repeated, or fewer than two columns are left.
+    """
+    unknown = [name for name in drop if name not in names]
+    if unknown:
+        raise ValueError(
+            f"Argument `drop` must name columns of {file}, but it names {unknown[0]!r}; the columns are "
+            f"{', '.join(names)}."
+        )
+    kept = [column for column, name in enumerate(names) if name not in drop]
+    _require_columns(file, names, [names[column] for column in kept])
+    return kept
+
+
+def _require_columns(file: Path, names: Sequence[str], kept: Sequence[str]) -> None:
+    """Raise unless at least two columns are kept, and all have distinct names."""
+    if len(kept) < 2:
         raise ValueError(
             "Argument `file` must have at least two columns, features and a target, but "
-            f"{file} has only `{', '.join(names)}`. In CSV, commas separate columns."
+            f"{file} has only `{', '.join(kept)}`. In CSV, commas separate columns."
         )
     first = {}
     for column, name in enumerate(names, start=1):

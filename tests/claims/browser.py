@@ -6,7 +6,11 @@ import shutil
 import subprocess
 from contextlib import contextmanager
 
+import pytest
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+# Set where the tests of the report must run: in CI.
+REQUIRE = "DDLN_REQUIRE_BROWSER"
 
 
 class Page:
@@ -73,15 +77,25 @@ class Page:
         self.send("Emulation.setEmulatedMedia", features=features)
 
 
+def binary():
+    """The path of the browser. Without one, skip the test, or fail if a browser is required."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        reason = f"This test needs a browser, and there is none of {', '.join(NAMES)} in PATH."
+        if os.environ.get(REQUIRE, "") not in ("", "0"):
+            pytest.fail(f"{reason} {REQUIRE} is set, so it must not be skipped.")
+        pytest.skip(f"{reason} Install Chromium to run it.")
+    return found
+
+
 @contextmanager
 def chromium(folder):
     """A new page. Its profile is below `folder`."""
-    binary = next(filter(None, map(shutil.which, NAMES)), None)
-    assert binary is not None, "This test needs Chromium: apt-get install chromium."
+    program = binary()
     to_read, to_write = os.pipe()
     from_read, from_write = os.pipe()
     command = (
-        f'exec "{binary}" --headless --no-sandbox --disable-gpu --disable-dev-shm-usage '
+        f'exec "{program}" --headless --no-sandbox --disable-gpu --disable-dev-shm-usage '
         f'--no-first-run --user-data-dir="{folder}" --remote-debugging-pipe '
         f"3<&{to_read} 4>&{from_write}"
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from claims_table import PAGE, page_with, rows
 
-from ddln.claims import Claim, Evidence, Settings, checked, claims, measured, run
+from ddln.claims import Claim, Evidence, Settings, checked, claim, claims, measured, run
 from ddln.claims.paper import CLAIMS
 from ddln.theory import Check
 
@@ -17,17 +17,17 @@ FEW = Settings(seed=1, problems=8)
 
 def test_the_claims_of_the_paper_are_reproduced():
     """In one test: they share programs that take long to compile."""
-    outcomes = [run(claim, FEW) for claim in CLAIMS]
+    outcomes = [run(one, FEW) for one in CLAIMS]
     assert [outcome for outcome in outcomes if not outcome.reproduced] == []
 
 
 def test_every_equation_of_the_paper_is_covered():
-    covered = [number for claim in CLAIMS for number in claim.equations]
+    covered = [number for one in CLAIMS for number in one.equations]
     assert sorted(covered) == list(range(1, 34))
 
 
 def test_every_erratum_of_the_paper_is_a_claim():
-    errata = {claim.id for claim in CLAIMS if claim.expected == "erratum"}
+    errata = {one.id for one in CLAIMS if one.expected == "erratum"}
     assert errata == {
         "paper-equation-4",
         "paper-below-equation-6",
@@ -40,18 +40,57 @@ def test_every_erratum_of_the_paper_is_a_claim():
 
 def test_names_and_sources():
     found = claims()
-    ids = [claim.id for claim in found]
+    ids = [one.id for one in found]
     assert len(set(ids)) == len(ids)
     # The paper first.
-    assert [claim.document for claim in found] == sorted(claim.document for claim in found)
+    assert [one.document for one in found] == sorted(one.document for one in found)
     source = {"paper": "Labarrière et al. 2024", "slides": "Slide"}
-    for claim in found:
-        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", claim.id)
-        assert (claim.check.__doc__ or "").startswith(source[claim.document]), claim.id
-        file, function = claim.place.split(": ")
-        assert file.startswith(f"ddln/claims/{claim.document}/_")
-        assert function.startswith(claim.check.__name__)
-        assert claim.code.startswith(f"def {claim.check.__name__}(settings")
+    for one in found:
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", one.id)
+        file, function = one.place.split(": ")
+        assert file.startswith(f"ddln/claims/{one.document}/_")
+        assert function.startswith(one.check.__name__)
+        # Of the docstring the code shows the last part alone: the texts of the claim stand above it.
+        head, docstring, _ = one.code.split('"""', 2)
+        assert head == f"def {one.check.__name__}(settings: Settings) -> Evidence:\n    "
+        assert docstring.startswith(source[one.document]), one.id
+
+
+def test_a_claim_is_read_from_its_docstring():
+    def check(settings):
+        r"""Eq. (4), below: A title: with
+        a colon.
+
+        A statement of
+        two lines.
+
+        And a paragraph.
+
+            \frac12
+            = 0.5
+
+        Correction: It is $1$: not 2.
+
+        Measured by hand.
+
+        With a derivation.
+        """
+        return Evidence(())
+
+    made = claim(id="paper-x", equations=(4,))(check)
+    assert (made.number, made.title) == ("Eq. (4), below", "A title: with a colon")
+    assert made.statement == "A statement of two lines. And a paragraph."
+    assert made.formula == r"\frac12 = 0.5"
+    assert (made.expected, made.correction) == ("erratum", "It is $1$: not 2.")
+    assert (made.condition, made.equations) == ("", (4,))
+    shown = '"""Measured by hand.\n\n    With a derivation.\n    """\n        return Evidence(())'
+    assert shown in made.code
+    # Without texts in the docstring the code is shown as it is.
+    assert "Condition" not in Claim("paper-x", "", "", "", "", made_up).code
+    for text in (None, "No colon.\n\nA statement.\n\n    x", "A: title.\n\nA statement.\n\nx"):
+        check.__doc__ = text
+        with pytest.raises(ValueError, match="docstring of `check` must be that of a claim"):
+            claim(id="paper-x")(check)
 
 
 def test_numbers_take_the_worst_value():

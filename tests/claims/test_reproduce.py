@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from browser import chromium
+from browser import REQUIRE, binary, chromium
 from matplotlib import pyplot as plt
 
 from ddln.claims import Evidence, claim, claims, measured
@@ -13,38 +13,45 @@ from ddln.cli import _reproduce_command, main
 from ddln.cli._mathml import mathml, with_formulas
 
 
-@claim(
-    id="slides-made-up-figure",
-    number="a slide",
-    title="A figure & <b>signs</b>",
-    statement="A curve of $x^2$ is drawn.",
-    formula=r"\int_0^1 x^2\, dx = \frac13",
-)
+@claim(id="slides-made-up-figure")
 def with_figure(settings):
-    """Made up."""
+    r"""a slide: A figure & <b>signs</b>.
+
+    A curve of $x^2$ is drawn.
+
+        \int_0^1 x^2\, dx = \frac13
+
+    Made up.
+    """
     figure, ax = plt.subplots(figsize=(3, 2))
     ax.plot(np.arange(5.0) ** 2)
     number = measured("error of $\\frac13$", [1e-17, 1e-16], "<=", 1e-12)
     return Evidence((number,), remark="Fine.", figure=figure, caption="A curve of $x^2$.")
 
 
-@claim(
-    id="paper-made-up-failure",
-    number="nowhere",
-    title="Fails",
-    statement="One is at most zero.",
-    formula=r"1 \leq 0",
-)
+@claim(id="paper-made-up-failure")
 def failing(settings):
-    """Made up."""
+    r"""nowhere: Fails.
+
+    One is at most zero.
+
+        1 \leq 0
+
+    Made up.
+    """
     return Evidence((measured("one", 1.0, "<=", 0.0),))
 
 
-@claim(
-    id="paper-made-up-error", number="nowhere", title="Raises", statement="Nothing.", formula="0"
-)
+@claim(id="paper-made-up-error")
 def raising(settings):
-    """Made up."""
+    """nowhere: Raises.
+
+    Nothing.
+
+        0
+
+    Made up.
+    """
     raise ZeroDivisionError("no <number> here")
 
 
@@ -114,8 +121,16 @@ def test_claims_are_chosen_by_name():
     assert [one.id for one in chosen] == ["paper-equation-5", "paper-theorem-1", "paper-theorem-2"]
     with pytest.raises(SystemExit, match=r"no 'paper-theorem-3'\. The nearest are paper-theorem-2"):
         main(["reproduce", "--claim", "paper-theorem-3"])
+    with pytest.raises(SystemExit, match=r"must name a claim\. They are paper-equation-3, "):
+        main(["reproduce", "--claim", ""])
     with pytest.raises(SystemExit, match="--problems must be at least 1"):
         main(["reproduce", "--problems", "0"])
+
+
+def test_claims_are_listed(capsys):
+    main(["reproduce", "--list"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [one.id for one in claims()]
 
 
 def test_an_interrupted_run_is_written(tmp_path, monkeypatch, capsys):
@@ -147,6 +162,16 @@ def test_formulas_become_mathml():
             assert page.count("<math") == page.count("</math>")
     assert "<munderover><mo" in mathml(r"\bigodot_{j=1}^L u^j", "block")
     assert with_formulas("a < b") == "a &lt; b"
+
+
+def test_without_a_browser_a_test_is_skipped_or_fails(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv(REQUIRE, raising=False)
+    with pytest.raises(pytest.skip.Exception, match="needs a browser"):
+        binary()
+    monkeypatch.setenv(REQUIRE, "1")
+    with pytest.raises(pytest.fail.Exception, match="must not be skipped"):
+        binary()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,13 @@
-"""`ddln sweep`, run as a user runs it, on small problems."""
+"""`ddln sweep`, `ddln status` and `ddln export`, run as a user runs them, on small problems.
+
+Their modules are `_main`, `_options`, `_data`, `_experiment`, `_flows`, `_sweep_command`, `_figures`,
+`_coefficients`, `_places`, `_status_command` and `_export_command`.
+"""
 
 import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,7 +15,11 @@ import pandas
 import pytest
 import xarray
 
-from ddln.cli import main
+from ddln.cli import _sweep_command, coefficients, main
+from ddln.cli._data import read
+from ddln.cli._experiment import Experiment
+from ddln.cli._flows import STATUSES, Examples
+from ddln.cli._options import SweepOptions
 
 SMALL = [
     "sweep", "--depths", "2", "3", "--scale-count", "4", "--t1", "100", "--saves", "10",
@@ -54,6 +65,27 @@ def test_the_flows_fit_the_data(finished):
     assert np.all(np.abs(end[:, 2:]) < 0.1)
 
 
+def test_coefficients_in_the_units_of_the_file(finished, data_file):
+    table = pandas.read_csv(data_file)
+    summary = json.loads((finished / "summary.json").read_text())
+    kept = summary["standardization"]
+    assert summary["feature_names"] == list("abcdef")
+    train = table.iloc[kept["train_rows"]]
+    assert len(train) == len(set(kept["train_rows"])) == 20
+    fitted = coefficients(finished).isel(save=-1)
+    predicted = fitted["intercept"] + sum(
+        fitted["coefficient"].sel(feature=name) * xarray.DataArray(train[name], dims="row")
+        for name in "abcdef"
+    )
+    residual = predicted - xarray.DataArray(train["price"], dims="row")
+    # The loss of the run is |X theta - y|^2 / 2 where y - mean(y) has norm 1.
+    size = np.sum((train["price"] - train["price"].mean()) ** 2)
+    loss = xarray.open_zarr(finished / "results.zarr")["loss"].isel(save=-1)
+    np.testing.assert_allclose((residual**2).sum("row") / size / 2, loss, rtol=1e-9)
+    end = fitted["coefficient"].sel(depth=2, scale=1.0, initialization=0)
+    np.testing.assert_allclose(end, [2, -1, 0, 0, 0, 0], atol=0.2)
+
+
 def test_summary_counts_every_check(finished):
     summary = json.loads((finished / "summary.json").read_text())
     assert summary["data"] == {"name": "table", "samples": 20, "features": 6}
@@ -62,6 +94,13 @@ def test_summary_counts_every_check(finished):
         assert counted == 16
         assert check["violated"] == 0
     assert all(row["failed"] == {} for row in summary["depths"])
+    data = xarray.open_zarr(finished / "results.zarr")
+    end = data["loss"].isel(save=-1)
+    for row in summary["depths"]:
+        # The data is not fitted exactly: all flows that end have the least loss.
+        gap = 2 * (end.sel(depth=row["depth"]) - float(end.min()))
+        assert row["unconverged"] == int((gap > 1e-3).sum())
+    assert summary["depths"][1]["unconverged"] > 0
     assert summary["depths"][0]["held_out_error"] < 0.1
 
 
@@ -89,8 +128,10 @@ def test_overwrite_replaces_and_failures_are_told(finished, data_file, tmp_path,
     out = tmp_path / "run"
     out.mkdir()
     (out / "summary.json").write_text("old")
+    (out / "phase.png").write_text("old")
     options = ["--depths", "2", "--max-steps", "3", "--no-figures", "--overwrite"]
     main([*SMALL, *options, "--data", str(data_file), "--out", str(out)])
+    assert not (out / "phase.png").exists()
     summary = json.loads((out / "summary.json").read_text())
     ((why, count),) = summary["depths"][0]["failed"].items()
     assert "maximum number of solver steps" in why
@@ -107,19 +148,17 @@ def files(folder):
 
 
 def test_a_run_that_is_interrupted_goes_on(finished, data_file, tmp_path, monkeypatch, capsys):
-    from ddln.cli import _sweep_command
+    whole = Experiment.integrate
 
-    whole = _sweep_command.one_depth
-
-    def interrupted(split, depth, *rest):
+    def interrupted(experiment, depth, *rest):
         if depth == 3:
             raise KeyboardInterrupt
-        return whole(split, depth, *rest)
+        return whole(experiment, depth, *rest)
 
     out = tmp_path / "run"
     options = [*SMALL, "--data", str(data_file), "--train", "20", "--no-figures", "--out", str(out)]
     with monkeypatch.context() as patch:
-        patch.setattr(_sweep_command, "one_depth", interrupted)
+        patch.setattr(Experiment, "integrate", interrupted)
         with pytest.raises(SystemExit) as stop:
             main(options)
     assert stop.value.code == 130
@@ -136,16 +175,30 @@ def test_a_run_that_is_interrupted_goes_on(finished, data_file, tmp_path, monkey
     ):
         main([*options, "--resume", "--rtol", "1e-5"])
     assert files(out) == before
+    capsys.readouterr()
     main([*options, "--resume"])
+    assert "Going on with 8 flows" in capsys.readouterr().out
     after, expected = files(out), files(finished)
     assert {key: after[key] for key in expected} == expected
     assert (out / "summary.json").exists()
+    # All flows are there: nothing is compiled.
+    with monkeypatch.context() as patch:
+        patch.setattr(Experiment, "compile", None)
+        patch.setattr(Examples, "compile", None)
+        patch.setattr(_sweep_command, "depth_table", None)
+        (out / "summary.json").unlink()
+        with pytest.raises(TypeError, match="not callable"):
+            main([*options, "--resume"])
+    assert files(out) == after
+    # Whatever becomes of what is printed, all is written before.
+    assert (out / "summary.json").exists()
+    # Other options are named, not the hashes of what follows from them.
+    with pytest.raises(SystemExit, match=r"another sweep(.|\n)*--seed: 0 in the store, 3 now"):
+        main([*options, "--resume", "--seed", "3"])
 
 
 def test_a_store_elsewhere_and_workers(finished, data_file, tmp_path, monkeypatch, capsys):
     import distributed
-
-    from ddln.cli import _sweep_command
 
     monkeypatch.chdir(tmp_path)
     options = [*SMALL, "--data", str(data_file), "--train", "20", "--no-figures"]
@@ -197,18 +250,20 @@ def test_export_to_a_table(finished, tmp_path, monkeypatch, capsys, to):
     main(["export", str(finished), "--to", to])
     assert "Wrote 16 flows to" in capsys.readouterr().out
     read = {"csv": pandas.read_csv, "parquet": pandas.read_parquet}[to]
-    table = read(f"results.{to}").set_index(["depth", "initialization", "scale", "save"])
+    table = read(f"run.{to}").set_index(["depth", "initialization", "scale", "save"])
     data = xarray.open_zarr(finished / "results.zarr").load()
-    for name in ("loss", "time", "okay", "steps", "check_conservation"):
+    for name in ("loss", "time", "okay", "steps"):
         column = table[name].to_xarray()
         np.testing.assert_allclose(column, data[name].broadcast_like(column), rtol=1e-12)
-    for index in range(6):
-        column = table[f"theta_{index}"].to_xarray()
+    words = np.asarray(STATUSES)[data["check_conservation"]]
+    np.testing.assert_array_equal(table["check_conservation"].to_xarray()[..., 0], words)
+    for index, name in enumerate("abcdef"):
+        column = table[f"theta_{name}"].to_xarray()
         np.testing.assert_allclose(column, data["theta"][..., index], rtol=1e-12)
     with pytest.raises(SystemExit, match=r"exists\. Choose another file"):
         main(["export", str(finished), "--to", to])
     main(["export", str(finished), "--to", to, "--overwrite"])
-    assert [path.name for path in tmp_path.iterdir()] == [f"results.{to}"]
+    assert [path.name for path in tmp_path.iterdir()] == [f"run.{to}"]
 
 
 @pytest.mark.parametrize("engine", ["h5netcdf", "scipy"])
@@ -239,6 +294,7 @@ def test_export_to_netcdf(finished, tmp_path, monkeypatch, engine):
         (["--workers", "0"], "--workers must be at least 1"),
         (["--workers", "1", "--address", "x"], "--workers and --address exclude each other"),
         (["--resume"], "There is no run to resume"),
+        (["--drop", "age"], "Option --drop is for the columns of --data"),
         (["--resume", "--overwrite"], "exclude each other"),
         (["--train", "1"], "--train must be between 2 and 442"),
         (["--data", "nowhere.csv"], "nowhere.csv"),
@@ -249,6 +305,48 @@ def test_bad_options_are_told_before_any_work(options, message, tmp_path, monkey
     with pytest.raises(SystemExit, match=message):
         main(["sweep", *options])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_columns_in_options_and_messages(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "table.csv"
+    file.write_text("a,b c,0,y\n1,5,2,3\n4,5,6,7\n2,5,8,1\n")
+    message = (
+        r"Columns 'a', 'b c' are constant in .* samples\. Leave them out with --drop a 'b c'\."
+    )
+    file.write_text("a,b c,0,y\n1,5,2,3\n1,5,6,7\n1,5,8,1\n")
+    with pytest.raises(SystemExit, match=message):
+        main(["sweep", "--data", str(file)])
+    options = SweepOptions(data=file, target="0", drop=("a", "b c"))
+    split = read(options)
+    assert (split.feature_names, split.standardization["target"]) == (("y",), "0")
+    # The workers share the cores that this process may use.
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 4}, raising=False)
+    assert _sweep_command._cores() == 5
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
+    assert _sweep_command._cores() == 2
+
+
+def test_times_end_at_t1_in_every_precision(tmp_path):
+    split = read(SweepOptions(data=None))
+    for precision in ("float32", "float64"):
+        one = Experiment(split, SweepOptions(t1=0.3, precision=precision))
+        assert one.ts.dtype == precision
+        assert one.t1 == one.ts[-1] == np.dtype(precision).type(0.3)
+
+
+def test_another_backend_of_matplotlib_is_no_obstacle():
+    code = "from ddln.cli import main; main(['status', 'nowhere'])"
+    environment = {**os.environ, "MPLBACKEND": "not_there"}
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "ddln: There is no store at" in run.stderr
+
+
+def test_the_home_folder_is_expanded(finished, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(finished.parent))
+    main(["status", "~/run"])
+    assert "done" in capsys.readouterr().out
 
 
 def test_help_teaches(capsys):

@@ -1,10 +1,11 @@
 import matplotlib.pyplot as plt
 import numpy as np
+import pytest
 from handmade import text_boxes
 from scipy.optimize import isotonic_regression
 
 from ddln import plots
-from ddln.plots._axes import label_right, spread
+from ddln.plots._axes import drawable, label_right, spread
 
 
 def test_spread_is_the_least_squares_solution():
@@ -41,3 +42,22 @@ def test_labels_stand_beside_the_ends_of_the_curves():
     heights = ax.transData.transform([(1.0, end) for end in ends])[:, 1]
     np.testing.assert_allclose(middles, heights, atol=0.5)
     assert all(box.x0 > ax.get_window_extent().x1 for box in boxes)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain", "plain"),
+        ("$x^2$", "$x^2$"),
+        ("US$", r"US\$"),
+        (2, "2"),
+        ("$$", r"\$\$"),
+        ("$a_$", r"\$a_\$"),
+        (r"$\nothing$ \$", r"\$\nothing\$ \$"),
+    ],
+)
+def test_dollar_signs_around_no_formula_are_literal(text, expected):
+    assert drawable(text) == expected
+    figure, ax = plt.subplots()
+    ax.set_title(drawable(text))
+    figure.canvas.draw()

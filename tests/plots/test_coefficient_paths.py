@@ -43,6 +43,15 @@ def test_names_the_largest_and_leaves_the_rest_grey():
     ]
 
 
+def test_names_that_are_no_formulas_are_literal():
+    names = ["$$", "$a$", "US$", "$_$", "a_b", "c"]
+    ax = plots.coefficient_paths(identity_trajectory(TIMES, THETA), names=names)
+    assert {text.get_text() for text in ax.texts} == {
+        r"\$\$", "$a$", r"US\$", r"\$_\$", "a_b", "c"
+    }  # fmt: skip
+    save(ax)
+
+
 def test_labels_do_not_overlap_and_stay_in_the_order_of_their_ends():
     crowded = np.array([1.0, 1.01, 1.02, 0.99, 1.0, 0.98, 1.03])
     run = identity_trajectory(TIMES, TIMES[:, None] * crowded[None, :])

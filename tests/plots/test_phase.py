@@ -60,6 +60,24 @@ def test_colour_bar_shows_what_the_colours_are():
     np.testing.assert_allclose(bar.get_ylim(), (VALUES.min(), VALUES.max()))
 
 
+def test_runs_that_have_not_converged_have_a_circle():
+    short = np.zeros((3, 4), bool)
+    short[0, 1] = short[2, 3] = True
+    for ax in (
+        plots.phase(SCALES, DEPTHS, VALUES, label="distance", unconverged=short),
+        *plots.phase_pair(SCALES, DEPTHS, VALUES, VALUES, unconverged=short),
+    ):
+        (circles,) = ax.get_lines()
+        np.testing.assert_array_equal(circles.get_xdata(), SCALES[[1, 3]])
+        np.testing.assert_array_equal(circles.get_ydata(), [0, 2])
+        assert "not converged" in legend_texts(ax)
+    none = plots.phase(SCALES, DEPTHS, VALUES, label="distance", unconverged=0 * short)
+    assert len(none.get_lines()) == 0
+    assert none.get_legend() is None
+    with pytest.raises(ValueError, match=r"`unconverged` must have the axes"):
+        plots.phase(SCALES, DEPTHS, VALUES, label="distance", unconverged=short[0])
+
+
 def test_failed_runs_are_hatched():
     values = VALUES.copy()
     values[0, 1], values[2, 3] = np.nan, np.inf

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import jax.numpy as jnp
 import numpy as np
+import pandas
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -91,6 +92,81 @@ def test_target(tmp_path, ending, target, column):
     np.testing.assert_array_equal(problem.y, MATRIX[:, column])
     np.testing.assert_array_equal(problem.X, np.delete(MATRIX, column, axis=1))
     assert problem.target_name not in problem.feature_names
+
+
+def test_a_name_of_digits_comes_before_a_position(tmp_path):
+    file = write(tmp_path, "2020,y,0\n1,2,3\n4,5,6\n")
+    np.testing.assert_array_equal(load(file, target="2020").y, [1, 4])
+    np.testing.assert_array_equal(load(file, target="0").y, [3, 6])
+    np.testing.assert_array_equal(load(file, target="1").y, [2, 5])
+    np.testing.assert_array_equal(load(file, target="-2").y, [2, 5])
+    np.testing.assert_array_equal(load(file, target=0).y, [1, 4])
+    with pytest.raises(ValueError, match="must be from -3 to 2"):
+        load(file, target="2019")
+
+
+@pytest.mark.parametrize("ending", [".csv", ".npy", ".npz", ".parquet"])
+def test_columns_that_are_dropped(tmp_path, ending):
+    file = save(tmp_path, ending)
+    first = "a" if ending in (".csv", ".parquet") else "x0"
+    problem = load(file, drop=[first])
+    np.testing.assert_array_equal(problem.X, MATRIX[:, 1:3])
+    np.testing.assert_array_equal(problem.y, MATRIX[:, 3])
+    with pytest.raises(ValueError, match=f"`drop` must name columns of {file}, .* names 'no'"):
+        load(file, drop=["no"])
+
+
+def test_dropped_columns_may_hold_anything(tmp_path):
+    file = write(tmp_path, "date,a,y\n2020-01-01,1,2\n,3,4\n")
+    np.testing.assert_array_equal(load(file, drop=["date"]).X, [[1], [3]])
+    parquet.write_table(pa.table({"s": ["x"], "a": [1], "y": [2]}), tmp_path / "t.parquet")
+    np.testing.assert_array_equal(load(tmp_path / "t.parquet", drop=["s"]).X, [[1]])
+    np.savez(tmp_path / "t.npz", X=MATRIX, y=MATRIX[:, 0])
+    with pytest.raises(ValueError, match="must be a column"):
+        load(tmp_path / "t.npz", drop=["y"])
+
+
+def test_the_index_of_a_frame_is_no_column(tmp_path):
+    frame = pandas.DataFrame({"a": [1.0, -2, 3], "b": [4.0, 5, 6]})
+    file = tmp_path / "frame.parquet"
+    named = frame.set_index(pandas.Index([7, 8, 9], name="id"))
+    for rows, expected in ((frame, [4, 5, 6]), (frame[frame.a > 0], [4, 6]), (named, [4, 5, 6])):
+        rows.to_parquet(file)
+        problem = load(file)
+        assert (problem.feature_names, problem.target_name) == (("a",), "b")
+        np.testing.assert_array_equal(problem.y, expected)
+
+
+def test_a_folder_of_parquet_files(tmp_path):
+    folder = tmp_path / "table.parquet"
+    frame = pandas.DataFrame({"part": [2, 1, 2], "a": [1.0, 2, 3], "y": [4.0, 5, 6]})
+    frame.to_parquet(folder, partition_cols=["part"])
+    problem = load(folder, target="y")
+    assert problem.feature_names == ("a", "part")
+    np.testing.assert_array_equal(problem.X, [[2, 1], [1, 2], [3, 2]])
+    np.testing.assert_array_equal(problem.y, [5, 4, 6])
+
+
+def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save(tmp_path, ".npy")
+    assert load("~/numbers.npy").X.shape == (6, 3)
+
+
+def test_booleans_in_csv(tmp_path):
+    file = write(tmp_path, "a,b,y\nTrue,FALSE,1\nfalse, true ,2\n")
+    np.testing.assert_array_equal(load(file).X, [[1, 0], [0, 1]])
+
+
+def test_all_cells_without_a_number_are_reported_at_once(tmp_path):
+    file = write(tmp_path, "a,my date,c,y\n,2020,1,1\nx,2020-02-02,2,2\ny,,3,3\n1,1,,1\n")
+    with pytest.raises(ValueError, match=f"but {file}, line 2, column `a` is ''") as error:
+        load(file)
+    text = str(error.value)
+    assert "`a`: 3, 1 of them empty, 'x' in line 3" in text
+    assert "`my date`: 2, 1 of them empty, '2020-02-02' in line 3" in text
+    assert "`c`: 1, all empty, in line 5" in text
+    assert "--drop a 'my date' c" in text
 
 
 def test_standardization_of_extreme_magnitudes(tmp_path):

@@ -19,27 +19,22 @@ from ddln.problems import figure_3 as figure_3_problem
 from ddln.theory import Check
 
 DEPTHS = (2, 3)
-# Of the flows: their relative tolerance times the steps, with room for how errors grow.
+# Error of the flows: their relative tolerance times the steps, with room for how errors grow.
 FLOW_ERROR = 1e-6
 
 
-@claim(
-    id="paper-equation-3",
-    number="Eqs. (1) to (3)",
-    title="The gradient flow of the layers",
-    statement=(
-        r"The gradient of $\mathcal{L}(u^1 \odot \cdots \odot u^L)$ in the layer $u^j$ is the product of the "
-        r"other layers times $\nabla\mathcal{L}(\theta)$."
-    ),
-    formula=(
-        r"\theta = \bigodot_{j=1}^L u^j, \qquad \frac{d u^j}{dt} = -\nabla_j "
-        r"\mathcal{L}\Bigl(\bigodot_{k=1}^L "
-        r"u^k\Bigr) = -\Bigl(\bigodot_{k \neq j} u^k\Bigr) \odot \nabla\mathcal{L}(\theta)"
-    ),
-    equations=(1, 2, 3),
-)
+@claim(id="paper-equation-3", equations=(1, 2, 3))
 def gradient(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, equations 1 to 3, against automatic and finite differences."""
+    r"""Eqs. (1) to (3): The gradient flow of the layers.
+
+    The gradient of $\mathcal{L}(u^1 \odot \cdots \odot u^L)$ in the layer $u^j$ is the product of the other
+    layers times $\nabla\mathcal{L}(\theta)$.
+
+        \theta = \bigodot_{j=1}^L u^j, \qquad \frac{d u^j}{dt} = -\nabla_j \mathcal{L}\Bigl(\bigodot_{k=1}^L
+        u^k\Bigr) = -\Bigl(\bigodot_{k \neq j} u^k\Bigr) \odot \nabla\mathcal{L}(\theta)
+
+    Labarrière et al. 2024, equations 1 to 3, against automatic and finite differences.
+    """
     numbers = []
     loss = problems.losses(settings)
     for depth in DEPTHS:
@@ -82,27 +77,20 @@ def _gradient(layers: Float[Array, "L d"], loss: LeastSquares) -> Float[Array, "
     return jax.grad(lambda u: loss(DeepDiagonal(u).effective()))(layers)
 
 
-@claim(
-    id="paper-equation-4",
-    number="Proposition 1.1, Eq. (4)",
-    title="The rate of the squared layers",
-    statement=(
-        r"The squares of all layers change at the rate $-\theta \odot \nabla\mathcal{L}(\theta)$."
-    ),
-    formula=(
-        r"\frac{d}{dt} (u^j \odot u^j)(t) = \frac{d}{dt} (u^k \odot u^k)(t)"
-        r" = -\theta(t) \odot \nabla\mathcal{L}(\theta(t))"
-    ),
-    expected="erratum",
-    correction=(
-        "The derivative of a square has the factor 2: "
-        r"$\frac{d}{dt} (u^j \odot u^j) = -2\, \theta \odot \nabla\mathcal{L}(\theta)$. "
-        "Nothing that follows in the paper changes."
-    ),
-    equations=(4,),
-)
+@claim(id="paper-equation-4", equations=(4,))
 def squared_layer_rate(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, equation 4, integrated, along flows of the layers."""
+    r"""Proposition 1.1, Eq. (4): The rate of the squared layers.
+
+    The squares of all layers change at the rate $-\theta \odot \nabla\mathcal{L}(\theta)$.
+
+        \frac{d}{dt} (u^j \odot u^j)(t) = \frac{d}{dt} (u^k \odot u^k)(t) = -\theta(t) \odot
+        \nabla\mathcal{L}(\theta(t))
+
+    Correction: The derivative of a square has the factor 2: $\frac{d}{dt} (u^j \odot u^j) = -2\, \theta
+    \odot \nabla\mathcal{L}(\theta)$. Nothing that follows in the paper changes.
+
+    Labarrière et al. 2024, equation 4, integrated, along flows of the layers.
+    """
     numbers = []
     for case, factor in (("as printed", 1.0), ("corrected", 2.0)):
         for depth in DEPTHS:
@@ -116,37 +104,36 @@ def _rate_check(factor: float):
     return lambda flow, loss: theory.squared_layer_rate(flow, loss, constant=factor)
 
 
-@claim(
-    id="paper-equation-5",
-    number="Proposition 1.1, Eq. (5)",
-    title="Differences of squared layers are conserved",
-    statement="The squares of all layers change by the same amount along the flow.",
-    formula=r"u^j(t)^{\odot 2} - u^j(0)^{\odot 2} = u^k(t)^{\odot 2} - u^k(0)^{\odot 2}",
-    equations=(5,),
-)
+@claim(id="paper-equation-5", equations=(5,))
 def conservation(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, Proposition 1.1, equation 5, along flows of the layers."""
+    r"""Proposition 1.1, Eq. (5): Differences of squared layers are conserved.
+
+    The squares of all layers change by the same amount along the flow.
+
+        u^j(t)^{\odot 2} - u^j(0)^{\odot 2} = u^k(t)^{\odot 2} - u^k(0)^{\odot 2}
+
+    Labarrière et al. 2024, Proposition 1.1, equation 5, along flows of the layers.
+    """
     return along_flows(theory.conservation, settings)
 
 
-@claim(
-    id="paper-proposition-1-2",
-    number="Proposition 1.2",
-    title="Only the smallest layer can vanish",
-    statement="A layer that is not the smallest of its coordinate at the start is never zero.",
-    formula=(
-        r"j \notin \operatorname{arg\,min}_k |u^k_i(0)| \implies u^j_i(t) \neq 0 \quad \forall t > 0"
-    ),
-)
+@claim(id="paper-proposition-1-2")
 def sign_preservation(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, Proposition 1.2, along flows of the layers."""
+    r"""Proposition 1.2: Only the smallest layer can vanish.
+
+    A layer that is not the smallest of its coordinate at the start is never zero.
+
+        j \notin \operatorname{arg\,min}_k |u^k_i(0)| \implies u^j_i(t) \neq 0 \quad \forall t > 0
+
+    Labarrière et al. 2024, Proposition 1.2, along flows of the layers.
+    """
     return along_flows(theory.sign_preservation, settings)
 
 
 def along_flows(check: Callable[..., Check], settings: Settings, case: str = STATED) -> Evidence:
     """A check along the flows of both depths, and on the diabetes data."""
     found = checks_of_flows(check, settings)
-    return Evidence(tuple(checked(one, told, case=case) for told, one in found.items()))
+    return Evidence(tuple(checked(one, label, case=case) for label, one in found.items()))
 
 
 def checks_of_flows(check: Callable[..., Check], settings: Settings) -> dict[str, Check]:
@@ -161,24 +148,23 @@ def checks_of_flows(check: Callable[..., Check], settings: Settings) -> dict[str
     }
 
 
-@claim(
-    id="paper-assumption-a",
-    number="Assumption A",
-    title="Which starts have one smallest layer",
-    statement=(
-        "The smallest absolute value of each coordinate belongs to one layer alone. Equal layers violate "
-        "this; random layers satisfy it almost surely; so does a start with one layer at zero."
-    ),
-    formula=r"\#\Bigl(\operatorname{arg\,min}_{k \in [L]} |u^k_i(0)|\Bigr) = 1 \quad \forall i \in [d]",
-)
+@claim(id="paper-assumption-a")
 def assumption_a(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, Assumption A and the remarks below it."""
+    r"""Assumption A: Which starts have one smallest layer.
+
+    The smallest absolute value of each coordinate belongs to one layer alone. Equal layers violate this;
+    random layers satisfy it almost surely; so does a start with one layer at zero.
+
+        \#\Bigl(\operatorname{arg\,min}_{k \in [L]} |u^k_i(0)|\Bigr) = 1 \quad \forall i \in [d]
+
+    Labarrière et al. 2024, Assumption A and the remarks below it.
+    """
     # Drawn by a program of their own, so that equal layers are the same numbers.
     layers = problems.each(_four_layers, problems.keys(settings, "assumption a"))
     check = problems.each(_assumption, layers)
     numbers = [
-        checked(check[name], told)
-        for name, told in (
+        checked(check[name], label)
+        for name, label in (
             ("random", "random layers, relative gap to the smallest one"),
             ("zero last", "last layer zero, the others equal, relative gap"),
         )
@@ -205,19 +191,17 @@ def _assumption(layers: Float[Array, "L d"]):
     return {name: theory.assumption_a(start) for name, start in starts.items()}
 
 
-@claim(
-    id="paper-figure-3",
-    number="Figure 3",
-    title="One layer at most changes its sign",
-    statement=(
-        "For the loss $|X\\theta - y|^2$ with random $X$ of shape $10 \\times 5$ and $L = 4$ "
-        "layers, the layer "
-        "that is smallest at the start is the only one of its coordinate that changes its sign."
-    ),
-    formula=r"\#\{ j : \operatorname{sign} u^j_i(t) \neq \operatorname{sign} u^j_i(0) \} \leq 1",
-)
+@claim(id="paper-figure-3")
 def figure_3(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, Figure 3, on fresh random problems."""
+    r"""Figure 3: One layer at most changes its sign.
+
+    For the loss $|X\theta - y|^2$ with random $X$ of shape $10 \times 5$ and $L = 4$ layers, the layer that
+    is smallest at the start is the only one of its coordinate that changes its sign.
+
+        \#\{ j : \operatorname{sign} u^j_i(t) \neq \operatorname{sign} u^j_i(0) \} \leq 1
+
+    Labarrière et al. 2024, Figure 3, on fresh random problems.
+    """
     keys = problems.keys(settings, "figure 3")
     flow = problems.finished(problems.each(_figure_3_flow, keys))
     layers = np.asarray(flow.parameterization.layers)  # pyright: ignore
@@ -255,24 +239,19 @@ def _figure_3_flow(key) -> Trajectory:
     return problems.flow_of_layers(DeepDiagonal(layers), problem.loss(scale=1.0), ts)
 
 
-@claim(
-    id="paper-equation-6",
-    number="Eq. (6)",
-    title="One layer carries the others",
-    statement=(
-        "The flow of the smallest layer $v^1$ is closed: the other layers follow from it by the conserved "
-        "differences, with the signs that they had at the start."
-    ),
-    formula=(
-        r"v^j(t) = \operatorname{sign}(v^j(0)) \odot \sqrt{v^1(t)^{\odot 2} + \Delta_j}, \qquad "
-        r"\frac{dv^1}{dt} = "
-        r"-\operatorname{sign}\Bigl(\bigodot_{j \neq 1} v^j(0)\Bigr) \odot \Bigl(\bigodot_{j \neq 1} "
-        r"\sqrt{(v^1)^{\odot 2} + \Delta_j}\Bigr) \odot \nabla\mathcal{L}(\theta)"
-    ),
-    equations=(6,),
-)
+@claim(id="paper-equation-6", equations=(6,))
 def reduced_flow(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, equation 6, against the flow of all layers."""
+    r"""Eq. (6): One layer carries the others.
+
+    The flow of the smallest layer $v^1$ is closed: the other layers follow from it by the conserved
+    differences, with the signs that they had at the start.
+
+        v^j(t) = \operatorname{sign}(v^j(0)) \odot \sqrt{v^1(t)^{\odot 2} + \Delta_j}, \qquad
+        \frac{dv^1}{dt} = -\operatorname{sign}\Bigl(\bigodot_{j \neq 1} v^j(0)\Bigr) \odot \Bigl(\bigodot_{j
+        \neq 1} \sqrt{(v^1)^{\odot 2} + \Delta_j}\Bigr) \odot \nabla\mathcal{L}(\theta)
+
+    Labarrière et al. 2024, equation 6, against the flow of all layers.
+    """
     flow = problems.flows(settings, 3)
     start, smallest, others = sorted_layers(flow)
     gaps = start[:, 1:] ** 2 - start[:, :1] ** 2
@@ -307,29 +286,22 @@ def sorted_layers(flow: Trajectory) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return ordered[:, 0], ordered[:, :, 0], ordered[:, :, 1:]
 
 
-@claim(
-    id="paper-below-equation-6",
-    number="Below Eq. (6)",
-    title="The effective parameter from one layer",
-    statement=(
-        r"$\theta$ is the product of $\sqrt{(v^1)^2 + \Delta_j}$ over all $j$, with the sign that "
-        r"it has at the start."
-    ),
-    formula=(
-        r"\theta(t) = \operatorname{sign}\Bigl(\bigodot_{j=1}^L v^j(0)\Bigr) \odot \Bigl(\bigodot_{j=1}^L "
-        r"\sqrt{v^1(t)^{\odot 2} + \Delta_j}\Bigr)"
-    ),
-    expected="erratum",
-    correction=(
-        r"As $\Delta_1 = 0$, the printed $\theta$ contains $|v^1|$ and could not change its sign, "
-        r"which it does: "
-        r"$\theta = \operatorname{sign}\bigl(\bigodot_{j \neq 1} v^j(0)\bigr) \odot v^1 \odot "
-        r"\bigodot_{j \neq 1} "
-        r"\sqrt{(v^1)^{\odot 2} + \Delta_j}$."
-    ),
-)
+@claim(id="paper-below-equation-6")
 def effective_parameter(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, the display below equation 6, along flows of the layers."""
+    r"""Below Eq. (6): The effective parameter from one layer.
+
+    $\theta$ is the product of $\sqrt{(v^1)^2 + \Delta_j}$ over all $j$, with the sign that it has at the
+    start.
+
+        \theta(t) = \operatorname{sign}\Bigl(\bigodot_{j=1}^L v^j(0)\Bigr) \odot \Bigl(\bigodot_{j=1}^L
+        \sqrt{v^1(t)^{\odot 2} + \Delta_j}\Bigr)
+
+    Correction: As $\Delta_1 = 0$, the printed $\theta$ contains $|v^1|$ and could not change its sign,
+    which it does: $\theta = \operatorname{sign}\bigl(\bigodot_{j \neq 1} v^j(0)\bigr) \odot v^1 \odot
+    \bigodot_{j \neq 1} \sqrt{(v^1)^{\odot 2} + \Delta_j}$.
+
+    Labarrière et al. 2024, the display below equation 6, along flows of the layers.
+    """
     flow = problems.flows(settings, 3)
     theta = np.asarray(flow.theta)
     start, smallest, _ = sorted_layers(flow)
@@ -351,23 +323,20 @@ def effective_parameter(settings: Settings) -> Evidence:
     )
 
 
-@claim(
-    id="paper-equation-7",
-    number="Eq. (7)",
-    title="Two layers are solved in closed form",
-    statement=(
-        "For $L = 2$ the flow of the smallest layer contains a single square root, so that it can be solved: "
-        r"with $\xi(t) = -\int_0^t \nabla\mathcal{L}(\theta(s)) ds$ it is a hyperbolic sine of $\xi$."
-    ),
-    formula=(
-        r"\frac{dv^1}{dt} + \operatorname{sign}(v^2(0)) \odot \sqrt{(v^1)^{\odot 2} + \Delta} \odot "
-        r"\nabla\mathcal{L}(\theta) = 0 \implies v^1 = \sqrt{\Delta} \odot \sinh\Bigl(\operatorname{arcsinh}"
-        r"\frac{v^1(0)}{\sqrt{\Delta}} + \operatorname{sign}(v^2(0)) \odot \xi\Bigr)"
-    ),
-    equations=(7,),
-)
+@claim(id="paper-equation-7", equations=(7,))
 def two_layers(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, equation 7, solved, along flows of two layers."""
+    r"""Eq. (7): Two layers are solved in closed form.
+
+    For $L = 2$ the flow of the smallest layer contains a single square root, so that it can be solved: with
+    $\xi(t) = -\int_0^t \nabla\mathcal{L}(\theta(s)) ds$ it is a hyperbolic sine of $\xi$.
+
+        \frac{dv^1}{dt} + \operatorname{sign}(v^2(0)) \odot \sqrt{(v^1)^{\odot 2} + \Delta} \odot
+        \nabla\mathcal{L}(\theta) = 0 \implies v^1 = \sqrt{\Delta} \odot
+        \sinh\Bigl(\operatorname{arcsinh}\frac{v^1(0)}{\sqrt{\Delta}} + \operatorname{sign}(v^2(0)) \odot
+        \xi\Bigr)
+
+    Labarrière et al. 2024, equation 7, solved, along flows of two layers.
+    """
     flow = problems.flows(settings, 2)
     assert flow.dual is not None
     start, smallest, _ = sorted_layers(flow)

@@ -17,18 +17,17 @@ from ddln.parameterizations import DeepDiagonal
 from ddln.potentials import potential
 
 
-@claim(
-    id="paper-theorem-1",
-    number="Theorem 1",
-    title="The flow is a mirror flow",
-    statement=(
-        r"Under Assumption A there is a convex Legendre function $Q$ on $\mathbb{R}^d$ whose mirror flow is "
-        r"the flow of $\theta$."
-    ),
-    formula=r"\frac{d}{dt} \nabla Q(\theta(t)) + \nabla\mathcal{L}(\theta(t)) = 0",
-)
+@claim(id="paper-theorem-1")
 def mirror_flow(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, Theorem 1: grad Q along flows of the layers, against their dual."""
+    r"""Theorem 1: The flow is a mirror flow.
+
+    Under Assumption A there is a convex Legendre function $Q$ on $\mathbb{R}^d$ whose mirror flow is the
+    flow of $\theta$.
+
+        \frac{d}{dt} \nabla Q(\theta(t)) + \nabla\mathcal{L}(\theta(t)) = 0
+
+    Labarrière et al. 2024, Theorem 1: grad Q along flows of the layers, against their dual.
+    """
     found = along_flows(theory.mirror_identity, settings)
     network, flow = problems.networks(settings, 3), problems.flows(settings, 3)
     hessian, back, outside = problems.each(_legendre, network, flow.theta, flow.dual)
@@ -59,24 +58,20 @@ def _legendre(network: DeepDiagonal, theta: Float[Array, "T d"], dual: Float[Arr
     )
 
 
-@claim(
-    id="paper-equation-8",
-    number="Theorem 1, Eq. (8)",
-    title="The loss decreases like 1/t",
-    statement=(
-        r"For a differentiable loss with minimizer $\theta^*$, the gap of the loss is at most "
-        r"$D_Q(\theta^*, \theta_0) / t$."
-    ),
-    formula=r"\mathcal{L}(\theta(t)) - \mathcal{L}^* \leq \frac{D_Q(\theta^*, \theta_0)}{t}",
-    expected="holds under a condition",
-    condition=(
-        r"$\mathcal{L}$ is convex, which the proof uses and the theorem does not say. With two wells at each "
-        "coordinate a flow that starts in the higher one stays there, while the bound tends to 0."
-    ),
-    equations=(8,),
-)
+@claim(id="paper-equation-8", equations=(8,))
 def bregman_rate(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, Theorem 1, equation 8, for convex losses and for one that is not."""
+    r"""Theorem 1, Eq. (8): The loss decreases like 1/t.
+
+    For a differentiable loss with minimizer $\theta^*$, the gap of the loss is at most $D_Q(\theta^*,
+    \theta_0) / t$.
+
+        \mathcal{L}(\theta(t)) - \mathcal{L}^* \leq \frac{D_Q(\theta^*, \theta_0)}{t}
+
+    Condition: $\mathcal{L}$ is convex, which the proof uses and the theorem does not say. With two wells at
+    each coordinate a flow that starts in the higher one stays there, while the bound tends to 0.
+
+    Labarrière et al. 2024, Theorem 1, equation 8, for convex losses and for one that is not.
+    """
     case = "with the condition"
     found = along_flows(_rate_to_minimizer, settings, case=case)
     sharpest = problems.each(_rate_to_end, problems.flows(settings, 3), problems.losses(settings))
@@ -131,44 +126,36 @@ def _two_wells(key) -> Scalar:
     return 1e3 * gap / potential(DeepDiagonal(start)).value(lower)
 
 
-@claim(
-    id="paper-monotone",
-    number="After Theorem 1",
-    title="The loss does not increase",
-    statement=r"$\mathcal{L}(\theta(t))$ does not increase along the flow.",
-    formula=(
-        r"\frac{d}{dt} \mathcal{L}(\theta(t)) = -\langle \nabla^2 Q(\theta) \dot\theta, \dot\theta "
-        r"\rangle \leq 0"
-    ),
-)
+@claim(id="paper-monotone")
 def monotone(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, after Theorem 1, and the first display of the proof of equation 8."""
+    r"""After Theorem 1: The loss does not increase.
+
+    $\mathcal{L}(\theta(t))$ does not increase along the flow.
+
+        \frac{d}{dt} \mathcal{L}(\theta(t)) = -\langle \nabla^2 Q(\theta) \dot\theta, \dot\theta \rangle
+        \leq 0
+
+    Labarrière et al. 2024, after Theorem 1, and the first display of the proof of equation 8.
+    """
     return along_flows(theory.monotone_loss, settings)
 
 
-@claim(
-    id="paper-entropy-at-the-ends",
-    number="After Theorem 1",
-    title=r"Between l1 and l2",
-    statement=(
-        r"From $u^L(0) = 0$ and $u^j(0) = \alpha \bar u$ the flow of least squares ends where a distance is "
-        r"smallest that behaves like the $\ell_1$ norm as $\alpha^L \to 0$ and like the $\ell_2$ norm as "
-        r"$\alpha^L \to \infty$."
-    ),
-    formula=(
-        r"\theta_\infty(\alpha) \to \operatorname{arg\,min}_{X\theta = y} |\theta|_1 \ (\alpha \to "
-        r"0), \qquad "
-        r"\theta_\infty(\alpha) \to \operatorname{arg\,min}_{X\theta = y} |\theta|_2 \ (\alpha \to \infty)"
-    ),
-    expected="holds under a condition",
-    condition=(
-        r"All $|\bar u_i|$ are equal. Else, for $L \geq 3$, the norms are weighted: the small "
-        r"start minimizes "
-        r"$\sum_i |\bar u_i|^{2 - L} |\theta_i|$, the large one $\sum_i |\bar u_i|^{2 - 2L} \theta_i^2$."
-    ),
-)
+@claim(id="paper-entropy-at-the-ends")
 def entropy_at_the_ends(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, after Theorem 1, on Corollary 5 of Yun et al. 2021, for three layers."""
+    r"""After Theorem 1: Between l1 and l2.
+
+    From $u^L(0) = 0$ and $u^j(0) = \alpha \bar u$ the flow of least squares ends where a distance is
+    smallest that behaves like the $\ell_1$ norm as $\alpha^L \to 0$ and like the $\ell_2$ norm as $\alpha^L
+    \to \infty$.
+
+        \theta_\infty(\alpha) \to \operatorname{arg\,min}_{X\theta = y} |\theta|_1 \ (\alpha \to 0), \qquad
+        \theta_\infty(\alpha) \to \operatorname{arg\,min}_{X\theta = y} |\theta|_2 \ (\alpha \to \infty)
+
+    Condition: All $|\bar u_i|$ are equal. Else, for $L \geq 3$, the norms are weighted: the small start
+    minimizes $\sum_i |\bar u_i|^{2 - L} |\theta_i|$, the large one $\sum_i |\bar u_i|^{2 - 2L} \theta_i^2$.
+
+    Labarrière et al. 2024, after Theorem 1, on Corollary 5 of Yun et al. 2021, for three layers.
+    """
     loss = problems.losses(settings)
     ubar = problems.each(_shape, problems.keys(settings, "shapes"))
     numbers, residuals = [], []
@@ -178,15 +165,15 @@ def entropy_at_the_ends(settings: Settings) -> Evidence:
             residuals.append(end.residual)
             plain = _excess(loss, np.asarray(end.theta), np.ones_like(ubar), alpha)
             name = r"\ell_1" if alpha == SMALL else r"\ell_2"
-            told = (
+            label = (
                 f"$\\alpha = {alpha:g}$, largest excess over the smallest ${name}$ norm, relative"
             )
-            numbers.append(measured(told, plain, "<=", 1e-3, case=case))
+            numbers.append(measured(label, plain, "<=", 1e-3, case=case))
             if case == "without it":
                 power = -1 if alpha == SMALL else -4
                 weighted = _excess(loss, np.asarray(end.theta), np.abs(ubar) ** power, alpha)
-                told = f"$\\alpha = {alpha:g}$, the same for the weighted norm of the condition"
-                numbers.append(measured(told, weighted, "<=", 1e-3, case="with the condition"))
+                label = f"$\\alpha = {alpha:g}$, the same for the weighted norm of the condition"
+                numbers.append(measured(label, weighted, "<=", 1e-3, case="with the condition"))
     numbers.append(
         measured(
             r"largest $|X \theta_\infty - y|$, relative: the end is a minimizer",
@@ -229,23 +216,18 @@ def _excess(loss: LeastSquares, theta: np.ndarray, weights: np.ndarray, alpha: f
     return found
 
 
-@claim(
-    id="paper-explicit-entropy",
-    number="After Theorem 1; Section 3",
-    title="The entropy is explicit",
-    statement=(
-        r"Whether the entropy $Q$ can be written explicitly for starts with Assumption A is left "
-        r"open. It can: "
-        "one integral per coordinate, of the reciprocal of the speed of the smallest layer."
-    ),
-    formula=(
-        r"Q(\theta) = \sum_i \theta_i \xi_i - \tfrac12 \bigl(v_i^2 - v_i(0)^2\bigr), \qquad \xi_i = "
-        r"\int_{v_i(0)}^{v_i} \frac{dr}{p_i(r)}, \qquad p_i(r) = s_i \prod_{j \neq 1} \sqrt{r^2 + "
-        r"\Delta_{ij}}"
-    ),
-)
+@claim(id="paper-explicit-entropy")
 def explicit_entropy(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, section 3, an open question: by a quadrature of its own."""
+    r"""After Theorem 1; Section 3: The entropy is explicit.
+
+    Whether the entropy $Q$ can be written explicitly for starts with Assumption A is left open. It can: one
+    integral per coordinate, of the reciprocal of the speed of the smallest layer.
+
+        Q(\theta) = \sum_i \theta_i \xi_i - \tfrac12 \bigl(v_i^2 - v_i(0)^2\bigr), \qquad \xi_i =
+        \int_{v_i(0)}^{v_i} \frac{dr}{p_i(r)}, \qquad p_i(r) = s_i \prod_{j \neq 1} \sqrt{r^2 + \Delta_{ij}}
+
+    Labarrière et al. 2024, section 3, an open question: by a quadrature of its own.
+    """
     flow, network = problems.flows(settings, 3), problems.networks(settings, 3)
     assert flow.dual is not None
     start, smallest, _ = sorted_layers(flow)

@@ -40,24 +40,18 @@ def _power_flow(key: PRNGKeyArray) -> tuple[Trajectory, LeastSquares]:
     return problems.reduced_flow(Power(start, DEPTH), loss, jnp.asarray(problems.times())), loss
 
 
-@claim(
-    id="paper-equation-27",
-    number="Eqs. (26) to (28)",
-    title="Powers as a function of the accumulated gradient",
-    statement=(
-        r"For $\theta = u^{\odot L}$, $L > 2$, and positive starts the weights are a power of an "
-        r"affine function of "
-        r"$\xi$ as long as they are not zero."
-    ),
-    formula=(
-        r"\dot u + L u^{\odot (L-1)} \odot \nabla\mathcal{L}(\theta) = 0, \qquad u(t) = "
-        r"\bigl(u(0)^{\odot -(L-2)} - "
-        r"L(L-2) \xi(t)\bigr)^{\odot -\frac{1}{L-2}}, \qquad \theta = u^{\odot L}"
-    ),
-    equations=(26, 27, 28),
-)
+@claim(id="paper-equation-27", equations=(26, 27, 28))
 def closed_form(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, equations 26 to 28, along flows of powers."""
+    r"""Eqs. (26) to (28): Powers as a function of the accumulated gradient.
+
+    For $\theta = u^{\odot L}$, $L > 2$, and positive starts the weights are a power of an affine function
+    of $\xi$ as long as they are not zero.
+
+        \dot u + L u^{\odot (L-1)} \odot \nabla\mathcal{L}(\theta) = 0, \qquad u(t) = \bigl(u(0)^{\odot
+        -(L-2)} - L(L-2) \xi(t)\bigr)^{\odot -\frac{1}{L-2}}, \qquad \theta = u^{\odot L}
+
+    Labarrière et al. 2024, equations 26 to 28, along flows of powers.
+    """
     flow, loss = _power_flows(settings)
     u, theta, xi = _rows(flow)
     automatic = np.asarray(problems.each(_gradient, flow.initial, loss))
@@ -116,32 +110,23 @@ def _entropy_slope(theta: np.ndarray, start: np.ndarray, exponent: float, diviso
 FORMS = (("as printed", DEPTH - 2.0, 1.0), ("corrected", 2.0 - DEPTH, float(SPEED)))
 
 
-@claim(
-    id="paper-equation-29",
-    number="Eqs. (29), (30)",
-    title="The entropy of powers",
-    statement=(
-        r"The function $Q$ of Eq. (29) has the gradient $\Psi^{-1}(\theta) = u(0)^{\odot -(L-2)} - "
-        r"\theta^{\odot "
-        r"-(1 - 2/L)}$, and the flow is its mirror flow."
-    ),
-    formula=(
-        r"Q(\theta) = \langle u(0)^{\odot (L-2)}, \theta \rangle - \frac{L}{2} \langle \mathbf{1}, "
-        r"\theta^{\odot "
-        r"\frac{2}{L}} \rangle, \qquad \frac{d}{dt} \nabla Q(\theta(t)) + \nabla\mathcal{L}(\theta(t)) = 0"
-    ),
-    expected="erratum",
-    correction=(
-        r"The exponent of $u(0)$ is $-(L-2)$, and $Q$ is to be divided by $L(L-2)$: $Q(\theta) = "
-        r"\frac{1}{L(L-2)} "
-        r"\bigl(\langle u(0)^{\odot -(L-2)}, \theta \rangle - \frac{L}{2} \langle \mathbf{1}, "
-        r"\theta^{\odot 2/L} "
-        r"\rangle\bigr)$."
-    ),
-    equations=(29, 30),
-)
+@claim(id="paper-equation-29", equations=(29, 30))
 def entropy(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, equations 29 and 30: the gradient of Q along flows of powers."""
+    r"""Eqs. (29), (30): The entropy of powers.
+
+    The function $Q$ of Eq. (29) has the gradient $\Psi^{-1}(\theta) = u(0)^{\odot -(L-2)} - \theta^{\odot
+    -(1 - 2/L)}$, and the flow is its mirror flow.
+
+        Q(\theta) = \langle u(0)^{\odot (L-2)}, \theta \rangle - \frac{L}{2} \langle \mathbf{1},
+        \theta^{\odot \frac{2}{L}} \rangle, \qquad \frac{d}{dt} \nabla Q(\theta(t)) +
+        \nabla\mathcal{L}(\theta(t)) = 0
+
+    Correction: The exponent of $u(0)$ is $-(L-2)$, and $Q$ is to be divided by $L(L-2)$: $Q(\theta) =
+    \frac{1}{L(L-2)} \bigl(\langle u(0)^{\odot -(L-2)}, \theta \rangle - \frac{L}{2} \langle \mathbf{1},
+    \theta^{\odot 2/L} \rangle\bigr)$.
+
+    Labarrière et al. 2024, equations 29 and 30: the gradient of Q along flows of powers.
+    """
     flow, _ = _power_flows(settings)
     u, theta, xi = _rows(flow)
     inverse = u[:, :1] ** -(DEPTH - 2.0) - theta ** -(1 - 2 / DEPTH)
@@ -170,25 +155,19 @@ def entropy(settings: Settings) -> Evidence:
     return Evidence(tuple(numbers))
 
 
-@claim(
-    id="paper-equation-31",
-    number="Eq. (31)",
-    title="Where the flow of powers ends",
-    statement=(
-        r"If the flow converges to a solution of $X \theta = y$, it is the one with the smallest "
-        r"$Q$ of Eq. (29)."
-    ),
-    formula=r"\theta_\infty = \operatorname{arg\,min}_{X \theta = y} Q(\theta)",
-    expected="erratum",
-    correction=(
-        r"True of the corrected $Q$, with the exponent $-(L-2)$ of $u(0)$; the factor "
-        r"$\frac{1}{L(L-2)}$ does not matter "
-        "here."
-    ),
-    equations=(31,),
-)
+@claim(id="paper-equation-31", equations=(31,))
 def end_of_flow(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, equation 31: optimality conditions at a late time."""
+    r"""Eq. (31): Where the flow of powers ends.
+
+    If the flow converges to a solution of $X \theta = y$, it is the one with the smallest $Q$ of Eq. (29).
+
+        \theta_\infty = \operatorname{arg\,min}_{X \theta = y} Q(\theta)
+
+    Correction: True of the corrected $Q$, with the exponent $-(L-2)$ of $u(0)$; the factor
+    $\frac{1}{L(L-2)}$ does not matter here.
+
+    Labarrière et al. 2024, equation 31: optimality conditions at a late time.
+    """
     flow, loss = _power_flows(settings)
     u, theta, _ = _rows(flow)
     late = theta[:, -1]
@@ -203,5 +182,5 @@ def end_of_flow(settings: Settings) -> Evidence:
         )
         for case, exponent, divisor in FORMS
     ]
-    told = f"largest $|X \\theta - y|$ at $t = {problems.LATE:g}$"
-    return Evidence((*numbers, measured(told, np.abs(residual), "<=", 1e-5, case="corrected")))
+    label = f"largest $|X \\theta - y|$ at $t = {problems.LATE:g}$"
+    return Evidence((*numbers, measured(label, np.abs(residual), "<=", 1e-5, case="corrected")))

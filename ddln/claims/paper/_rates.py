@@ -17,34 +17,29 @@ from ddln.potentials import potential
 from ddln.problems import figure_4 as figure_4_problem
 
 
-@claim(
-    id="paper-equation-11",
-    number="Eqs. (10), (11)",
-    title="The flow of the effective parameter",
-    statement=(
-        r"$\theta$ follows the gradient with a diagonal metric $M$, a sum of products of squared "
-        r"layers, which "
-        "is the inverse of the Hessian of $Q$."
-    ),
-    formula=(
-        r"\dot\theta + M \nabla\mathcal{L}(\theta) = 0, \qquad M = \operatorname{diag}\Bigl(\sum_{j=1}^L "
-        r"\prod_{k \neq j} (u^k_i)^2\Bigr), \qquad \frac{d}{dt} \nabla Q(\theta) = M^{-1} \dot\theta"
-    ),
-    equations=(10, 11),
-)
+@claim(id="paper-equation-11", equations=(10, 11))
 def metric(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, equations 10 and 11, by the chain rule along flows of the layers."""
+    r"""Eqs. (10), (11): The flow of the effective parameter.
+
+    $\theta$ follows the gradient with a diagonal metric $M$, a sum of products of squared layers, which is
+    the inverse of the Hessian of $Q$.
+
+        \dot\theta + M \nabla\mathcal{L}(\theta) = 0, \qquad M = \operatorname{diag}\Bigl(\sum_{j=1}^L
+        \prod_{k \neq j} (u^k_i)^2\Bigr), \qquad \frac{d}{dt} \nabla Q(\theta) = M^{-1} \dot\theta
+
+    Labarrière et al. 2024, equations 10 and 11, by the chain rule along flows of the layers.
+    """
     numbers = []
     for depth in DEPTHS:
         flow, loss = problems.flows(settings, depth), problems.losses(settings)
         velocity, slope, hessian = problems.each(_velocity, flow, loss)
         squares = np.asarray(flow.parameterization.layers) ** 2  # pyright: ignore
         printed = sum(np.delete(squares, j, axis=2).prod(axis=2) for j in range(depth))
-        told = f"$L = {depth}$, largest error of "
+        label = f"$L = {depth}$, largest error of "
         error = np.abs(velocity + printed * slope) / np.abs(velocity).max()
-        numbers.append(measured(told + r"$\dot\theta = -M \nabla\mathcal{L}$", error, "<=", 1e-12))
+        numbers.append(measured(label + r"$\dot\theta = -M \nabla\mathcal{L}$", error, "<=", 1e-12))
         error = np.abs(hessian * printed - 1)
-        numbers.append(measured(told + r"$\nabla^2 Q(\theta) = M^{-1}$", error, "<=", 1e-6))
+        numbers.append(measured(label + r"$\nabla^2 Q(\theta) = M^{-1}$", error, "<=", 1e-6))
     return Evidence(tuple(numbers))
 
 
@@ -66,66 +61,54 @@ def _velocity(flow: Trajectory, loss: LeastSquares):
     return jax.vmap(at)(layers), slopes, jax.vmap(q.hessian_diagonal)(flow.theta)
 
 
-@claim(
-    id="paper-equation-13",
-    number="Eqs. (12), (13)",
-    title="The metric stays away from zero",
-    statement=(
-        r"Under Assumption A the smallest eigenvalue of $M(t)$ is at least a positive number $\sigma$ of the "
-        "start, for all times."
-    ),
-    formula=(
-        r"\lambda_{\min}(M(t)) \geq \sigma = \min_i \prod_{k \neq k_i} \bigl(u^k_i(0)^2 - "
-        r"u^{k_i}_i(0)^2\bigr) > 0,"
-        r" \qquad k_i = \operatorname{arg\,min}_k |u^k_i(0)|"
-    ),
-    equations=(12, 13),
-)
+@claim(id="paper-equation-13", equations=(12, 13))
 def metric_lower_bound(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, equations 12 and 13, along flows of the layers."""
+    r"""Eqs. (12), (13): The metric stays away from zero.
+
+    Under Assumption A the smallest eigenvalue of $M(t)$ is at least a positive number $\sigma$ of the
+    start, for all times.
+
+        \lambda_{\min}(M(t)) \geq \sigma = \min_i \prod_{k \neq k_i} \bigl(u^k_i(0)^2 - u^{k_i}_i(0)^2\bigr)
+        > 0, \qquad k_i = \operatorname{arg\,min}_k |u^k_i(0)|
+
+    Labarrière et al. 2024, equations 12 and 13, along flows of the layers.
+    """
     numbers = []
-    for told, check in checks_of_flows(theory.metric_lower_bound, settings).items():
+    for label, check in checks_of_flows(theory.metric_lower_bound, settings).items():
         # Equal where the smallest layer crosses zero, so within the error of the flow.
         ratio = np.asarray(check.rhs) / np.asarray(check.lhs)
-        what = f"{told}, smallest $\\lambda_{{\\min}}(M(t)) / \\sigma$"
+        what = f"{label}, smallest $\\lambda_{{\\min}}(M(t)) / \\sigma$"
         numbers.append(measured(what, ratio, ">=", 1 - FLOW_ERROR))
     sigma = problems.each(theory.sigma, problems.networks(settings, 3))
     return Evidence((*numbers, measured(r"smallest $\sigma$, $L = 3$", sigma, ">", 0)))
 
 
-@claim(
-    id="paper-theorem-2",
-    number="Theorem 2, Eq. (14)",
-    title="Linear convergence under a PL inequality",
-    statement=(
-        r"If the loss satisfies a Polyak-Łojasiewicz inequality with $\mu$ and the start "
-        r"Assumption A, the gap of "
-        r"the loss decreases at least like $e^{-2 \sigma \mu t}$."
-    ),
-    formula=(
-        r"\mathcal{L}(\theta(t)) - \mathcal{L}^* \leq e^{-2 \sigma \mu t} (\mathcal{L}(\theta(0)) "
-        r"- \mathcal{L}^*)"
-    ),
-    equations=(14,),
-)
+@claim(id="paper-theorem-2", equations=(14,))
 def pl_rate(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, Theorem 2, equation 14, along flows of the layers."""
+    r"""Theorem 2, Eq. (14): Linear convergence under a PL inequality.
+
+    If the loss satisfies a Polyak-Łojasiewicz inequality with $\mu$ and the start Assumption A, the gap of
+    the loss decreases at least like $e^{-2 \sigma \mu t}$.
+
+        \mathcal{L}(\theta(t)) - \mathcal{L}^* \leq e^{-2 \sigma \mu t} (\mathcal{L}(\theta(0)) -
+        \mathcal{L}^*)
+
+    Labarrière et al. 2024, Theorem 2, equation 14, along flows of the layers.
+    """
     return along_flows(theory.pl_rate, settings)
 
 
-@claim(
-    id="paper-remark-sigma",
-    number="After Theorem 2",
-    title="Faster than plain gradient flow",
-    statement=(
-        r"For a strongly convex loss, if $\sigma > 1$, the flow of the layers can be faster than "
-        r"the gradient flow "
-        r"of $\theta$ itself, although its problem is not convex."
-    ),
-    formula=r"\sigma > 1 \implies e^{-2 \sigma \mu t} < e^{-2 \mu t}",
-)
+@claim(id="paper-remark-sigma")
 def faster_than_plain(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, after Theorem 2: exponents of the last phase, which are exact."""
+    r"""After Theorem 2: Faster than plain gradient flow.
+
+    For a strongly convex loss, if $\sigma > 1$, the flow of the layers can be faster than the gradient flow
+    of $\theta$ itself, although its problem is not convex.
+
+        \sigma > 1 \implies e^{-2 \sigma \mu t} < e^{-2 \mu t}
+
+    Labarrière et al. 2024, after Theorem 2: exponents of the last phase, which are exact.
+    """
     found = problems.each(_exponents, problems.keys(settings, "sigma"))
     sigma, ratio, small = (np.asarray(values) for values in found)
     return Evidence(
@@ -164,23 +147,18 @@ def _exponents(key) -> tuple[Scalar, Scalar, Scalar]:
     return theory.sigma(starts[0]), large / plain, small / plain
 
 
-@claim(
-    id="paper-corollary-1",
-    number="Corollary 1",
-    title="The rate from one layer at zero",
-    statement=(
-        r"From $u^L(0) = 0$ and $u^j(0) = \alpha \bar u$ with $|\bar u_i|^2 \geq \lambda$ the rate "
-        r"of Theorem 2 has "
-        r"$\sigma = (\alpha^2 \lambda)^{L - 1}$."
-    ),
-    formula=(
-        r"\mathcal{L}(\theta(t)) - \mathcal{L}^* \leq e^{-2 \sigma \mu t} (\mathcal{L}(\theta(0)) "
-        r"- \mathcal{L}^*), "
-        r"\qquad \sigma = (\alpha^2 \lambda)^{L-1}"
-    ),
-)
+@claim(id="paper-corollary-1")
 def pl_rate_zero_last(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, Corollary 1, along flows of the layers."""
+    r"""Corollary 1: The rate from one layer at zero.
+
+    From $u^L(0) = 0$ and $u^j(0) = \alpha \bar u$ with $|\bar u_i|^2 \geq \lambda$ the rate of Theorem 2
+    has $\sigma = (\alpha^2 \lambda)^{L - 1}$.
+
+        \mathcal{L}(\theta(t)) - \mathcal{L}^* \leq e^{-2 \sigma \mu t} (\mathcal{L}(\theta(0)) -
+        \mathcal{L}^*), \qquad \sigma = (\alpha^2 \lambda)^{L-1}
+
+    Labarrière et al. 2024, Corollary 1, along flows of the layers.
+    """
     network = problems.each(_zero_last, problems.keys(settings, "zero last"))
     loss = problems.losses(settings)
     flow = problems.finished(problems.each(problems.flow_of_layers, network, loss))
@@ -192,15 +170,16 @@ def _zero_last(key) -> DeepDiagonal:
     return DeepDiagonal.zero_last(jax.random.normal(key, (problems.DIM,)), 3, 0.8)
 
 
-@claim(
-    id="paper-remark-depth",
-    number="After Corollary 1",
-    title="Depth helps large starts",
-    statement=r"If $\alpha^2 \lambda > 1$, then $\sigma$ increases with the number of layers.",
-    formula=r"\alpha^2 \lambda > 1 \implies (\alpha^2 \lambda)^{L} > (\alpha^2 \lambda)^{L-1}",
-)
+@claim(id="paper-remark-depth")
 def depth_helps(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, after Corollary 1: sigma of the layers themselves, depths 2 to 6."""
+    r"""After Corollary 1: Depth helps large starts.
+
+    If $\alpha^2 \lambda > 1$, then $\sigma$ increases with the number of layers.
+
+        \alpha^2 \lambda > 1 \implies (\alpha^2 \lambda)^{L} > (\alpha^2 \lambda)^{L-1}
+
+    Labarrière et al. 2024, after Corollary 1: sigma of the layers themselves, depths 2 to 6.
+    """
     found = problems.each(_sigmas, problems.keys(settings, "depth"))
     power, large, small = (np.asarray(values) for values in found)
     printed = power[:, None] ** np.arange(1, len(DEPTHS_OF_REMARK) + 1)
@@ -246,20 +225,18 @@ def _sigmas(key) -> tuple[Scalar, Float[Array, " K"], Float[Array, " K"]]:
     return size**2, sigmas(size / smallest), sigmas(1 / (size * smallest))
 
 
-@claim(
-    id="paper-figure-4",
-    number="Figure 4",
-    title="Larger starts converge faster",
-    statement=(
-        "For six layers, the first one zero, and the other ones multiplied by 1, 1.4 and 1.8, the "
-        "loss decreases "
-        "the faster the larger the layers are."
-    ),
-    formula=r"t_{1.8} < t_{1.4} < t_1, \qquad t_s = \min\{t : \mathcal{L}(\theta(t)) - \mathcal{L}^* \leq "
-    r"\tfrac12 (\mathcal{L}(\theta(0)) - \mathcal{L}^*)\}",
-)
+@claim(id="paper-figure-4")
 def figure_4(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, Figure 4, on fresh random problems."""
+    r"""Figure 4: Larger starts converge faster.
+
+    For six layers, the first one zero, and the other ones multiplied by 1, 1.4 and 1.8, the loss decreases
+    the faster the larger the layers are.
+
+        t_{1.8} < t_{1.4} < t_1, \qquad t_s = \min\{t : \mathcal{L}(\theta(t)) - \mathcal{L}^* \leq \tfrac12
+        (\mathcal{L}(\theta(0)) - \mathcal{L}^*)\}
+
+    Labarrière et al. 2024, Figure 4, on fresh random problems.
+    """
     found = problems.each(_figure_4_flows, problems.keys(settings, "figure 4"))
     flow, minimum, bounds = found
     problems.finished(flow)
@@ -305,7 +282,7 @@ def _figure_4_flows(key):
 
 
 def half_times(flow: Trajectory, minimum: np.ndarray) -> np.ndarray:
-    """When the gap of the loss is half of what it was at the start, for each flow of a batch."""
+    """Time at which the gap of the loss is half of that at the start, for each flow of a batch."""
     gaps = np.asarray(flow.loss) - minimum[..., None]
     share = gaps / gaps[..., :1]
     times = np.broadcast_to(np.asarray(flow.ts), share.shape)
@@ -316,16 +293,17 @@ def half_times(flow: Trajectory, minimum: np.ndarray) -> np.ndarray:
     return np.where(reached, t0 + (t1 - t0) * (s0 - 0.5) / (s0 - s1), np.inf)
 
 
-@claim(
-    id="paper-small-starts",
-    number="Sections 1 and 2.3",
-    title="Small starts are slow",
-    statement="Very small initializations lead to slow training.",
-    formula=r"t_\alpha = \min\{t : \mathcal{L}(\theta(t)) - \mathcal{L}^* \leq \tfrac12 "
-    r"(\mathcal{L}(\theta(0)) - \mathcal{L}^*)\} \to \infty \quad (\alpha \to 0)",
-)
+@claim(id="paper-small-starts")
 def small_starts(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, sections 1 and 2.3: times to half of the loss from smaller starts."""
+    r"""Sections 1 and 2.3: Small starts are slow.
+
+    Very small initializations lead to slow training.
+
+        t_\alpha = \min\{t : \mathcal{L}(\theta(t)) - \mathcal{L}^* \leq \tfrac12 (\mathcal{L}(\theta(0)) -
+        \mathcal{L}^*)\} \to \infty \quad (\alpha \to 0)
+
+    Labarrière et al. 2024, sections 1 and 2.3: times to half of the loss from smaller starts.
+    """
     loss = problems.losses(settings)
     network = problems.each(_zero_last, problems.keys(settings, "zero last"))
     ts = problems.log_times()

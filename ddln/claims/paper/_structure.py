@@ -19,24 +19,18 @@ def _map(w: Float[Array, " Ld"]) -> Float[Array, " d"]:
     return DeepDiagonal(w.reshape(DIM, DEPTH).T).effective()
 
 
-@claim(
-    id="paper-equation-9",
-    number="Eqs. (9), (33)",
-    title="The map of the network and its gradients",
-    statement=(
-        "With all weights in one vector, coordinate after coordinate, each coordinate of the map "
-        "is the product of a "
-        "block of its own, and its gradient has the products of the other weights of the block."
-    ),
-    formula=(
-        r"G_i(w) = \prod_{j=(i-1)L+1}^{iL} w_j, \qquad (\nabla G_i(w))_j = \prod_{k=(i-1)L+1, k "
-        r"\neq j}^{iL} w_k "
-        r"\text{ in the block, else } 0"
-    ),
-    equations=(9, 33),
-)
+@claim(id="paper-equation-9", equations=(9, 33))
 def gradients(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, equations 9 and 33, against automatic differentiation."""
+    r"""Eqs. (9), (33): The map of the network and its gradients.
+
+    With all weights in one vector, coordinate after coordinate, each coordinate of the map is the product
+    of a block of its own, and its gradient has the products of the other weights of the block.
+
+        G_i(w) = \prod_{j=(i-1)L+1}^{iL} w_j, \qquad (\nabla G_i(w))_j = \prod_{k=(i-1)L+1, k \neq j}^{iL}
+        w_k \text{ in the block, else } 0
+
+    Labarrière et al. 2024, equations 9 and 33, against automatic differentiation.
+    """
     weights = problems.each(_weights, problems.keys(settings, "map"))
     value = problems.each(_map, weights)
     automatic = problems.each(jax.jacfwd(_map), weights)
@@ -61,30 +55,21 @@ def _weights(key) -> Float[Array, " Ld"]:
     return jax.random.normal(key, (DEPTH * DIM,))
 
 
-@claim(
-    id="paper-equation-32",
-    number="Eq. (32)",
-    title="The manifold of regular points",
-    statement=(
-        r"$\mathcal{M}$ is the set of weights with at most one zero per coordinate. $G$ is regular "
-        r"on it, its Jacobian "
-        r"having rank $d$, and starts with Assumption A belong to it."
-    ),
-    formula=(
-        r"\mathcal{M} = \bigl\{w : \forall i \in [d], \ \#\{j \in [L] : w_{(i-1)L+(j-1)} = 0\} "
-        r"\leq 1\bigr\}, \qquad "
-        r"\operatorname{rank} J_G(w) = d \quad \forall w \in \mathcal{M}"
-    ),
-    expected="erratum",
-    correction=(
-        r"The index is $w_{(i-1)L+j}$, as in Eqs. (9) and (33). The printed one is shifted by one: "
-        r"it takes in the last "
-        "weight of the coordinate before and leaves out the last one of its own."
-    ),
-    equations=(32,),
-)
+@claim(id="paper-equation-32", equations=(32,))
 def regular_points(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, equation 32: ranks of the Jacobian at weights with random zeros."""
+    r"""Eq. (32): The manifold of regular points.
+
+    $\mathcal{M}$ is the set of weights with at most one zero per coordinate. $G$ is regular on it, its
+    Jacobian having rank $d$, and starts with Assumption A belong to it.
+
+        \mathcal{M} = \bigl\{w : \forall i \in [d], \ \#\{j \in [L] : w_{(i-1)L+(j-1)} = 0\} \leq 1\bigr\},
+        \qquad \operatorname{rank} J_G(w) = d \quad \forall w \in \mathcal{M}
+
+    Correction: The index is $w_{(i-1)L+j}$, as in Eqs. (9) and (33). The printed one is shifted by one: it
+    takes in the last weight of the coordinate before and leaves out the last one of its own.
+
+    Labarrière et al. 2024, equation 32: ranks of the Jacobian at weights with random zeros.
+    """
     weights = problems.each(_weights_with_zeros, problems.keys(settings, "zeros"))
     weights = np.asarray(weights).reshape(-1, DEPTH * DIM)
     jacobian = np.asarray(problems.each(jax.jacfwd(_map), weights))
@@ -99,14 +84,14 @@ def regular_points(settings: Settings) -> Evidence:
     numbers = []
     for case, counts in (("as printed", printed), ("corrected", corrected)):
         inside = (counts <= 1).all(axis=1)
-        told = r"on $\mathcal{M}$, largest $d - \operatorname{rank} J_G(w)$"
-        numbers.append(measured(told, missing[inside].max(initial=0), "<=", 0, case=case))
-        told = r"starts with Assumption A outside of $\mathcal{M}$"
+        label = r"on $\mathcal{M}$, largest $d - \operatorname{rank} J_G(w)$"
+        numbers.append(measured(label, missing[inside].max(initial=0), "<=", 0, case=case))
+        label = r"starts with Assumption A outside of $\mathcal{M}$"
         outside = np.sum(with_assumption_a & ~inside)
-        numbers.append(measured(told, outside, "<=", 0, case=case))
-    told = r"outside of $\mathcal{M}$, smallest $d - \operatorname{rank} J_G(w)$"
+        numbers.append(measured(label, outside, "<=", 0, case=case))
+    label = r"outside of $\mathcal{M}$, smallest $d - \operatorname{rank} J_G(w)$"
     beyond = missing[~with_assumption_a]
-    numbers.append(measured(told, beyond.min(initial=DIM), ">=", 1, case="corrected"))
+    numbers.append(measured(label, beyond.min(initial=DIM), ">=", 1, case="corrected"))
     return Evidence(tuple(numbers))
 
 
@@ -117,22 +102,18 @@ def _weights_with_zeros(key) -> Float[Array, "K Ld"]:
     return jnp.where(jax.random.bernoulli(key_zero, 0.25, size.shape), 0.0, size)
 
 
-@claim(
-    id="paper-commuting",
-    number="Appendix A.4",
-    title="The map commutes and is regular",
-    statement=(
-        "The gradient fields of the coordinates have zero brackets and act on disjoint sets of "
-        "weights, and the Jacobian "
-        r"has rank $d$ at starts with Assumption A."
-    ),
-    formula=(
-        r"\nabla^2 G_a(w) \nabla G_b(w) - \nabla^2 G_b(w) \nabla G_a(w) = 0, \qquad "
-        r"\operatorname{rank} J_G(w) = d"
-    ),
-)
+@claim(id="paper-commuting")
 def commuting(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, appendix A.4: brackets, ranks and supports at random starts."""
+    r"""Appendix A.4: The map commutes and is regular.
+
+    The gradient fields of the coordinates have zero brackets and act on disjoint sets of weights, and the
+    Jacobian has rank $d$ at starts with Assumption A.
+
+        \nabla^2 G_a(w) \nabla G_b(w) - \nabla^2 G_b(w) \nabla G_a(w) = 0, \qquad \operatorname{rank} J_G(w)
+        = d
+
+    Labarrière et al. 2024, appendix A.4: brackets, ranks and supports at random starts.
+    """
     network = problems.networks(settings, 3)
     commutator, regularity, overlap = problems.each(_structure, network)
     return Evidence(
@@ -156,23 +137,18 @@ def _structure(network: DeepDiagonal):
     )
 
 
-@claim(
-    id="paper-integrated-gap",
-    number="Appendix A.4, proof of Eq. (8)",
-    title="The divergence and the integrated gap decrease",
-    statement=(
-        r"The divergence to a minimizer, together with the gap of the loss integrated over time, "
-        r"does not exceed the "
-        "divergence at the start."
-    ),
-    formula=(
-        r"D_Q(\theta^*, \theta(t)) + \int_0^t (\mathcal{L}(\theta(s)) - \mathcal{L}^*)\, ds \leq "
-        r"D_Q(\theta^*, "
-        r"\theta(0))"
-    ),
-)
+@claim(id="paper-integrated-gap")
 def integrated_gap(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, appendix A.4, the last display, for convex losses."""
+    r"""Appendix A.4, proof of Eq. (8): The divergence and the integrated gap decrease.
+
+    The divergence to a minimizer, together with the gap of the loss integrated over time, does not exceed
+    the divergence at the start.
+
+        D_Q(\theta^*, \theta(t)) + \int_0^t (\mathcal{L}(\theta(s)) - \mathcal{L}^*)\, ds \leq D_Q(\theta^*,
+        \theta(0))
+
+    Labarrière et al. 2024, appendix A.4, the last display, for convex losses.
+    """
     network, loss = problems.networks(settings, 3), problems.losses(settings)
     # Their times are close enough to bound the integral by sums.
     flow = problems.reduced_flows(network, loss, problems.log_times())

@@ -15,23 +15,18 @@ from ddln.parameterizations import DeepDiagonal
 from ddln.potentials import potential
 
 
-@claim(
-    id="paper-equation-16",
-    number="Eqs. (15), (16), (25)",
-    title="Two layers as a function of the accumulated gradient",
-    statement=(
-        r"For $\theta = u \odot v$ the flow is a function of $\xi = -\int_0^t "
-        r"\nabla\mathcal{L}(\theta(s)) ds$ alone: a "
-        "hyperbolic sine."
-    ),
-    formula=(
-        r"\theta = \Psi(\xi) = \frac{|u(0)^{\odot 2} - v(0)^{\odot 2}|}{2} \sinh\Bigl(2 \xi + "
-        r"\log\Bigl|\frac{u(0) + v(0)}{u(0) - v(0)}\Bigr|\Bigr)"
-    ),
-    equations=(15, 16, 25),
-)
+@claim(id="paper-equation-16", equations=(15, 16, 25))
 def closed_form(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, equations 15, 16 and 25, along flows of two layers."""
+    r"""Eqs. (15), (16), (25): Two layers as a function of the accumulated gradient.
+
+    For $\theta = u \odot v$ the flow is a function of $\xi = -\int_0^t \nabla\mathcal{L}(\theta(s)) ds$
+    alone: a hyperbolic sine.
+
+        \theta = \Psi(\xi) = \frac{|u(0)^{\odot 2} - v(0)^{\odot 2}|}{2} \sinh\Bigl(2 \xi +
+        \log\Bigl|\frac{u(0) + v(0)}{u(0) - v(0)}\Bigr|\Bigr)
+
+    Labarrière et al. 2024, equations 15, 16 and 25, along flows of two layers.
+    """
     flow = problems.flows(settings, 2)
     assert flow.dual is not None
     width, shift = _width_and_shift(settings)
@@ -71,24 +66,18 @@ def _width_and_shift(settings: Settings) -> tuple[np.ndarray, np.ndarray]:
     return np.abs(plus * minus), np.log(np.abs(plus / minus))
 
 
-@claim(
-    id="paper-equation-17",
-    number="Eqs. (17), (18)",
-    title="Where the flow ends",
-    statement=(
-        r"If the flow converges to a solution of $X \theta = y$, it is the one with the smallest "
-        r"$Q$: with $\nabla Q = "
-        r"\Psi^{-1}$ the optimality conditions hold."
-    ),
-    formula=(
-        r"\theta_\infty = \operatorname{arg\,min}_{X \theta = y} Q(\theta) \iff X \theta_\infty = "
-        r"y, \quad \exists "
-        r"\omega : \nabla Q(\theta_\infty) = X^\top \omega"
-    ),
-    equations=(17, 18),
-)
+@claim(id="paper-equation-17", equations=(17, 18))
 def end_of_flow(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, equations 17 and 18: the flow at a late time against the minimizer."""
+    r"""Eqs. (17), (18): Where the flow ends.
+
+    If the flow converges to a solution of $X \theta = y$, it is the one with the smallest $Q$: with $\nabla
+    Q = \Psi^{-1}$ the optimality conditions hold.
+
+        \theta_\infty = \operatorname{arg\,min}_{X \theta = y} Q(\theta) \iff X \theta_\infty = y, \quad
+        \exists \omega : \nabla Q(\theta_\infty) = X^\top \omega
+
+    Labarrière et al. 2024, equations 17 and 18: the flow at a late time against the minimizer.
+    """
     flow, loss = problems.flows(settings, 2), problems.losses(settings)
     network = problems.networks(settings, 2)
     check = problems.each(theory.mirror_optimality, flow, loss)
@@ -132,7 +121,7 @@ def end_of_flow(settings: Settings) -> Evidence:
 
 
 def off_range(loss: LeastSquares, dual: np.ndarray) -> np.ndarray:
-    """How far dual vectors are from the range of X^T, relative to their size."""
+    """Distance of dual vectors from the range of X^T, relative to their size."""
     found = []
     for X, row in zip(np.asarray(loss.X), dual, strict=True):
         rest = row - X.T @ np.linalg.lstsq(X.T, row, rcond=None)[0]
@@ -152,32 +141,22 @@ def _nearby_values(network: DeepDiagonal, end, loss: LeastSquares, key):
     return q.value(end), jax.vmap(q.value)(end[None] + move)
 
 
-@claim(
-    id="paper-equation-19",
-    number="Eqs. (19) to (21)",
-    title="The entropy of two layers",
-    statement=(
-        r"The function $Q$ of Eq. (19) has the gradient $\Psi^{-1}$, so that $\nabla Q(\theta(t)) "
-        r"= \xi(t)$ and the flow is "
-        "its mirror flow."
-    ),
-    formula=(
-        r"Q(\theta) = \frac12 \sum_{i=1}^d \Bigl(2 \theta_i \operatorname{arcsinh} \frac{2 "
-        r"\theta_i}{\Delta_0} - "
-        r"\sqrt{4 \theta_i^2 + \Delta_0^2} + \Delta_0\Bigr) - \frac12 \Bigl\langle "
-        r"\log\Bigl|\frac{u(0) + v(0)}"
-        r"{u(0) - v(0)}\Bigr|, \theta \Bigr\rangle"
-    ),
-    expected="erratum",
-    correction=(
-        r"The factor of the sum is $\frac14$: the printed first term of $\nabla Q$ is twice too "
-        r"large, the second one is "
-        "right, so the minimizer of Eq. (17) changes as well."
-    ),
-    equations=(19, 20, 21),
-)
+@claim(id="paper-equation-19", equations=(19, 20, 21))
 def entropy(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, equations 19 to 21: the gradient of Q along flows of two layers."""
+    r"""Eqs. (19) to (21): The entropy of two layers.
+
+    The function $Q$ of Eq. (19) has the gradient $\Psi^{-1}$, so that $\nabla Q(\theta(t)) = \xi(t)$ and
+    the flow is its mirror flow.
+
+        Q(\theta) = \frac12 \sum_{i=1}^d \Bigl(2 \theta_i \operatorname{arcsinh} \frac{2 \theta_i}{\Delta_0}
+        - \sqrt{4 \theta_i^2 + \Delta_0^2} + \Delta_0\Bigr) - \frac12 \Bigl\langle \log\Bigl|\frac{u(0) +
+        v(0)}{u(0) - v(0)}\Bigr|, \theta \Bigr\rangle
+
+    Correction: The factor of the sum is $\frac14$: the printed first term of $\nabla Q$ is twice too large,
+    the second one is right, so the minimizer of Eq. (17) changes as well.
+
+    Labarrière et al. 2024, equations 19 to 21: the gradient of Q along flows of two layers.
+    """
     flow = problems.flows(settings, 2)
     assert flow.dual is not None
     width, shift = (values[:, None] for values in _width_and_shift(settings))
@@ -208,20 +187,17 @@ def entropy(settings: Settings) -> Evidence:
     )
 
 
-@claim(
-    id="paper-equation-24",
-    number="Eqs. (22) to (24)",
-    title="Sum and difference of two layers",
-    statement=r"$z_\pm = u \pm v$ grow and decay exponentially in $\xi$.",
-    formula=(
-        r"\dot z_\pm \pm z_\pm \odot \nabla\mathcal{L}(\theta) = 0, \qquad z_+(t) = z_+(0) "
-        r"e^{\xi(t)}, \qquad z_-(t) = "
-        r"z_-(0) e^{-\xi(t)}"
-    ),
-    equations=(22, 23, 24),
-)
+@claim(id="paper-equation-24", equations=(22, 23, 24))
 def sum_and_difference(settings: Settings) -> Evidence:
-    """Labarrière et al. 2024, equations 22 to 24, along flows of two layers."""
+    r"""Eqs. (22) to (24): Sum and difference of two layers.
+
+    $z_\pm = u \pm v$ grow and decay exponentially in $\xi$.
+
+        \dot z_\pm \pm z_\pm \odot \nabla\mathcal{L}(\theta) = 0, \qquad z_+(t) = z_+(0) e^{\xi(t)}, \qquad
+        z_-(t) = z_-(0) e^{-\xi(t)}
+
+    Labarrière et al. 2024, equations 22 to 24, along flows of two layers.
+    """
     flow = problems.flows(settings, 2)
     assert flow.dual is not None
     xi = np.asarray(flow.dual)

@@ -25,7 +25,7 @@ ENDS = "Mirror Flow induces a different implicit bias from Gradient Flow"
 LATE = 1e7
 # When flows are saved, if nothing else is said.
 TS = np.append(np.linspace(0.0, problems.T1, 65), LATE)
-# Of the flows: their relative tolerance times the steps, with room for how errors grow.
+# Error of the flows: their relative tolerance times the steps, with room for how errors grow.
 FLOW_ERROR = 1e-6
 COUNTS = np.array([64, 128, 256, 512])
 
@@ -56,7 +56,7 @@ def accurate_flow(
 
 
 def end_of_flow(start: AbstractParameterization, loss: LeastSquares) -> Array:
-    """Where its flow ends, without integrating; NaN if that was not found."""
+    """The end of its flow, without integrating; NaN if no end was found."""
     end = limit(start, loss, throw=False)
     return jnp.where(is_okay(end.result), end.theta, jnp.nan)
 
@@ -75,7 +75,7 @@ def starts(settings: Settings) -> np.ndarray:
 def mirror_flows(settings: Settings) -> MirrorTrajectory:
     """Mirror flows of the hyperbolic entropies of random two-layer networks, from the same points.
 
-    Of theta, not of its dual variable, so that the mirror map is not what is integrated.
+    The flow is that of theta, not of its dual variable, so that the mirror map is not integrated.
     """
     return problems.each(_mirror_flow, problems.networks(settings, 2), problems.losses(settings))
 
@@ -94,18 +94,17 @@ def _mirror_flow(network: DeepDiagonal, loss: LeastSquares) -> MirrorTrajectory:
     )
 
 
-@claim(
-    id="slides-gradient-descent",
-    number=TITLE,
-    title="Gradient flow is the continuous version of gradient descent",
-    statement="Gradient flow is the continuous version of gradient descent.",
-    formula=(
-        r"x_{k+1} = x_k - \gamma \nabla f(x_k) \;\longrightarrow\; "
-        r"\frac{d}{dt} x(t) + \nabla f(x(t)) = 0, \qquad \gamma \to 0, \; t = \gamma k"
-    ),
-)
+@claim(id="slides-gradient-descent")
 def gradient_descent(settings: Settings) -> Evidence:
-    """Slide "Gradient Flow vs Mirror flow": descent against e^(-X^T X t), which solves the flow."""
+    r"""Gradient Flow vs Mirror flow: Gradient flow is the continuous version of gradient descent.
+
+    Gradient flow is the continuous version of gradient descent.
+
+        x_{k+1} = x_k - \gamma \nabla f(x_k) \;\longrightarrow\; \frac{d}{dt} x(t) + \nabla f(x(t)) = 0,
+        \qquad \gamma \to 0, \; t = \gamma k
+
+    Slide "Gradient Flow vs Mirror flow": descent against e^(-X^T X t), which solves the flow.
+    """
     networks, losses = problems.networks(settings, 2), problems.losses(settings)
     X, y = data(losses)
     start = starts(settings)
@@ -158,18 +157,17 @@ def _closed_form(X: np.ndarray, y: np.ndarray, start: np.ndarray, t: float) -> n
     return start + np.einsum("pij,pj->pi", vectors, way)
 
 
-@claim(
-    id="slides-mirror-flow",
-    number=TITLE,
-    title="Mirror flow",
-    statement=(
-        "Mirror flow with a convex and differentiable $R$ modifies the geometry of the space; it is "
-        r"gradient flow again for $R(x) = \frac{1}{2} \|x\|^2$."
-    ),
-    formula=r"\frac{d}{dt} \nabla R(x(t)) + \nabla f(x(t)) = 0, \qquad x(0) = x_0",
-)
+@claim(id="slides-mirror-flow")
 def mirror(settings: Settings) -> Evidence:
-    """Slide "Gradient Flow vs Mirror flow": the equation, and R(x) = |x|^2 / 2."""
+    r"""Gradient Flow vs Mirror flow: Mirror flow.
+
+    Mirror flow with a convex and differentiable $R$ modifies the geometry of the space; it is gradient flow
+    again for $R(x) = \frac{1}{2} \|x\|^2$.
+
+        \frac{d}{dt} \nabla R(x(t)) + \nabla f(x(t)) = 0, \qquad x(0) = x_0
+
+    Slide "Gradient Flow vs Mirror flow": the equation, and R(x) = |x|^2 / 2.
+    """
     flow = mirror_flows(settings)
     slopes = np.asarray(problems.each(jax.vmap(_mirror_map, (None, 0)), flow.potential, flow.theta))
     xi = np.asarray(flow.dual)
@@ -209,15 +207,17 @@ def _plain_mirror_map(start, x):
     return potential(Identity(start)).mirror_map(x)
 
 
-@claim(
-    id="slides-gradient-flow-end",
-    number=ENDS,
-    title="Gradient flow ends at the nearest solution",
-    statement=r"For $f(x) = \frac{1}{2} \|Ax - y\|^2$ gradient flow converges to the nearest solution.",
-    formula=r"x_\infty = \arg\min \{ \|x - x_0\|_2 : Ax = y \}",
-)
+@claim(id="slides-gradient-flow-end")
 def gradient_flow_end(settings: Settings) -> Evidence:
-    """Slide "implicit bias": the flow e^(-X^T X t) and `ddln.limit` against the pseudo-inverse."""
+    r"""Mirror Flow induces a different implicit bias from Gradient Flow: Gradient flow ends at the nearest
+    solution.
+
+    For $f(x) = \frac{1}{2} \|Ax - y\|^2$ gradient flow converges to the nearest solution.
+
+        x_\infty = \arg\min \{ \|x - x_0\|_2 : Ax = y \}
+
+    Slide "implicit bias": the flow e^(-X^T X t) and `ddln.limit` against the pseudo-inverse.
+    """
     networks, losses = problems.networks(settings, 2), problems.losses(settings)
     X, y = data(losses)
     start = starts(settings)
@@ -247,28 +247,26 @@ def _identity_limit(network: DeepDiagonal, loss: LeastSquares):
     return end_of_flow(Identity(network.effective()), loss)
 
 
-@claim(
-    id="slides-mirror-flow-end",
-    number=ENDS,
-    title="Mirror flow ends at the Bregman projection",
-    statement=(
-        r"For $f(x) = \frac{1}{2} \|Ax - y\|^2$ mirror flow converges to the solution of smallest Bregman "
-        "divergence from the start."
-    ),
-    formula=(
-        r"x_\infty = \arg\min \{ D_R(x, x_0) : Ax = y \} "
-        r"= \arg\min \{ R(x) - \langle \nabla R(x_0), x - x_0 \rangle : Ax = y \}"
-    ),
-)
+@claim(id="slides-mirror-flow-end")
 def mirror_flow_end(settings: Settings) -> Evidence:
-    """Slide "implicit bias": the flow against the optimality conditions and the convex problem."""
+    r"""Mirror Flow induces a different implicit bias from Gradient Flow: Mirror flow ends at the Bregman
+    projection.
+
+    For $f(x) = \frac{1}{2} \|Ax - y\|^2$ mirror flow converges to the solution of smallest Bregman
+    divergence from the start.
+
+        x_\infty = \arg\min \{ D_R(x, x_0) : Ax = y \} = \arg\min \{ R(x) - \langle \nabla R(x_0), x - x_0
+        \rangle : Ax = y \}
+
+    Slide "implicit bias": the flow against the optimality conditions and the convex problem.
+    """
     networks, losses = problems.networks(settings, 2), problems.losses(settings)
     X, y = data(losses)
     flow = mirror_flows(settings)
     late = np.asarray(flow.theta)[:, -1]
     end = np.asarray(problems.each(end_of_flow, networks, losses))
     slope = np.asarray(problems.each(_mirror_map, flow.potential, flow.theta[:, -1]))
-    # Of two potentials of the same curvature one has its minimum elsewhere.
+    # Two potentials have the same curvature, and one of them has its minimum elsewhere.
     both = problems.each(_two_forms, networks, flow.theta[:, -1])
     divergence, form = (np.asarray(values) for values in both)
     return Evidence(
@@ -313,18 +311,18 @@ def _two_forms(network: DeepDiagonal, x):
     return potential(network).value(x), form
 
 
-@claim(
-    id="slides-different-bias",
-    number=ENDS,
-    title="Mirror flow has another implicit bias",
-    statement=(
-        "By modifying the geometry of the space, mirror flow induces a different implicit bias from "
-        "gradient flow."
-    ),
-    formula=(r"\arg\min \{ D_R(x, x_0) : Ax = y \} \neq \arg\min \{ \|x - x_0\|_2 : Ax = y \}"),
-)
+@claim(id="slides-different-bias")
 def different_bias(settings: Settings) -> Evidence:
-    """Slide "implicit bias": both flows from the same points, for the same losses."""
+    r"""Mirror Flow induces a different implicit bias from Gradient Flow: Mirror flow has another implicit
+    bias.
+
+    By modifying the geometry of the space, mirror flow induces a different implicit bias from gradient
+    flow.
+
+        \arg\min \{ D_R(x, x_0) : Ax = y \} \neq \arg\min \{ \|x - x_0\|_2 : Ax = y \}
+
+    Slide "implicit bias": both flows from the same points, for the same losses.
+    """
     networks, losses = problems.networks(settings, 2), problems.losses(settings)
     euclidean = np.asarray(problems.each(_identity_limit, networks, losses))
     mirrored = np.asarray(mirror_flows(settings).theta)[:, -1]

@@ -23,7 +23,7 @@ from ddln.parameterizations import (
 )
 
 TITLE = "Other models and challenges"
-# Of the two legs, and the number of steps of each; also that of descents.
+# Length of the two legs, and the number of steps of each; also that of descents.
 TIME, STEPS = 0.1, 100
 # Coordinates with two layers at zero.
 FROZEN = 6
@@ -38,18 +38,16 @@ def _maps(key: PRNGKeyArray):
     }
 
 
-@claim(
-    id="slides-no-mirror-flow",
-    number=TITLE,
-    title="Some reparameterizations do not lead to mirror flow",
-    statement="Some reparameterizations do not lead to mirror flow.",
-    formula=(
-        r"\nexists R: \; \mathcal{J}_h \mathcal{J}_h^\top = (\nabla^2 R)^{-1} \quad \text{for } "
-        r"h = U V^\top \text{ and } h = g \tfrac{v}{\|v\|}"
-    ),
-)
+@claim(id="slides-no-mirror-flow")
 def no_mirror_flow(settings: Settings) -> Evidence:
-    """Slide "Other models and challenges": the two orders of two gradients, and integrability.
+    r"""Other models and challenges: Some reparameterizations do not lead to mirror flow.
+
+    Some reparameterizations do not lead to mirror flow.
+
+        \nexists R: \; \mathcal{J}_h \mathcal{J}_h^\top = (\nabla^2 R)^{-1} \quad \text{for } h = U V^\top
+        \text{ and } h = g \tfrac{v}{\|v\|}
+
+    Slide "Other models and challenges": the two orders of two gradients, and integrability.
 
     In a mirror flow w is a function of the accumulated gradient, so that following one linear loss and then
     another ends where the other order ends.
@@ -124,17 +122,16 @@ def _leg(map_, direction: Array):
     return eqx.combine(jax.lax.scan(step, weights, None, length=STEPS)[0], static)
 
 
-@claim(
-    id="slides-conservation-laws",
-    number=TITLE,
-    title="What are the invariant quantities: their number",
-    statement="Conservation laws: what are the invariant quantities during training?",
-    formula=(
-        r"\#\{\text{laws}\} = \dim \theta - \dim \operatorname{Lie}(\nabla h_1, \dots, \nabla h_d)"
-    ),
-)
+@claim(id="slides-conservation-laws")
 def conservation_laws(settings: Settings) -> Evidence:
-    """Slide "Other models and challenges" (Marcotte et al. 2023): counts against closed formulas."""
+    r"""Other models and challenges: What are the invariant quantities: their number.
+
+    Conservation laws: what are the invariant quantities during training?
+
+        \#\{\text{laws}\} = \dim \theta - \dim \operatorname{Lie}(\nabla h_1, \dots, \nabla h_d)
+
+    Slide "Other models and challenges" (Marcotte et al. 2023): counts against closed formulas.
+    """
     rng = np.random.default_rng(settings.seed)
     rows, columns, rank = 3, 2, 2
 
@@ -173,22 +170,19 @@ def conservation_laws(settings: Settings) -> Evidence:
     )
 
 
-@claim(
-    id="slides-invariants",
-    number=TITLE,
-    title="What are the invariant quantities: along training",
-    statement="Quantities are invariant during training.",
-    formula=(
-        r"u^j \odot u^j - u^k \odot u^k \;(\text{layers}), \qquad U^\top U - V^\top V \;(\text{matrices}), "
-        r"\qquad |v| \;(\text{weight normalization})"
-    ),
-    expected="holds under a condition",
-    condition=(
-        "Training is gradient flow. Finite steps and momentum change the invariants of the flow."
-    ),
-)
+@claim(id="slides-invariants")
 def invariants(settings: Settings) -> Evidence:
-    """Slide "Other models and challenges": invariants along flows, descents and momentum flows."""
+    r"""Other models and challenges: What are the invariant quantities: along training.
+
+    Quantities are invariant during training.
+
+        u^j \odot u^j - u^k \odot u^k \;(\text{layers}), \qquad U^\top U - V^\top V \;(\text{matrices}),
+        \qquad |v| \;(\text{weight normalization})
+
+    Condition: Training is gradient flow. Finite steps and momentum change the invariants of the flow.
+
+    Slide "Other models and challenges": invariants along flows, descents and momentum flows.
+    """
     losses = problems.losses(settings)
     check = problems.each(theory.conservation, problems.flows(settings, 3), losses)
     matrices = products.flows(settings)[1]
@@ -246,20 +240,19 @@ def _last_layers(run: Trajectory) -> Array:
     return run.parameterization.layers[-1]  # pyright: ignore[reportAttributeAccessIssue]
 
 
-@claim(
-    id="slides-global-minimum",
-    number="Conclusion",
-    title="Convergence to a global minimum",
-    statement="What about convergence to a global minimum?",
-    formula=r"\mathcal{L}(h(\theta(t))) \to \min_\theta \mathcal{L}(h(\theta)) \; ?",
-    expected="holds under a condition",
-    condition=(
-        "For deep diagonal networks: at each coordinate one layer is the smallest at the start. A coordinate "
-        "with two layers at zero never moves."
-    ),
-)
+@claim(id="slides-global-minimum")
 def global_minimum(settings: Settings) -> Evidence:
-    """Slide "Conclusion": the loss at the end, for three random layers, and with zeros in two of them."""
+    r"""Conclusion: Convergence to a global minimum.
+
+    What about convergence to a global minimum?
+
+        \mathcal{L}(h(\theta(t))) \to \min_\theta \mathcal{L}(h(\theta)) \; ?
+
+    Condition: For deep diagonal networks: at each coordinate one layer is the smallest at the start. A
+    coordinate with two layers at zero never moves.
+
+    Slide "Conclusion": the loss at the end, for three random layers, and with zeros in two of them.
+    """
     losses = problems.losses(settings)
     X, y = scale.data(losses)
     half = np.sum(y**2, axis=1) / 2

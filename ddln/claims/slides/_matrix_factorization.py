@@ -23,7 +23,7 @@ TITLE = "Other models and challenges"
 SIZE, MEASUREMENTS = 3, 2
 SCALES = np.geomspace(1e-4, 1.0, 5)
 LATE = 1e4
-# Of the iteration that finds a solution of smaller nuclear norm.
+# Steps of the iteration that finds a solution of smaller nuclear norm.
 ITERATIONS = 200
 
 
@@ -104,23 +104,19 @@ def _smaller(X: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _nuclear_norm(w)
 
 
-@claim(
-    id="slides-matrix-factorization",
-    number=TITLE,
-    title="Matrix factorization: minimal nuclear norm",
-    statement=(
-        r"For $h(U, V) = U V^\top$ and small initialization $w(t)$ goes to the solution of minimal nuclear "
-        "norm."
-    ),
-    formula=r"w_\infty \to \arg\min \{ \|w\|_* : \mathcal{A}(w) = y \}",
-    expected="holds under a condition",
-    condition=(
-        "The measurement matrices commute. For others the flow ends at matrices of low rank, whose nuclear "
-        "norm stays above the least one as the scale vanishes."
-    ),
-)
+@claim(id="slides-matrix-factorization")
 def nuclear_norm(settings: Settings) -> Evidence:
-    """Slide "Other models and challenges" (Gunasekar et al. 2017), on two measurements of 3 x 3."""
+    r"""Other models and challenges: Matrix factorization: minimal nuclear norm.
+
+    For $h(U, V) = U V^\top$ and small initialization $w(t)$ goes to the solution of minimal nuclear norm.
+
+        w_\infty \to \arg\min \{ \|w\|_* : \mathcal{A}(w) = y \}
+
+    Condition: The measurement matrices commute. For others the flow ends at matrices of low rank, whose
+    nuclear norm stays above the least one as the scale vanishes.
+
+    Slide "Other models and challenges" (Gunasekar et al. 2017), on two measurements of 3 x 3.
+    """
     commuting, general, y, values = _problems(settings)
     # Commuting matrices have one basis, in which the least norm is that of a diagonal.
     least = [np.abs(minimum_l1(*one)).sum() for one in zip(values, y, strict=True)]

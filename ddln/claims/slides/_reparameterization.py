@@ -22,7 +22,7 @@ from ddln.parameterizations import (
 from ddln.potentials import potential
 
 TITLE = "Back to Reparameterization"
-# Of central differences, relative to the size of the weights.
+# Step of central differences, relative to the size of the weights.
 STEP = 1e-5
 
 
@@ -39,21 +39,18 @@ def _maps(key: PRNGKeyArray) -> dict[str, AbstractParameterization]:
     }
 
 
-@claim(
-    id="slides-chain-rule",
-    number=TITLE,
-    title="The flow of w",
-    statement=(
-        r"Gradient flow of $\theta$ moves $w = h(\theta)$ along the gradient of $\mathcal{L}$, "
-        r"multiplied by the matrix $\mathcal{J}_h \mathcal{J}_h^\top$."
-    ),
-    formula=(
-        r"\frac{d}{dt} w(t) = -\mathcal{J}_h(\theta(t)) \mathcal{J}_h(\theta(t))^\top "
-        r"\nabla_w \mathcal{L}(w(t))"
-    ),
-)
+@claim(id="slides-chain-rule")
 def chain_rule(settings: Settings) -> Evidence:
-    """Slide "Back to Reparameterization": dw/dt by differences, against the metric, for six maps."""
+    r"""Back to Reparameterization: The flow of w.
+
+    Gradient flow of $\theta$ moves $w = h(\theta)$ along the gradient of $\mathcal{L}$, multiplied by the
+    matrix $\mathcal{J}_h \mathcal{J}_h^\top$.
+
+        \frac{d}{dt} w(t) = -\mathcal{J}_h(\theta(t)) \mathcal{J}_h(\theta(t))^\top \nabla_w
+        \mathcal{L}(w(t))
+
+    Slide "Back to Reparameterization": dw/dt by differences, against the metric, for six maps.
+    """
     found = problems.each(_velocities, problems.keys(settings, "maps"))
     return Evidence(
         tuple(
@@ -91,18 +88,17 @@ def _velocities(key: PRNGKeyArray) -> dict[str, jax.Array]:
     return errors
 
 
-@claim(
-    id="slides-inverse-hessian",
-    number=TITLE,
-    title="When it is a mirror flow",
-    statement=(
-        r"The flow of $w$ is a mirror flow if $\mathcal{J}_h \mathcal{J}_h^\top$ is the inverse Hessian of "
-        "some $R$."
-    ),
-    formula=r"\mathcal{J}_h(\theta) \mathcal{J}_h(\theta)^\top = \nabla^2 R(w)^{-1}",
-)
+@claim(id="slides-inverse-hessian")
 def inverse_hessian(settings: Settings) -> Evidence:
-    """Slide "Back to Reparameterization": the metric along flows against derivatives of grad R."""
+    r"""Back to Reparameterization: When it is a mirror flow.
+
+    The flow of $w$ is a mirror flow if $\mathcal{J}_h \mathcal{J}_h^\top$ is the inverse Hessian of some
+    $R$.
+
+        \mathcal{J}_h(\theta) \mathcal{J}_h(\theta)^\top = \nabla^2 R(w)^{-1}
+
+    Slide "Back to Reparameterization": the metric along flows against derivatives of grad R.
+    """
     flows = {
         "square": separable.square_flows(settings)[0],
         "two layers": separable.pair_flows(settings),
@@ -151,23 +147,20 @@ def _hessians(start, rows):
     return jnp.max(jnp.abs(errors)), slopes
 
 
-@claim(
-    id="slides-same-minimum",
-    number="Context, Eq. (1); Back to Reparameterization",
-    title="The reparameterized problem",
-    statement=(
-        r"The problem $\min_w \mathcal{L}(w)$ is replaced by $\min_\theta \mathcal{L}(h(\theta))$, and the "
-        "flow of one by the flow of the other."
-    ),
-    formula=r"\min_{w} \mathcal{L}(w) \;\longrightarrow\; \min_{\theta} \mathcal{L}(h(\theta))",
-    expected="holds under a condition",
-    condition=(
-        r"$h$ reaches every $w$. The square map does not: $w \geq 0$ for all $\theta$, and its flow ends at "
-        "the least squares with that constraint."
-    ),
-)
+@claim(id="slides-same-minimum")
 def same_minimum(settings: Settings) -> Evidence:
-    """Slide "Back to Reparameterization": the least losses, of two layers and of squares."""
+    r"""Context, Eq. (1); Back to Reparameterization: The reparameterized problem.
+
+    The problem $\min_w \mathcal{L}(w)$ is replaced by $\min_\theta \mathcal{L}(h(\theta))$, and the flow of
+    one by the flow of the other.
+
+        \min_{w} \mathcal{L}(w) \;\longrightarrow\; \min_{\theta} \mathcal{L}(h(\theta))
+
+    Condition: $h$ reaches every $w$. The square map does not: $w \geq 0$ for all $\theta$, and its flow
+    ends at the least squares with that constraint.
+
+    Slide "Back to Reparameterization": the least losses, of two layers and of squares.
+    """
     from scipy.optimize import nnls  # imported late: it takes long
 
     losses = problems.losses(settings)

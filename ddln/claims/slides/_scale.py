@@ -18,9 +18,8 @@ from ddln.parameterizations import DeepDiagonal
 from ddln.potentials import potential
 from ddln.theory import mirror_identity
 
-PAIR, DEEP = "Diagonal Linear Networks", "Deep Diagonal Linear Networks"
 DEPTHS = (2, 3, 4)
-# Of all layers; the first one is small, the last one large.
+# Scales of all layers; the first is small, the last large.
 SCALES = {2: np.geomspace(1e-12, 1e2, 29), 3: np.geomspace(1e-3, 1e2, 11)}
 SCALES[4] = SCALES[3]
 
@@ -32,7 +31,7 @@ def _zero_last(depth: int) -> DeepDiagonal:
 
 @cache
 def ends(settings: Settings, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the flows end from the start of Yun et al. and from random layers, at all scales.
+    """The ends of the flows from the start of Yun et al. and from random layers, at all scales.
 
     Each has the shape [problem, scale, coordinate].
     """
@@ -66,15 +65,16 @@ def _quantiles(ax, scales, values, **look):
     ax.fill_between(scales, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
 
 
-@claim(
-    id="slides-small-scale",
-    number=PAIR,
-    title="Small initialization of two layers: sparsity",
-    statement=r"For small initialization $D_R(w, w_0)$ behaves as $\|w\|_1$, which encourages sparsity.",
-    formula=r"D_R(w, w_0) \sim \|w\|_1",
-)
+@claim(id="slides-small-scale")
 def small_scale(settings: Settings) -> Evidence:
-    """Slide "Diagonal Linear Networks": the divergence, and the ends against a linear program."""
+    r"""Diagonal Linear Networks: Small initialization of two layers: sparsity.
+
+    For small initialization $D_R(w, w_0)$ behaves as $\|w\|_1$, which encourages sparsity.
+
+        D_R(w, w_0) \sim \|w\|_1
+
+    Slide "Diagonal Linear Networks": the divergence, and the ends against a linear program.
+    """
     networks, losses = problems.networks(settings, 2), problems.losses(settings)
     points = np.asarray(problems.each(end_of_flow, networks, losses))
     ratios = np.asarray(problems.each(_growth, networks, points))
@@ -125,23 +125,20 @@ def _growth(network: DeepDiagonal, w):
     return q.value(w) / (2 * np.log(1e100) * jnp.sum(jnp.abs(w)))
 
 
-@claim(
-    id="slides-large-scale",
-    number=PAIR,
-    title="Large initialization of two layers: least squares",
-    statement=(
-        r"For large initialization $D_R(w, w_0)$ behaves as half the square of the distance from $w_0$."
-    ),
-    formula=r"D_R(w, w_0) \sim \frac{1}{2} \|w - w_0\|_2^2",
-    expected="holds under a condition",
-    condition=(
-        r"$w_0 = 0$ and $|u_0|^2 + |v_0|^2$ the same in all coordinates. With other sizes the norm is "
-        r"weighted; with $w_0 \neq 0$ the start moves away as the scale grows, and the flow ends at no "
-        r"nearest solution."
-    ),
-)
+@claim(id="slides-large-scale")
 def large_scale(settings: Settings) -> Evidence:
-    """Slide "Diagonal Linear Networks": the ends against the nearest solutions."""
+    r"""Diagonal Linear Networks: Large initialization of two layers: least squares.
+
+    For large initialization $D_R(w, w_0)$ behaves as half the square of the distance from $w_0$.
+
+        D_R(w, w_0) \sim \frac{1}{2} \|w - w_0\|_2^2
+
+    Condition: $w_0 = 0$ and $|u_0|^2 + |v_0|^2$ the same in all coordinates. With other sizes the norm is
+    weighted; with $w_0 \neq 0$ the start moves away as the scale grows, and the flow ends at no nearest
+    solution.
+
+    Slide "Diagonal Linear Networks": the ends against the nearest solutions.
+    """
     losses = problems.losses(settings)
     networks = np.asarray(problems.networks(settings, 2).layers)
     X, y = data(losses)
@@ -206,20 +203,17 @@ def _curvature(w):
     return q.value(w) / (4 / 100**2 * jnp.sum(jnp.square(w)) / 2)
 
 
-@claim(
-    id="slides-deep-mirror-flow",
-    number=DEEP,
-    title="The flow of deep diagonal networks is a mirror flow",
-    statement=(
-        r"Under mild initialization assumptions gradient flow in $\theta$ is mirror flow in $w = h(\theta)$."
-    ),
-    formula=(
-        r"h(\theta) = \bigcirc_{l=1}^{L} u^{(l)}, \qquad "
-        r"\frac{d}{dt} \nabla R(w(t)) + \nabla\mathcal{L}(w(t)) = 0"
-    ),
-)
+@claim(id="slides-deep-mirror-flow")
 def deep_mirror_flow(settings: Settings) -> Evidence:
-    """Slide "Deep Diagonal Linear Networks": three random layers, against the explicit potential."""
+    r"""Deep Diagonal Linear Networks: The flow of deep diagonal networks is a mirror flow.
+
+    Under mild initialization assumptions gradient flow in $\theta$ is mirror flow in $w = h(\theta)$.
+
+        h(\theta) = \bigcirc_{l=1}^{L} u^{(l)}, \qquad \frac{d}{dt} \nabla R(w(t)) + \nabla\mathcal{L}(w(t))
+        = 0
+
+    Slide "Deep Diagonal Linear Networks": three random layers, against the explicit potential.
+    """
     losses = problems.losses(settings)
     flows = problems.flows(settings, 3)
     check = problems.each(mirror_identity, flows, losses)
@@ -253,23 +247,20 @@ def _slope(network: DeepDiagonal, w):
     return potential(DeepDiagonal(SCALES[3][-6] * network.layers)).mirror_map(w)
 
 
-@claim(
-    id="slides-deep-small-scale",
-    number=DEEP,
-    title="Small initialization of deep networks: sparsity",
-    statement=r"For some structure of initialization a small one has an $\ell_1$ bias.",
-    formula=(
-        r"u^{(L)}(0) = 0, \; u^{(l)}(0) = \alpha \bar u, \; \alpha \to 0: \quad "
-        r"w_\infty \to \arg\min \{ \|w\|_1 : Xw = y \}"
-    ),
-    expected="holds under a condition",
-    condition=(
-        r"All $|\bar u_i|$ equal. For other starts with $L \geq 3$ the limit minimizes a norm "
-        r"$\sum_i W_{+,i} w_i^+ + W_{-,i} w_i^-$ with weights that the start sets."
-    ),
-)
+@claim(id="slides-deep-small-scale")
 def deep_small_scale(settings: Settings) -> Evidence:
-    """Slide "Deep Diagonal Linear Networks": the ends for L = 3, 4 against linear programs."""
+    r"""Deep Diagonal Linear Networks: Small initialization of deep networks: sparsity.
+
+    For some structure of initialization a small one has an $\ell_1$ bias.
+
+        u^{(L)}(0) = 0, \; u^{(l)}(0) = \alpha \bar u, \; \alpha \to 0: \quad w_\infty \to \arg\min \{
+        \|w\|_1 : Xw = y \}
+
+    Condition: All $|\bar u_i|$ equal. For other starts with $L \geq 3$ the limit minimizes a norm $\sum_i
+    W_{+,i} w_i^+ + W_{-,i} w_i^-$ with weights that the start sets.
+
+    Slide "Deep Diagonal Linear Networks": the ends for L = 3, 4 against linear programs.
+    """
     losses = problems.losses(settings)
     X, y = data(losses)
     numbers = []
@@ -320,23 +311,20 @@ def deep_small_scale(settings: Settings) -> Evidence:
     )
 
 
-@claim(
-    id="slides-depth",
-    number=DEEP,
-    title="More layers, stronger sparsity",
-    statement="More layers have a stronger sparsity.",
-    formula=(
-        r"\|w_\infty^{L+1}\|_1 < \|w_\infty^{L}\|_1 \quad \text{from } u^{(L)} = 0, \; u^{(l)} = \alpha "
-        r"\mathbf{1}"
-    ),
-    expected="holds under a condition",
-    condition=(
-        r"A small scale. For large scales it is the other way round: a deeper network is nearer to the "
-        r"$\ell_2$ limit as well."
-    ),
-)
+@claim(id="slides-depth")
 def depth_sparsity(settings: Settings) -> Evidence:
-    """Slide "Deep Diagonal Linear Networks": the excess for L = 2, 3, 4 at the same scales."""
+    r"""Deep Diagonal Linear Networks: More layers, stronger sparsity.
+
+    More layers have a stronger sparsity.
+
+        \|w_\infty^{L+1}\|_1 < \|w_\infty^{L}\|_1 \quad \text{from } u^{(L)} = 0, \; u^{(l)} = \alpha
+        \mathbf{1}
+
+    Condition: A small scale. For large scales it is the other way round: a deeper network is nearer to the
+    $\ell_2$ limit as well.
+
+    Slide "Deep Diagonal Linear Networks": the excess for L = 2, 3, 4 at the same scales.
+    """
     found = {depth: excess(settings, depth)[0] for depth in DEPTHS}
     numbers = []
     for case, scale in (("with the condition", 0.1), ("without it", 10**0.5)):

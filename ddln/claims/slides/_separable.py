@@ -25,7 +25,6 @@ from ddln.parameterizations import DeepDiagonal, Power, Square
 
 SQUARE = "Square reparameterization"
 POWER = "Polynomial reparameterization"
-PAIR = "Diagonal Linear Networks"
 DEPTH = 3
 
 
@@ -81,18 +80,17 @@ def _mirror(
     )
 
 
-@claim(
-    id="slides-square-flow",
-    number=SQUARE,
-    title="The flow of the square map",
-    statement=r"For $h(\theta) = \frac{1}{2} \theta \odot \theta$ the flow of $w$ depends on $w$ alone.",
-    formula=(
-        r"\frac{d}{dt} w(t) + \theta(t) \odot \theta(t) \odot \nabla\mathcal{L}(w(t)) = "
-        r"\frac{d}{dt} w(t) + \operatorname{diag}(2 w(t)) \nabla\mathcal{L}(w(t)) = 0"
-    ),
-)
+@claim(id="slides-square-flow")
 def square_flow(settings: Settings) -> Evidence:
-    """Slide "Square reparameterization": velocity by automatic differentiation, and the flow of log w."""
+    r"""Square reparameterization: The flow of the square map.
+
+    For $h(\theta) = \frac{1}{2} \theta \odot \theta$ the flow of $w$ depends on $w$ alone.
+
+        \frac{d}{dt} w(t) + \theta(t) \odot \theta(t) \odot \nabla\mathcal{L}(w(t)) = \frac{d}{dt} w(t) +
+        \operatorname{diag}(2 w(t)) \nabla\mathcal{L}(w(t)) = 0
+
+    Slide "Square reparameterization": velocity by automatic differentiation, and the flow of log w.
+    """
     flow = square_flows(settings)[0]
     keys = problems.keys(settings, "squares")
     losses = problems.each(_solvable, problems.losses(settings), keys)
@@ -126,15 +124,16 @@ def _square_velocity(key: PRNGKeyArray, loss: LeastSquares):
     return change, -2 * w * loss.gradient(w)
 
 
-@claim(
-    id="slides-square-entropy",
-    number=SQUARE,
-    title="The entropy of the square map",
-    statement="The flow of the square map is the mirror flow of an entropy.",
-    formula=r"R(w) = \frac{1}{2} \sum_{i=1}^d w_i \log(w_i) - w_i",
-)
+@claim(id="slides-square-entropy")
 def square_entropy(settings: Settings) -> Evidence:
-    """Slide "Square reparameterization": grad R = log(w) / 2 along the flow, and where it ends."""
+    r"""Square reparameterization: The entropy of the square map.
+
+    The flow of the square map is the mirror flow of an entropy.
+
+        R(w) = \frac{1}{2} \sum_{i=1}^d w_i \log(w_i) - w_i
+
+    Slide "Square reparameterization": grad R = log(w) / 2 along the flow, and where it ends.
+    """
     flow = square_flows(settings)[0]
     keys = problems.keys(settings, "squares")
     losses = problems.each(_solvable, problems.losses(settings), keys)
@@ -175,20 +174,19 @@ def _square_limit(key: PRNGKeyArray, loss: LeastSquares):
     return end_of_flow(Square(_positive(key)), loss)
 
 
-@claim(
-    id="slides-power-flow",
-    number=POWER,
-    title="The flow of powers",
-    statement=r"For $h(\theta) = \theta^{\odot L}$, $L > 2$, the flow of $w$ depends on $w$ alone.",
-    formula=(r"\frac{d}{dt} w(t) + L w(t)^{\odot (L-1)} \odot \nabla\mathcal{L}(w(t)) = 0"),
-    expected="erratum",
-    correction=(
-        r"This is the flow of $\theta$, with $w$ written for it. That of $w$ is "
-        r"$\frac{d}{dt} w + L^2 w^{\odot (2 - 2/L)} \odot \nabla\mathcal{L}(w) = 0$."
-    ),
-)
+@claim(id="slides-power-flow")
 def power_flow(settings: Settings) -> Evidence:
-    """Slide "Polynomial reparameterization": dw/dt by automatic differentiation, L = 3, 4, 6."""
+    r"""Polynomial reparameterization: The flow of powers.
+
+    For $h(\theta) = \theta^{\odot L}$, $L > 2$, the flow of $w$ depends on $w$ alone.
+
+        \frac{d}{dt} w(t) + L w(t)^{\odot (L-1)} \odot \nabla\mathcal{L}(w(t)) = 0
+
+    Correction: This is the flow of $\theta$, with $w$ written for it. That of $w$ is $\frac{d}{dt} w + L^2
+    w^{\odot (2 - 2/L)} \odot \nabla\mathcal{L}(w) = 0$.
+
+    Slide "Polynomial reparameterization": dw/dt by automatic differentiation, L = 3, 4, 6.
+    """
     losses = problems.losses(settings)
     keys = problems.keys(settings, "powers of the slides")
     numbers = []
@@ -219,23 +217,20 @@ def _power_velocity(key: PRNGKeyArray, loss: LeastSquares, depth: int):
     return change, -depth * w ** (depth - 1) * g, -(depth**2) * w ** (2 - 2 / depth) * g
 
 
-@claim(
-    id="slides-power-entropy",
-    number=POWER,
-    title="The entropy of powers",
-    statement=r"For $h(\theta) = \theta^{\odot L}$, $L > 2$, the flow is the mirror flow of $R$.",
-    formula=(
-        r"R(w) = \langle \theta(0)^{L-2}, w \rangle - \frac{L}{2} \langle \mathbf{1}, w^{\frac{2}{L}} \rangle"
-    ),
-    expected="erratum",
-    correction=(
-        r"$R(w) = \frac{1}{L(L-2)} \bigl( \langle \theta(0)^{-(L-2)}, w \rangle - \frac{L}{2} \langle "
-        r"\mathbf{1}, w^{2/L} \rangle \bigr)$: without the divisor the flow is that of another speed, and "
-        r"with the exponent $L - 2$ the gradient of $R$ does not vanish at $w(0)$."
-    ),
-)
+@claim(id="slides-power-entropy")
 def power_entropy(settings: Settings) -> Evidence:
-    """Slide "Polynomial reparameterization": d grad R / dt by automatic differentiation, and the end."""
+    r"""Polynomial reparameterization: The entropy of powers.
+
+    For $h(\theta) = \theta^{\odot L}$, $L > 2$, the flow is the mirror flow of $R$.
+
+        R(w) = \langle \theta(0)^{L-2}, w \rangle - \frac{L}{2} \langle \mathbf{1}, w^{\frac{2}{L}} \rangle
+
+    Correction: $R(w) = \frac{1}{L(L-2)} \bigl( \langle \theta(0)^{-(L-2)}, w \rangle - \frac{L}{2} \langle
+    \mathbf{1}, w^{2/L} \rangle \bigr)$: without the divisor the flow is that of another speed, and with the
+    exponent $L - 2$ the gradient of $R$ does not vanish at $w(0)$.
+
+    Slide "Polynomial reparameterization": d grad R / dt by automatic differentiation, and the end.
+    """
     keys = problems.keys(settings, "powers of the slides")
     losses = problems.each(_solvable, problems.losses(settings), keys)
     X, y = data(losses)
@@ -312,26 +307,21 @@ def _entropy_rates(key: PRNGKeyArray, loss: LeastSquares):
     return found
 
 
-@claim(
-    id="slides-two-layer-entropy",
-    number=PAIR,
-    title="The entropy of two layers",
-    statement=(
-        r"For $h(u, v) = \frac{1}{2} u \odot v$ the flow is the mirror flow of the hyperbolic entropy."
-    ),
-    formula=(
-        r"R(w) = \frac{1}{2} \sum_{i=1}^d \Bigl( 2 w_i \operatorname{arcsinh}\Bigl(\frac{2 w_i}{\Delta_0}"
-        r"\Bigr) - \sqrt{4 w_i^2 + \Delta_0^2} + \Delta_0 \Bigr) - \frac{1}{2} \Bigl\langle \log \Bigl| "
-        r"\frac{\theta_+(0)}{\theta_-(0)} \Bigr|, \theta \Bigr\rangle"
-    ),
-    expected="erratum",
-    correction=(
-        r"The last product is with $w$; and with $\Delta_0 = \frac{1}{2} |u_0^2 - v_0^2|$, $\theta_\pm = "
-        r"(u_0 \pm v_0)^2$, which the slide does not define, $R$ is the potential."
-    ),
-)
+@claim(id="slides-two-layer-entropy")
 def pair_entropy(settings: Settings) -> Evidence:
-    """Slide "Diagonal Linear Networks": grad R along flows of u * v / 2, for two readings."""
+    r"""Diagonal Linear Networks: The entropy of two layers.
+
+    For $h(u, v) = \frac{1}{2} u \odot v$ the flow is the mirror flow of the hyperbolic entropy.
+
+        R(w) = \frac{1}{2} \sum_{i=1}^d \Bigl( 2 w_i \operatorname{arcsinh}\Bigl(\frac{2
+        w_i}{\Delta_0}\Bigr) - \sqrt{4 w_i^2 + \Delta_0^2} + \Delta_0 \Bigr) - \frac{1}{2} \Bigl\langle \log
+        \Bigl| \frac{\theta_+(0)}{\theta_-(0)} \Bigr|, \theta \Bigr\rangle
+
+    Correction: The last product is with $w$; and with $\Delta_0 = \frac{1}{2} |u_0^2 - v_0^2|$, $\theta_\pm
+    = (u_0 \pm v_0)^2$, which the slide does not define, $R$ is the potential.
+
+    Slide "Diagonal Linear Networks": grad R along flows of u * v / 2, for two readings.
+    """
     flow = pair_flows(settings)
     X, _ = data(problems.losses(settings))
     w = np.asarray(flow.theta)

@@ -29,11 +29,11 @@ SAMPLES, DIM, SPARSITY = 20, 30, 3
 ALPHA = 0.5
 STEPS = 4000
 MOMENTUM = 0.9
-# Of the loss, relative to that of the start.
+# Threshold of the loss, relative to that of the start.
 CONVERGED = 1e-3
 # A ratio of errors that noise helps by: for a dense truth it is 1 with a spread of a few percent.
 CLEARLY = 0.9
-# Of the inputs: their mean, over their standard deviation.
+# Offset of the inputs: their mean, over their standard deviation.
 MEANS = {"centred": 0.0, "with a mean": 2.0, "dense": 0.0}
 # Step sizes, in units of 2 / sharpness at the start; of one sample in units of 3 / n of that.
 RATES = {
@@ -195,20 +195,19 @@ def _draw(ax, curves, quantity: str) -> None:
     ax.legend()
 
 
-@claim(
-    id="slides-stochasticity",
-    number=TITLE,
-    title="Stochasticity helps generalization",
-    statement="The noise of stochastic gradient descent helps generalization.",
-    formula=r"|w_\infty^{\text{SGD}} - w^*| < |w_\infty^{\text{flow}} - w^*|",
-    expected="holds under a condition",
-    condition=(
-        "The true parameter is sparse. The noise makes the effective scale smaller, and the end sparser; "
-        "for a dense true parameter that is no gain."
-    ),
-)
+@claim(id="slides-stochasticity")
 def stochasticity(settings: Settings) -> Evidence:
-    """Slide "Diagonal Linear Networks" (Pesme et al. 2021, Even et al. 2023): single samples."""
+    r"""Diagonal Linear Networks: Stochasticity helps generalization.
+
+    The noise of stochastic gradient descent helps generalization.
+
+        |w_\infty^{\text{SGD}} - w^*| < |w_\infty^{\text{flow}} - w^*|
+
+    Condition: The true parameter is sparse. The noise makes the effective scale smaller, and the end
+    sparser; for a dense true parameter that is no gain.
+
+    Slide "Diagonal Linear Networks" (Pesme et al. 2021, Even et al. 2023): single samples.
+    """
     found = {kind: runs(settings, kind, "samples") for kind in ("centred", "dense")}
     sparse, dense = found.values()
     losses, truths, flow = regressions(settings, "centred")
@@ -244,21 +243,20 @@ def stochasticity(settings: Settings) -> Evidence:
     )
 
 
-@claim(
-    id="slides-step-size",
-    number=TITLE,
-    title="Larger steps, sparser ends",
-    statement="Larger step sizes in gradient descent induce sparsity.",
-    formula=r"\gamma_1 < \gamma_2 \;\Longrightarrow\; \|w_\infty(\gamma_2)\|_1 < \|w_\infty(\gamma_1)\|_1",
-    expected="holds under a condition",
-    condition=(
-        "All coordinates see gradients of about the same size, so that the steps shrink their scales "
-        "alike: inputs with a common mean, or single samples. For centred inputs and all samples the "
-        "scales shrink most where the true parameter is, and the end is less sparse."
-    ),
-)
+@claim(id="slides-step-size")
 def step_size(settings: Settings) -> Evidence:
-    """Slide "Diagonal Linear Networks" (Nacson et al. 2022, Even et al. 2023): descent, all samples."""
+    r"""Diagonal Linear Networks: Larger steps, sparser ends.
+
+    Larger step sizes in gradient descent induce sparsity.
+
+        \gamma_1 < \gamma_2 \;\Longrightarrow\; \|w_\infty(\gamma_2)\|_1 < \|w_\infty(\gamma_1)\|_1
+
+    Condition: All coordinates see gradients of about the same size, so that the steps shrink their scales
+    alike: inputs with a common mean, or single samples. For centred inputs and all samples the scales
+    shrink most where the true parameter is, and the end is less sparse.
+
+    Slide "Diagonal Linear Networks" (Nacson et al. 2022, Even et al. 2023): descent, all samples.
+    """
     mean, centred = (runs(settings, kind, "descent") for kind in ("with a mean", "centred"))
     single = runs(settings, "centred", "samples")
     what = "median excess of the $\\ell_1$ norm over that of gradient flow"
@@ -324,21 +322,20 @@ def step_size(settings: Settings) -> Evidence:
     )
 
 
-@claim(
-    id="slides-momentum",
-    number=TITLE,
-    title="Momentum helps generalization",
-    statement="Adding momentum also helps generalization.",
-    formula=r"|w_\infty^{\text{momentum}} - w^*| < |w_\infty^{\text{flow}} - w^*|",
-    expected="holds under a condition",
-    condition=(
-        "Inputs with a common mean, so that all coordinates see gradients of about the same size. "
-        "Momentum makes the effective scale smaller, but it also moves the centre of the divergence; for "
-        "centred inputs the error of sparse recovery grows, until the steps are large."
-    ),
-)
+@claim(id="slides-momentum")
 def momentum(settings: Settings) -> Evidence:
-    """Slide "Diagonal Linear Networks" (Papazov et al. 2024): heavy ball with momentum 0.9."""
+    r"""Diagonal Linear Networks: Momentum helps generalization.
+
+    Adding momentum also helps generalization.
+
+        |w_\infty^{\text{momentum}} - w^*| < |w_\infty^{\text{flow}} - w^*|
+
+    Condition: Inputs with a common mean, so that all coordinates see gradients of about the same size.
+    Momentum makes the effective scale smaller, but it also moves the centre of the divergence; for centred
+    inputs the error of sparse recovery grows, until the steps are large.
+
+    Slide "Diagonal Linear Networks" (Papazov et al. 2024): heavy ball with momentum 0.9.
+    """
     mean, centred = (runs(settings, kind, "momentum") for kind in ("with a mean", "centred"))
     rates = RATES["momentum"]
     what = "median squared error of the end, over that of gradient flow"

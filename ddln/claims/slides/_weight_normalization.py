@@ -21,7 +21,7 @@ from ddln.parameterizations import Composed, LearningRates, PowerDifference, Wei
 from ddln.problems import sparse_regression
 
 TITLE = "Other models and challenges"
-# Of the network that is normalized, and of its gain.
+# Size of the starts, and the learning rate of the gain of the normalized network.
 ALPHA, RATE = 0.1, 0.01
 COMPOSED_TIME = 3e3
 
@@ -72,21 +72,20 @@ def _composed_end(loss: LeastSquares):
     return end, end_of_flow(_difference(w), loss)
 
 
-@claim(
-    id="slides-weight-normalization",
-    number=TITLE,
-    title="Weight normalization is sparsity inducing",
-    statement=r"Weight normalization, $h(\theta) = g \frac{v}{\|v\|}$, is sparsity inducing.",
-    formula=r"h(\theta) = g \frac{v}{\|v\|} \quad \text{with } \theta = (g, v)",
-    expected="holds under a condition",
-    condition=(
-        r"It normalizes the weights $(p, q)$ of a diagonal network $w = p \odot p - q \odot q$, and its gain "
-        r"learns more slowly than its direction. By itself it turns with every rotation of $w$, so that it "
-        "cannot prefer sparse solutions."
-    ),
-)
+@claim(id="slides-weight-normalization")
 def weight_normalization(settings: Settings) -> Evidence:
-    """Slide "Other models and challenges" (Chou, Rauhut, Ward 2024): ends against linear programs."""
+    r"""Other models and challenges: Weight normalization is sparsity inducing.
+
+    Weight normalization, $h(\theta) = g \frac{v}{\|v\|}$, is sparsity inducing.
+
+        h(\theta) = g \frac{v}{\|v\|} \quad \text{with } \theta = (g, v)
+
+    Condition: It normalizes the weights $(p, q)$ of a diagonal network $w = p \odot p - q \odot q$, and its
+    gain learns more slowly than its direction. By itself it turns with every rotation of $w$, so that it
+    cannot prefer sparse solutions.
+
+    Slide "Other models and challenges" (Chou, Rauhut, Ward 2024): ends against linear programs.
+    """
     losses = sparse(settings)
     X, y = data(losses)
     least = np.array([np.abs(minimum_l1(*one)).sum() for one in zip(X, y, strict=True)])
@@ -174,27 +173,21 @@ def _turned(key: PRNGKeyArray, loss: LeastSquares):
     return turned, turn @ plain
 
 
-@claim(
-    id="slides-implicit-bias-beyond",
-    number=TITLE,
-    title="The implicit bias without a mirror flow",
-    statement=(
-        "Some reparameterizations do not lead to mirror flow, but their implicit bias can still be "
-        "characterized."
-    ),
-    formula=(
-        r"h(\theta) = g \frac{v}{\|v\|}: \quad P w(t) = \frac{g(t)}{g(0)} "
-        r"\exp\Bigl(\frac{g(0)^2 - g(t)^2}{2 |v|^2}\Bigr) P w(0), \qquad P = I - X^+ X"
-    ),
-)
+@claim(id="slides-implicit-bias-beyond")
 def beyond_mirror_flow(settings: Settings) -> Evidence:
-    r"""Slide "Other models and challenges": the characterization of weight normalization.
+    r"""Other models and challenges: The implicit bias without a mirror flow.
 
-    The metric is M = e e^T + (g / |v|)^2 (I - e e^T), e = v / |v|, and |v| is conserved. With
-    g' = -<e, grad L>, w' = (g / |v|)^2 (-grad L) + (1 - (g / |v|)^2) g' e. The gradient is in the
-    range of X^T, so P w' = (1 - (g / |v|)^2) (g' / g) P w, which is integrated to the formula. At the
-    end X w = y, so that w is X^+ y + s P w_0 with the one unknown s = s(g), and
-    g^2 = |X^+ y|^2 + s(g)^2 |P w_0|^2.
+    Some reparameterizations do not lead to mirror flow, but their implicit bias can still be characterized.
+
+        h(\theta) = g \frac{v}{\|v\|}: \quad P w(t) = \frac{g(t)}{g(0)} \exp\Bigl(\frac{g(0)^2 - g(t)^2}{2
+        |v|^2}\Bigr) P w(0), \qquad P = I - X^+ X
+
+    Slide "Other models and challenges": the characterization of weight normalization.
+
+    The metric is M = e e^T + (g / |v|)^2 (I - e e^T), e = v / |v|, and |v| is conserved. With g' = -<e,
+    grad L>, w' = (g / |v|)^2 (-grad L) + (1 - (g / |v|)^2) g' e. The gradient is in the range of X^T, so P
+    w' = (1 - (g / |v|)^2) (g' / g) P w, which is integrated to the formula. At the end X w = y, so that w
+    is X^+ y + s P w_0 with the one unknown s = s(g), and g^2 = |X^+ y|^2 + s(g)^2 |P w_0|^2.
     """
     flow = flows(settings)
     X, y = data(sparse(settings))

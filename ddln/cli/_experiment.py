@@ -1,0 +1,209 @@
+"""An experiment of the command line: the data, the options, and all that follows from them."""
+
+import dataclasses
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddln.cli._data import Split
+from ddln.cli._flows import STATUSES, Examples, Observe, Starts
+from ddln.cli._options import SweepOptions
+from ddln.losses import LeastSquares
+from ddln.sweeps import (
+    Initializations,
+    StoredArray,
+    SweepResult,
+    SweepStore,
+    compile_sweep,
+    sweep,
+)
+
+# Times of a curve in a figure: enough that it looks smooth.
+CURVE_TIMES = 500
+
+# Lanes whose theta is in memory at once.
+LANES_READ = 1024
+
+# A flow has not converged if at its end it leaves more than this unexplained that can be explained.
+UNCONVERGED = 1e-3
+
+# The options that determine the numbers, besides the data.
+IDENTITY = (
+    "target", "train", "drop", "depths", "scales", "scale_count", "initializations", "t1", "saves",
+    "rtol", "atol", "max_steps", "seed", "precision",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The flows of one depth: lanes in the order (initialization, scale).
+
+    Attributes:
+        depth: the number of layers.
+        result: the flows.
+        minimum: the least loss of any theta.
+    """
+
+    depth: int
+    result: SweepResult
+    minimum: float
+
+    @property
+    def theta(self) -> StoredArray:
+        return self.result.values["theta"]
+
+    @property
+    def statuses(self) -> dict[str, StoredArray]:
+        return self.result.values["check"]
+
+    @cached_property
+    def unexplained(self) -> np.ndarray:
+        """Training error at the end over that of theta = 0, by lane.
+
+        y has norm 1, so that theta = 0 has the loss 1/2.
+        """
+        return 2 * np.asarray(self.result.loss[:, -1])
+
+    @property
+    def unconverged(self) -> np.ndarray:
+        """Lanes that did not fail, but are still on their way at the end."""
+        return self.result.okay & (self.unexplained - 2 * self.minimum > UNCONVERGED)
+
+    def of_each(self, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """A function of theta [lanes, T, d] for all lanes, some at a time: they stay in the store."""
+        count = len(self.theta)
+        parts = [
+            function(self.theta[start : start + LANES_READ])
+            for start in range(0, count, LANES_READ)
+        ]
+        return np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The flows from every initialization at every scale, for every depth, on one data set."""
+
+    split: Split
+    options: SweepOptions
+
+    @cached_property
+    def scales(self) -> np.ndarray:
+        """The scales of the initialization."""
+        return np.geomspace(*self.options.scales, self.options.scale_count)
+
+    @cached_property
+    def ts(self) -> np.ndarray:
+        """The saved times, in the precision of the run."""
+        return self._times(self.options.saves)
+
+    @property
+    def t1(self) -> float:
+        """The end of the training time, as the precision of the run rounds it."""
+        return float(self.ts[-1])
+
+    @property
+    def lanes(self) -> int:
+        """Number of flows of one depth."""
+        return self.options.initializations * self.options.scale_count
+
+    @cached_property
+    def loss(self) -> LeastSquares:
+        """The training loss |X theta - y|^2 / 2."""
+        X, y = (jnp.asarray(a, self.options.precision) for a in (self.split.X, self.split.y))
+        return LeastSquares(X, y)
+
+    @cached_property
+    def examples(self) -> Examples:
+        """Three flows of the middle depth, at the smallest, the middle and the largest scale.
+
+        From a random start where there is one: there layers cross zero.
+        """
+        options = self.options
+        first = options.scale_count * min(1, options.initializations - 1)
+        lanes = first + np.array([0, options.scale_count // 2, options.scale_count - 1])
+        return Examples(
+            self.starts(options.depths[len(options.depths) // 2]),
+            jnp.asarray(lanes),
+            self.loss,
+            jnp.asarray(self._times(CURVE_TIMES)),
+            self.t1,
+            (options.rtol, options.atol),
+            options.max_steps,
+        )
+
+    def starts(self, depth: int) -> Starts:
+        """The initializations of one depth."""
+        scales = jnp.asarray(self.scales, self.options.precision)
+        return Starts(jax.random.key(self.options.seed), scales, depth, self.split.X.shape[1])
+
+    def store(self, url: str) -> SweepStore:
+        """The store of the results: depth, initialization, scale, time saved, coordinate."""
+        labels = {
+            "depth": self.options.depths,
+            "initialization": np.arange(self.options.initializations),
+            "scale": self.scales,
+        }
+        attrs = {
+            "data": self.split.name,
+            "features": list(self.split.feature_names),
+            "seed": self.options.seed,
+            "codes of checks": ", ".join(f"{i}: {name}" for i, name in enumerate(STATUSES)),
+            "options": self.identity,
+            "standardization": self.split.standardization,
+        }
+        return SweepStore(url, ("depth", "initialization", "scale"), labels, attrs)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The options that determine the numbers, as plain data."""
+        values = dataclasses.asdict(self.options)
+        plain = {name: values[name] for name in IDENTITY}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
+
+    def integrate(
+        self,
+        depth: int,
+        store: SweepStore,
+        executor: Executor | None,
+        report: Callable[[int, int, int], None],
+    ) -> Outcome:
+        """Integrate the flows of one depth that the store lacks."""
+        result = sweep(
+            *self._arguments(depth),
+            **self._settings,
+            store=store.at(depth=depth),
+            executor=executor,
+            progress=report,
+        )
+        return Outcome(depth, result, self.split.minimum)
+
+    def compile(self, depth: int, store: SweepStore) -> None:
+        """Compile the program of `integrate`."""
+        compile_sweep(*self._arguments(depth), **self._settings, store=store.at(depth=depth))
+
+    def _arguments(self, depth: int) -> tuple[Initializations, LeastSquares, float]:
+        return Initializations(self.starts(depth), self.lanes), self.loss, self.t1
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "ts": self.ts,
+            "rtol": self.options.rtol,
+            "atol": self.options.atol,
+            "max_steps": self.options.max_steps,
+            "observe": Observe(self.loss),
+            "chunk_size": self.options.chunk_size,
+        }
+
+    def _times(self, count: int) -> np.ndarray:
+        # Gradients are of order one: nothing happens before a thousandth of a time unit at scale one.
+        t1 = self.options.t1
+        ts = np.concatenate([[0.0], np.geomspace(min(1e-3, t1 / 1e3), t1, count - 1)])
+        ts[-1] = t1
+        return ts.astype(self.options.precision)
