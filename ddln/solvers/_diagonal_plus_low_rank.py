@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import PyTree
 
+from ddln._numerics import inverse_factor, product
 from ddln._types import Array, Bool, Float, Scalar
-from ddln.solvers._inverse_factor import inverse_factor
-from ddln.solvers._product import product
 from ddln.solvers._structure import AbstractStructuredOperator, register_plain
 
 Blocks = PyTree[Float[Array, " d"]]

@@ -2,6 +2,7 @@
 
 import jax
 
+from ddln._numerics import product
 from ddln._types import Array, PyTree
 from ddln.solvers._diagonal_plus_low_rank import (
     DiagonalPlusLowRank,
@@ -9,7 +10,6 @@ from ddln.solvers._diagonal_plus_low_rank import (
     WoodburyState,
     sum_product,
 )
-from ddln.solvers._product import product
 
 
 @jax.custom_vjp
