@@ -28,7 +28,7 @@ class LearningRates(AbstractParameterization):
         rates: the rates of the leaves, not trained. Compilation caches compare them by value.
 
     Raises:
-        ValueError: if the number of rates is not that of the leaves, or a rate is not positive and
+        ValueError: if the numbers of rates and of leaves differ, or a rate is not positive and
             finite.
     """
 

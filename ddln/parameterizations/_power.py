@@ -13,8 +13,8 @@ from ddln.parameterizations._base import AbstractParameterization, AbstractReduc
 class Power(AbstractParameterization):
     """theta = w^L, elementwise. M = diag(L^2 w^(2L-2)).
 
-    The flow keeps the signs of w, and a weight that is zero never moves. The map is that of a deep
-    diagonal network with L equal layers. Source: Labarrière et al. 2024, Appendix A.3.
+    The flow keeps the signs of w, and a weight that is zero never moves. A deep diagonal
+    network with L equal layers is the same map. Source: Labarrière et al. 2024, Appendix A.3.
 
     Args:
         weights: w, of any shape.
