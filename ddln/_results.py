@@ -41,6 +41,6 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
 
 
 def is_okay(result: RESULTS) -> Bool[Array, "..."]:
-    """Whether a result is a success: it ran to its end or was stopped by an event."""
+    """Mask of the successful results: the run reached its end, or an event stopped it."""
     with jax.ensure_compile_time_eval():
         return (result == RESULTS.successful) | (result == RESULTS.event_occurred)

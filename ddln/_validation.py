@@ -15,7 +15,7 @@ from ddln._types import Array
 
 
 def is_known(value: Any) -> bool:
-    """Whether the values of an array can be looked at (it is not being traced)."""
+    """True if the values of an array can be read: it is not being traced."""
     return not isinstance(value, jax.core.Tracer)
 
 

@@ -1,16 +1,17 @@
-"""What a loss is, and the structure shared by losses of linear predictions."""
+"""Abstract losses of the effective parameter, with the structure of linear predictions."""
 
 import abc
 
 import equinox as eqx
 import jax.numpy as jnp
 
+from ddln._numerics import product
 from ddln._types import Array, Float, Scalar, Theta
 from ddln._validation import constant, float_array, require_positive
 
 
 class AbstractLoss(eqx.Module):
-    """L(theta): calling the loss with an effective parameter gives a scalar."""
+    """A loss L(theta): a function from the effective parameter to a scalar."""
 
     @abc.abstractmethod
     def __call__(self, theta: Theta) -> Scalar:
@@ -20,8 +21,8 @@ class AbstractLoss(eqx.Module):
 class AbstractPredictionLoss(AbstractLoss):
     """A loss of linear predictions: L(theta) = scale * sum_i l(<x_i, theta>, y_i).
 
-    Its gradient is scale * X^T l'(X theta, y) and its Hessian X^T diag(curvature) X. Flows use this
-    structure, so prefer it to a plain function wherever the loss has it.
+    The gradient is scale * X^T l'(X theta, y) and the Hessian X^T diag(curvature) X. Flows use this
+    structure: a loss that has it should be a subclass, not a plain function.
 
     Attributes:
         X: the inputs, shape [n, *theta.shape].
@@ -68,12 +69,12 @@ class AbstractPredictionLoss(AbstractLoss):
                 f"Argument `theta` must have the shape {self.X.shape[1:]} of one row of `X`, "
                 f"but it has shape {theta.shape}."
             )
-        return self.design @ theta.reshape(-1)
+        return product(self.design, theta.reshape(-1))
 
     def gradient(self, theta: Theta) -> Theta:
         """grad L(theta)."""
-        slopes = self.scale * self.pointwise_gradient(self.predict(theta), self.y)
-        return (slopes @ self.design).reshape(theta.shape)
+        prediction_gradient = self.scale * self.pointwise_gradient(self.predict(theta), self.y)
+        return product(prediction_gradient, self.design).reshape(theta.shape)
 
     def curvature(self, theta: Theta) -> Float[Array, " n"]:
         """scale * l'' at the predictions: the Hessian of L is X^T diag(curvature) X."""
@@ -81,11 +82,11 @@ class AbstractPredictionLoss(AbstractLoss):
 
 
 def regression_data(X, y, scale) -> tuple[Array, Array, float]:
-    """Converts and checks the data of a loss.
+    """Convert and check the data of a loss.
 
     Raises:
         ValueError: if X and y differ in their number of samples, are empty, not real, or not finite;
-            if the scale is not positive.
+            if the scale is not finite and positive.
     """
     X = float_array("X", X, "... d")
     if X.ndim < 2:

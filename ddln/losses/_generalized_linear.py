@@ -1,4 +1,4 @@
-"""Any loss of linear predictions."""
+"""Losses of linear predictions with any pointwise loss."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from ddln.losses._base import AbstractPredictionLoss, regression_data
 
 
 class GeneralizedLinear(AbstractPredictionLoss):
-    """L(theta) = scale * sum_i l(<x_i, theta>, y_i) with a function l of your own.
+    """L(theta) = scale * sum_i l(<x_i, theta>, y_i) with any function l.
 
     Example (Poisson regression):
         >>> loss = GeneralizedLinear(X, y, lambda z, y: jnp.exp(z) - y * z)

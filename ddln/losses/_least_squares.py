@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import lineax as lx
 
+from ddln._numerics import above_rounding
 from ddln._types import Array, Float, Scalar, Theta
 from ddln.losses._base import AbstractPredictionLoss, regression_data
 
@@ -39,14 +40,14 @@ class LeastSquares(AbstractPredictionLoss):
 
     @property
     def minimizer(self) -> Theta:
-        """The minimizer of smallest l2 norm, X^+ y. Singular values below rounding count as zero."""
+        """The minimizer of least l2 norm, X^+ y, with singular values below rounding taken as zero."""
         operator = lx.MatrixLinearOperator(self.design)
         flat = lx.linear_solve(operator, self.y, lx.SVD(), throw=False).value
         return flat.reshape(self.X.shape[1:])
 
     @property
     def minimum(self) -> Scalar:
-        """L* = min L: zero, up to rounding, exactly where X theta = y is solvable."""
+        """L* = min L, zero up to rounding if and only if X theta = y is solvable."""
         return self(self.minimizer)
 
     @property
@@ -54,8 +55,8 @@ class LeastSquares(AbstractPredictionLoss):
         """mu = 2 * scale * (smallest nonzero eigenvalue of X^T X).
 
         The largest mu with 2 mu (L - L*) <= |grad L|^2 everywhere (Polyak-Lojasiewicz), as in
-        Theorem 2 of Labarrière et al. 2024. Eigenvalues below rounding count as zero; X = 0 gives inf.
+        Theorem 2 of Labarrière et al. 2024. Eigenvalues below rounding are taken as zero; X = 0 gives inf.
         """
         singular = jnp.linalg.svd(self.design, compute_uv=False)
-        cutoff = max(self.design.shape) * jnp.finfo(singular.dtype).eps * singular[0]
-        return 2 * self.scale * jnp.square(jnp.min(jnp.where(singular > cutoff, singular, jnp.inf)))
+        kept = above_rounding(singular, self.design.shape)
+        return 2 * self.scale * jnp.square(jnp.min(jnp.where(kept, singular, jnp.inf)))

@@ -1,4 +1,4 @@
-"""A loss whose samples count differently."""
+"""Losses with weights of the samples."""
 
 from ddln._types import Array, Float
 from ddln._validation import float_array
@@ -8,8 +8,8 @@ from ddln.losses._base import AbstractPredictionLoss
 class Weighted(AbstractPredictionLoss):
     """L(theta) = scale * sum_i w_i l(<x_i, theta>, y_i), for the l, x_i, y_i and scale of a loss.
 
-    Weights of 1 give the loss itself, a weight of 0 leaves a sample out. The derivative of the end of
-    a flow in w_i is the influence of sample i (`ddln.sensitivity`).
+    Weights of 1 give the loss itself; a weight of 0 removes a sample. The derivative of the end of a
+    flow with respect to w_i is the influence of sample i (`ddln.sensitivity`).
 
     Example:
         >>> without_first = Weighted(loss, jnp.ones(loss.y.size).at[0].set(0.0))
@@ -47,18 +47,18 @@ class Weighted(AbstractPredictionLoss):
         return self.loss.scale
 
     def pointwise(self, prediction, target):
-        return self._of(prediction) * self.loss.pointwise(prediction, target)
+        return self._weights_of(prediction) * self.loss.pointwise(prediction, target)
 
     def pointwise_gradient(self, prediction, target):
-        return self._of(prediction) * self.loss.pointwise_gradient(prediction, target)
+        return self._weights_of(prediction) * self.loss.pointwise_gradient(prediction, target)
 
     def pointwise_curvature(self, prediction, target):
-        return self._of(prediction) * self.loss.pointwise_curvature(prediction, target)
+        return self._weights_of(prediction) * self.loss.pointwise_curvature(prediction, target)
 
-    def _of(self, prediction: Array) -> Float[Array, " n"]:
+    def _weights_of(self, prediction: Array) -> Float[Array, " n"]:
         if prediction.shape != self.weights.shape:
             raise ValueError(
-                f"A weighted loss has {self.weights.size} samples in a given order, but it was asked "
-                f"for predictions of shape {prediction.shape}. Mini-batches need a loss without weights."
+                f"Argument `prediction` must have the shape {self.weights.shape} of `weights`, but it "
+                f"has shape {prediction.shape}. Mini-batches need a loss without weights."
             )
         return self.weights

@@ -1,4 +1,4 @@
-"""What a parameterization is, and what follows from `effective` alone."""
+"""Abstract parameterizations and reduced coordinates: the Jacobian and metric of any map."""
 
 import abc
 from typing import Any, ClassVar
@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from ddln._numerics import as_function, product, pull_back
 from ddln._types import Array, Float, Theta
 
 
 class AbstractReducedCoordinates(eqx.Module):
-    """Few unknowns per coordinate that carry the whole gradient flow of a parameterization.
+    """A state with few unknowns per coordinate that determines the gradient flow of a parameterization.
 
     With state v, one array of the shape of theta or a tuple of such arrays, and g = grad L(theta), the
     flow of the weights is
@@ -39,7 +40,7 @@ class AbstractReducedCoordinates(eqx.Module):
         """p(v), so that v' = -p(v) grad L(theta(v)), with the structure of v."""
 
     def effective_and_speed(self, v: Any) -> tuple[Float[Array, " d"], Any]:
-        """Both, where they have most of their work in common."""
+        """theta(v) and p(v); override to share their work."""
         return self.effective(v), self.speed(v)
 
     @abc.abstractmethod
@@ -47,7 +48,7 @@ class AbstractReducedCoordinates(eqx.Module):
         """d p / d v, with the structure of v."""
 
     def with_slopes(self, v: Any) -> tuple[Float[Array, " d"], Any, Any, Any]:
-        """theta, p, d theta / d v and d p / d v, where they have most of their work in common."""
+        """theta, p, d theta / d v and d p / d v; override to share their work."""
         theta, speed = self.effective_and_speed(v)
         return theta, speed, self.effective_slope(v), self.speed_slope(v)
 
@@ -59,10 +60,10 @@ class AbstractReducedCoordinates(eqx.Module):
 class AbstractParameterization(eqx.Module):
     """A map theta = h(w) from trained weights to the effective parameter.
 
-    The weights w are the inexact array leaves of the module; `effective` is the map. To define your
-    own, subclass this, give `effective`, and everything else (Jacobian, metric, flows, checks)
-    works. Metric: M(w) = J J^T with J the Jacobian of h, so that theta' = -M grad L(theta) along
-    the gradient flow of L(h(w)).
+    The weights w are the inexact array leaves of the module; `effective` is the map, and the only
+    method that a subclass must give: Jacobian, metric, flows and checks follow. The metric is
+    M(w) = J J^T with J the Jacobian of h, so that theta' = -M grad L(theta) along the gradient flow
+    of L(h(w)).
 
     Attributes:
         separable: whether theta_i depends on a block of weights of its own, so that M is diagonal.
@@ -79,7 +80,7 @@ class AbstractParameterization(eqx.Module):
 
     @property
     def homogeneity(self) -> int | None:
-        """The degree L with h(s w) = s^L h(w), or None if there is none or it is not known."""
+        """The degree L with h(s w) = s^L h(w), or None if h has no degree or an unknown one."""
         return None
 
     def reduced(self) -> AbstractReducedCoordinates | None:
@@ -91,30 +92,25 @@ class AbstractParameterization(eqx.Module):
 
         The weights are flattened leaf after leaf in the order of `jax.tree.leaves`.
         """
-        weights, static = eqx.partition(self, eqx.is_inexact_array)
+        effective, weights = as_function(self)
         flat, unravel = ravel_pytree(weights)
-        return jax.jacrev(lambda w: eqx.combine(unravel(w), static).effective().reshape(-1))(flat)
+        return jax.jacrev(lambda w: effective(unravel(w)).reshape(-1))(flat)
 
     def metric(self) -> Float[Array, "D D"]:
         """The metric M = J J^T as a dense matrix, theta flattened to D entries."""
         jacobian = self.jacobian()
-        return jacobian @ jacobian.T
+        return product(jacobian, jacobian.T)
 
     def metric_product(self, g: Theta) -> Theta:
         """M g = J (J^T g), by one reverse and one forward pass, without forming a matrix."""
-        weights, static = eqx.partition(self, eqx.is_inexact_array)
-
-        def effective(w):
-            return eqx.combine(w, static).effective()
-
-        (pulled_back,) = jax.vjp(effective, weights)[1](g)
-        return jax.jvp(effective, (weights,), (pulled_back,))[1]
+        effective, weights = as_function(self)
+        return jax.jvp(effective, (weights,), (pull_back(self, g),))[1]
 
     def metric_diagonal(self) -> Theta:
-        """The diagonal of M, of the shape of theta; the whole of M where `separable` holds.
+        """The diagonal of M, of the shape of theta, which is all of M for a separable parameterization.
 
         Raises:
-            ValueError: if the parameterization is not separable; take the diagonal of `metric()`.
+            ValueError: if the parameterization is not separable; use `metric()`.
         """
         if not self.separable:
             raise ValueError(

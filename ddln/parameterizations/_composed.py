@@ -1,4 +1,4 @@
-"""One parameterization after another."""
+"""Composition of parameterizations."""
 
 from collections.abc import Callable
 
@@ -17,12 +17,12 @@ class Composed(AbstractParameterization):
         Array([0.18, 0.32], dtype=float64)
 
     Args:
-        outer: from an array to a parameterization: a class, or a function. It is compared by
-            identity, so define it once.
-        inner: the parameterization whose weights are trained.
+        outer: a class or function that makes a parameterization from an array. Compilation caches
+            compare it by identity, so define it once.
+        inner: the parameterization with the trained weights.
 
     Raises:
-        ValueError: if `outer` does not give a parameterization.
+        ValueError: if `inner` is not a parameterization, or `outer` does not return one.
     """
 
     outer: Callable[[Array], AbstractParameterization] = eqx.field(static=True)
@@ -42,14 +42,14 @@ class Composed(AbstractParameterization):
                 f"{type(made).__name__}."
             )
 
-    def _made(self) -> AbstractParameterization:
+    def _outer(self) -> AbstractParameterization:
         return self.outer(self.inner.effective())
 
     @property
     def homogeneity(self) -> int | None:
-        outer = eqx.filter_eval_shape(self._made).homogeneity
+        outer = eqx.filter_eval_shape(self._outer).homogeneity
         inner = self.inner.homogeneity
         return None if outer is None or inner is None else outer * inner
 
     def effective(self) -> Theta:
-        return self._made().effective()
+        return self._outer().effective()

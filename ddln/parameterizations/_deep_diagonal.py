@@ -1,4 +1,4 @@
-"""The deep diagonal linear network."""
+"""Deep diagonal linear networks."""
 
 from typing import ClassVar
 
@@ -26,7 +26,7 @@ class DeepDiagonal(AbstractParameterization):
 
     Args:
         layers: u^1, ..., u^L as rows, shape [L, d], L >= 2.
-        factor: the constant c, not trained.
+        factor: the constant c, which is not trained.
 
     Raises:
         ValueError: if `layers` is not [L, d] with L >= 2 and d >= 1, is not real, or has known values
@@ -54,7 +54,9 @@ class DeepDiagonal(AbstractParameterization):
     def random(
         cls, key: PRNGKeyArray, depth: int, dim: int, scale: float | Float[Array, ""] = 1.0
     ) -> "DeepDiagonal":
-        """Independent normal layers with standard deviation `scale`; Assumption A holds almost surely.
+        """A network with independent normal layers of standard deviation `scale`.
+
+        Assumption A holds almost surely.
 
         Args:
             key: a JAX random key.
@@ -68,7 +70,7 @@ class DeepDiagonal(AbstractParameterization):
     def zero_last(
         cls, ubar: Float[Array, " d"], depth: int, scale: float | Float[Array, ""] = 1.0
     ) -> "DeepDiagonal":
-        """The start u^L = 0 and u^j = scale * ubar for the other layers.
+        """The network with u^L = 0 and u^j = scale * ubar for the other layers.
 
         Source: Yun, Krishnan and Mobahi 2021; Corollary 1 of Labarrière et al. 2024 (alpha = scale).
 
@@ -82,7 +84,7 @@ class DeepDiagonal(AbstractParameterization):
 
     @classmethod
     def balanced(cls, theta: Float[Array, " d"], depth: int) -> "DeepDiagonal":
-        """Layers of equal absolute value |theta|^(1/L); the first one carries the sign.
+        """The network whose layers have equal absolute values |theta|^(1/L), the first one with the sign.
 
         Every coordinate is a tie: Assumption A is violated and theta keeps its sign along the flow.
 
@@ -108,7 +110,7 @@ class DeepDiagonal(AbstractParameterization):
         return self.factor * jnp.prod(self.layers, axis=0)
 
     def canonical(self) -> CanonicalForm:
-        """The canonical form: smallest layers, gaps, signs and the permutation that sorts the layers."""
+        """The canonical form: smallest layers, gaps, signs, and the permutation that sorts the layers."""
         return CanonicalForm.of(self.layers, self.factor)
 
     def reduced(self) -> CanonicalForm:
@@ -123,7 +125,7 @@ class DeepDiagonal(AbstractParameterization):
         return jnp.sum(jnp.square(self.factor * products_of_others(self.layers)), axis=0)
 
     def frozen(self) -> np.ndarray:
-        """Indices of the coordinates that never move: two layers or more are exactly zero there.
+        """Indices of the coordinates that never move, in which two layers or more are exactly zero.
 
         Raises:
             ValueError: if the values are not known: call it outside of `jax.jit` and `jax.vmap`.

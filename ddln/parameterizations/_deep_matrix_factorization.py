@@ -1,11 +1,10 @@
-"""A matrix as a product of several factors: the deep linear network."""
+"""Deep linear networks: a matrix as a product of several factors."""
 
 import functools
 import itertools
 from collections.abc import Sequence
 
-import jax.numpy as jnp
-
+from ddln._numerics import product
 from ddln._types import Array, Float
 from ddln._validation import float_array
 from ddln.parameterizations._base import AbstractParameterization
@@ -54,4 +53,4 @@ class DeepMatrixFactorization(AbstractParameterization):
         return self.depth
 
     def effective(self) -> Float[Array, "rows columns"]:
-        return functools.reduce(jnp.matmul, self.factors)
+        return functools.reduce(product, self.factors)

@@ -1,4 +1,4 @@
-"""A parameterization from a function."""
+"""Parameterizations by any function of any tree of weights."""
 
 from collections.abc import Callable
 
@@ -14,16 +14,15 @@ from ddln.parameterizations._base import AbstractParameterization
 class FromFunction(AbstractParameterization):
     """theta = function(weights).
 
-    Everything that follows from h alone works: metric, flow, checks, a numerical potential where
-    there is one.
+    Metric, flow and checks follow from h alone, and so does a numerical potential if h has one.
 
     Example:
         >>> FromFunction(lambda w: w["a"] ** 3 + w["b"], {"a": jnp.ones(2), "b": jnp.ones(2)})()
         Array([2., 2.], dtype=float64)
 
     Args:
-        function: h, differentiable, from the tree of weights to a real array. It is compared by
-            identity, so define it once.
+        function: h, differentiable, from the tree of weights to a real array. Compilation caches
+            compare it by identity, so define it once.
         weights: a tree of arrays, all of which are trained.
 
     Raises:

@@ -37,7 +37,7 @@ class Identity(AbstractParameterization):
 
 
 class IdentityCoordinates(AbstractReducedCoordinates):
-    """v = theta, with speed 1."""
+    """The reduced coordinate v = theta, of speed 1."""
 
     start: Array
 

@@ -1,4 +1,4 @@
-"""A learning rate for each leaf of weights."""
+"""Learning rates, one for each leaf of weights."""
 
 import equinox as eqx
 import jax
@@ -10,25 +10,25 @@ from ddln.parameterizations._base import AbstractParameterization
 class LearningRates(AbstractParameterization):
     """The same map with a learning rate for each leaf of weights: w' = -rate * grad_w L(h(w)).
 
-    In the variables z = w / sqrt(rate) this is the plain gradient flow of z -> h(sqrt(rate) z), so
-    flows, checks, potentials and conservation laws apply to it as to any other map. The weights of
-    this parameterization are z; `parameterization` gives back w.
+    In the variables z = w / sqrt(rate) this is the plain gradient flow of z -> h(sqrt(rate) z), and
+    flows, checks, potentials and conservation laws apply to this map. The weights of this
+    parameterization are z; `parameterization` has the weights w.
 
     Example (the direction learns a hundred times faster than the gain):
         >>> LearningRates(WeightNorm(1.0, jnp.array([3.0, 4.0])), (0.01, 1.0)).effective()
         Array([0.6, 0.8], dtype=float64)
 
     Args:
-        parameterization: the start, with its own weights w.
+        parameterization: the map h with the initial weights w.
         rates: positive numbers, one for each leaf of weights in the order of `jax.tree.leaves`, as a
-            tuple or any other tree of that order; a single number is the rate of all leaves.
+            tuple or another tree of that order; a single number is the rate of all leaves.
 
     Attributes:
         scaled: the parameterization with w replaced by z.
-        rates: the rates of the leaves; they are not trained, and compared by value.
+        rates: the rates of the leaves, not trained. Compilation caches compare them by value.
 
     Raises:
-        ValueError: if the number of rates is not that of the leaves, or a rate is not positive and
+        ValueError: if the numbers of rates and of leaves differ, or a rate is not positive and
             finite.
     """
 
@@ -63,7 +63,7 @@ class LearningRates(AbstractParameterization):
     def _multiplied(
         self, parameterization: AbstractParameterization, power: float
     ) -> AbstractParameterization:
-        """The parameterization with each leaf of weights multiplied by rate^power."""
+        """The parameterization with each leaf of weights multiplied by its rate^power."""
         weights, rest = eqx.partition(parameterization, eqx.is_inexact_array)
         leaves, structure = jax.tree.flatten(weights)
         scaled = [rate**power * leaf for rate, leaf in zip(self.rates, leaves, strict=True)]
@@ -71,7 +71,7 @@ class LearningRates(AbstractParameterization):
 
     @property
     def parameterization(self) -> AbstractParameterization:
-        """The parameterization with its own weights w = sqrt(rate) z."""
+        """The parameterization h with the weights w = sqrt(rate) z."""
         return self._multiplied(self.scaled, 0.5)
 
     @property

@@ -1,5 +1,6 @@
-"""A matrix as a product of two factors."""
+"""Matrices as a product of two factors."""
 
+from ddln._numerics import product
 from ddln._types import Array, Float
 from ddln._validation import float_array
 from ddln.parameterizations._base import AbstractParameterization
@@ -8,8 +9,8 @@ from ddln.parameterizations._base import AbstractParameterization
 class MatrixFactorization(AbstractParameterization):
     """theta = U V^T. The flow conserves U^T U - V^T V.
 
-    M acts on a matrix as G -> G V V^T + U U^T G. It commutes for special families of measurements
-    only (Gunasekar et al. 2017), so there is no potential in general.
+    M acts on a matrix as G -> G V V^T + U U^T G. It commutes only for special families of
+    measurements (Gunasekar et al. 2017), so in general it has no potential.
 
     Args:
         left: U, shape [m, r].
@@ -37,4 +38,4 @@ class MatrixFactorization(AbstractParameterization):
         return 2
 
     def effective(self) -> Float[Array, "m k"]:
-        return self.left @ self.right.T
+        return product(self.left, self.right.T)

@@ -1,4 +1,4 @@
-"""Powers of weights."""
+"""Powers of the weights."""
 
 from typing import ClassVar
 
@@ -13,8 +13,8 @@ from ddln.parameterizations._base import AbstractParameterization, AbstractReduc
 class Power(AbstractParameterization):
     """theta = w^L, elementwise. M = diag(L^2 w^(2L-2)).
 
-    The flow keeps the signs of w, and a weight that is zero never moves. Source: Labarrière et al.
-    2024, Appendix A.3; it is the deep diagonal network with L equal layers.
+    The flow keeps the signs of w, and a weight that is zero never moves. A deep diagonal
+    network with L equal layers is the same map. Source: Labarrière et al. 2024, Appendix A.3.
 
     Args:
         weights: w, of any shape.
@@ -48,7 +48,7 @@ class Power(AbstractParameterization):
 
 
 class PowerCoordinates(AbstractReducedCoordinates):
-    """v = w: theta = factor v^L, and v' = -(d theta / dv) g."""
+    """The reduced coordinate v = w: theta = factor v^L, and v' = -(d theta / dv) g."""
 
     start: Array
     depth: int = eqx.field(static=True)
@@ -71,7 +71,7 @@ class PowerCoordinates(AbstractReducedCoordinates):
 
 
 def require_depth(depth: int) -> int:
-    """Raises unless a power is at least 2."""
+    """The depth as an integer, checked to be at least 2."""
     if depth < 2:
         raise ValueError(
             f"Argument `depth` must be at least 2, but it is {depth}. "

@@ -1,4 +1,4 @@
-"""A difference of powers."""
+"""Differences of powers."""
 
 from typing import ClassVar
 
@@ -14,8 +14,8 @@ from ddln.parameterizations._power import require_depth
 class PowerDifference(AbstractParameterization):
     """theta = u^L - v^L, elementwise. M = diag(L^2 (u^(2L-2) + v^(2L-2))).
 
-    For u, v > 0 the flow keeps their signs and theta can have any sign. For L = 2, u v is conserved,
-    for L >= 3 it is u^(2-L) + v^(2-L). Source: Woodworth et al. 2020.
+    For u, v > 0 the flow keeps their signs, and theta can have any sign. It conserves u v for L = 2,
+    and u^(2-L) + v^(2-L) for L >= 3. Source: Woodworth et al. 2020.
 
     Args:
         positive: u, of any shape.
@@ -60,7 +60,7 @@ class PowerDifference(AbstractParameterization):
 
 
 class PowerDifferenceCoordinates(AbstractReducedCoordinates):
-    """Two unknowns u, v per coordinate: theta = u^L - v^L."""
+    """The reduced coordinates u, v: theta = u^L - v^L."""
 
     start: tuple[Array, Array]
     depth: int = eqx.field(static=True)

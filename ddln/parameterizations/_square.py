@@ -1,4 +1,4 @@
-"""The square map."""
+"""Squares of the weights."""
 
 from typing import ClassVar
 

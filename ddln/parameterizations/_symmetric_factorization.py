@@ -1,5 +1,6 @@
-"""A positive semidefinite matrix as a factor times its transpose."""
+"""Positive semidefinite matrices as a factor times its transpose."""
 
+from ddln._numerics import product
 from ddln._types import Array, Float
 from ddln._validation import float_array
 from ddln.parameterizations._base import AbstractParameterization
@@ -25,4 +26,4 @@ class SymmetricFactorization(AbstractParameterization):
         return 2
 
     def effective(self) -> Float[Array, "m m"]:
-        return self.factor @ self.factor.T
+        return product(self.factor, self.factor.T)

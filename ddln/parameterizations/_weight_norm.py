@@ -15,8 +15,8 @@ class WeightNorm(AbstractParameterization):
     Salimans and Kingma 2016.
 
     Args:
-        gain: a number.
-        direction: v, not zero, shape [d].
+        gain: a scalar.
+        direction: v, nonzero, shape [d].
 
     Raises:
         ValueError: if `direction` is known to be zero, or an argument is empty, not real, or has known

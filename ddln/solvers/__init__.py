@@ -1,4 +1,4 @@
-"""What diffrax and lineax lack: Rosenbrock methods, and the Jacobian of separable flows."""
+"""Rosenbrock methods for diffrax, and the structured Jacobian of separable flows for lineax."""
 
 from ddln.solvers._diagonal_plus_low_rank import DiagonalPlusLowRank as DiagonalPlusLowRank
 from ddln.solvers._diagonal_plus_low_rank import Woodbury as Woodbury

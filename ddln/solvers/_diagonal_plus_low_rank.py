@@ -1,4 +1,4 @@
-"""The Jacobian of a separable flow, and the solve that its structure allows."""
+"""Diagonal plus low-rank operators, the Jacobians of separable flows, and their Woodbury solve."""
 
 import functools
 from typing import NamedTuple
@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import PyTree
 
+from ddln._numerics import inverse_factor, product
 from ddln._types import Array, Bool, Float, Scalar
-from ddln.solvers._inverse_factor import inverse_factor
-from ddln.solvers._product import product
 from ddln.solvers._structure import AbstractStructuredOperator, register_plain
 
 Blocks = PyTree[Float[Array, " d"]]
@@ -78,12 +77,12 @@ register_plain(DiagonalPlusLowRank)
 
 
 class WoodburyState(NamedTuple):
-    """What `Woodbury` keeps of an operator.
+    """A factorized operator, the state of `Woodbury`.
 
-    A^-1 r = (r - left M sum(right r / e)) / e with e = diagonal; `core` is M itself, or, with a
-    design, the factor C^-1 diag(sqrt(weight)) of M = X^T core^T core X, where C C^T = S. (A product
-    with an inverse is several times faster than a pair of triangular solves for batches of small
-    systems, and as accurate here, as S >= I.)
+    A^-1 r = (r - left M sum(right r / e)) / e with e = diagonal. `core`, from the factorized
+    capacitance matrix S = C C^T, is C^-1 diag(sqrt(weight)) with M = X^T core^T core X, or, without
+    a design, M itself. (Products with an inverse are several times faster than a pair of triangular
+    solves for batches of small systems, and as accurate here, because S >= I.)
     """
 
     inverse: Blocks
@@ -95,25 +94,25 @@ class WoodburyState(NamedTuple):
 
 
 class Woodbury(lx.AbstractLinearSolver):
-    """Solves with a `DiagonalPlusLowRank` operator through a system of min(n, d) unknowns.
+    """A linear solver for `DiagonalPlusLowRank` operators, by a system of min(n, d) unknowns.
 
     With e = diagonal, delta = sum over blocks of left * right / e and Z = diag(sqrt(weight)) X, the
     Woodbury identity gives
 
         A^-1 r = (r - left X^T z) / e,   z = sqrt(weight) * (S^-1 Z sum(right r / e)),
 
-    S = I + Z diag(delta) Z^T, symmetric, and positive definite if delta >= 0: Cholesky. With fewer
-    coordinates than samples, H = Z^T Z, D = diag(sqrt(|delta|)) and s the sign of delta,
+    with the capacitance matrix S = I + Z diag(delta) Z^T, which is positive definite if delta >= 0
+    and factorized by Cholesky. With fewer coordinates than samples, H = Z^T Z,
+    D = diag(sqrt(|delta|)) and s the sign of delta,
 
         X^T z = (H - s Y^T Y) sum(right r / e),   Y = C^-1 D H,   C C^T = I + s D H D,
 
-    which divides by no entry of left or right.
+    without a division by an entry of left or right.
 
     If the diagonal is positive and Cholesky succeeds, A is similar to a positive definite matrix.
-    Then a step h with A = I - gamma h J oversteps no unstable mode (an implicit method takes such a
-    mode for a stable one, and leaves a saddle too late). Otherwise the result is
-    `RESULTS.singular` and the values are zero; a definite A with a negative entry on the diagonal
-    is refused as well.
+    Then a step h with A = I - gamma h J resolves every unstable mode. (An implicit method with a
+    longer step damps such a mode, and leaves a saddle too late.) Otherwise, and for a definite A
+    with a negative entry on the diagonal, the result is `RESULTS.singular` and the values are zero.
     """
 
     def init(self, operator: DiagonalPlusLowRank, options) -> WoodburyState:
@@ -121,7 +120,7 @@ class Woodbury(lx.AbstractLinearSolver):
         return self.checked(operator, self.core(operator))
 
     def core(self, operator: DiagonalPlusLowRank) -> Float[Array, "m m"]:
-        """The core of the state of an operator, nearly all of its work; not finite if this fails."""
+        """Factorize the capacitance matrix, most of the work of a solve; not finite if this fails."""
         inverse = jax.tree.map(lambda e: 1 / e, operator.diagonal)
         scaled = jax.tree.map(jnp.multiply, operator.right, inverse)
         delta = sum_product(operator.left, scaled)
@@ -140,18 +139,18 @@ class Woodbury(lx.AbstractLinearSolver):
         return hessian - sign * product(y.T, y)
 
     def checked(self, operator: DiagonalPlusLowRank, core: Float[Array, "m m"]) -> WoodburyState:
-        """The state from the core."""
+        """The state from the factorized capacitance matrix, with a test of whether it can be solved."""
         okay = jnp.all(jnp.isfinite(core))
         for leaf in jax.tree.leaves(operator.diagonal):
             okay = okay & jnp.all(leaf > 0)
         state = self.unchecked(operator, core)
-        # Solutions of zero: the stages of a step that will be rejected cannot overflow.
+        # A solution of zero, so that the stages of a step to be rejected cannot overflow.
         core = jnp.where(okay, core, 0)
         inverse = jax.tree.map(lambda leaf: jnp.where(okay, leaf, 0), state.inverse)
         return state._replace(inverse=inverse, core=core, okay=okay)
 
     def unchecked(self, operator: DiagonalPlusLowRank, core: Float[Array, "m m"]) -> WoodburyState:
-        """The same for an operator that can be solved."""
+        """The state from the factorized capacitance matrix of an operator known to be solvable."""
         n, d = operator.design.shape
         design = operator.design if n <= d else None
         inverse = jax.tree.map(lambda e: 1 / e, operator.diagonal)

@@ -1,10 +1,3 @@
 """Matrix products at full precision."""
 
-import jax
-
-from ddln._types import Array
-
-
-def product(left: Array, right: Array) -> Array:
-    """A matrix product that no device rounds to less than its dtype."""
-    return jax.lax.dot(left, right, precision="highest")
+from ddln._numerics import product as product

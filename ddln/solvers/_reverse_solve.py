@@ -1,7 +1,8 @@
-"""Solves with `DiagonalPlusLowRank` for reverse mode alone: half of its products are known."""
+"""Woodbury solve with a custom VJP that reuses the matrix products of the forward pass."""
 
 import jax
 
+from ddln._numerics import product
 from ddln._types import Array, PyTree
 from ddln.solvers._diagonal_plus_low_rank import (
     DiagonalPlusLowRank,
@@ -9,12 +10,14 @@ from ddln.solvers._diagonal_plus_low_rank import (
     WoodburyState,
     sum_product,
 )
-from ddln.solvers._product import product
 
 
 @jax.custom_vjp
 def factorized(operator: DiagonalPlusLowRank, core: Array | None) -> WoodburyState:
-    """What `solved` needs of an operator, whose core may be known. No cotangent goes back through it."""
+    """Factorize an operator for `solved`, with zero derivative.
+
+    The factorized capacitance matrix `core` is computed unless it is given.
+    """
     return _factorized(operator, core)
 
 
@@ -28,15 +31,15 @@ factorized.defvjp(lambda *argument: (_factorized(*argument), None), lambda *_: (
 
 @jax.custom_vjp
 def solved(operator: DiagonalPlusLowRank, state: WoodburyState, vector: PyTree) -> PyTree:
-    """x with A x = vector.
+    """The solution x of A x = vector, with its derivative by the implicit function theorem.
 
-    For a cotangent x_bar let A^T lam = x_bar. With A = diag(e) + diag(l) X^T diag(w) X diag(r) the
+    For a cotangent x_bar let A^T lam = x_bar. For A = diag(e) + diag(l) X^T diag(w) X diag(r) the
     cotangents of vector, e, l and r are
 
         lam,   -lam x,   -lam X^T (w X (r x)),   -x X^T (w X (l lam)),
 
-    summed over blocks within the brackets. The products with X^T on the right are those that the
-    solutions x = (vector - l X^T (w X (r x))) / e and lam are made of.
+    with sums over blocks within the brackets. The products with X^T are by-products of the solves
+    for x = (vector - l X^T (w X (r x))) / e and for lam.
     """
     return _forward(operator, state, vector)[0]
 

@@ -1,4 +1,4 @@
-"""A stabilized explicit method: stiff flows without a linear solve."""
+"""A stabilized explicit Runge-Kutta method for stiff flows, without linear solves."""
 
 import functools
 from typing import ClassVar, NamedTuple
@@ -14,21 +14,22 @@ from jaxtyping import PyTree
 from ddln._types import Array, Scalar
 from ddln.solvers._structure import Time
 
-# Damping of the stability polynomial, and steps of the power iteration at the start and in a step.
+# Damping of the stability polynomial.
 DAMPING = 2 / 13
+# Iterations of the power method at the start of the flow and in each step.
 FIRST, NEXT = 30, 2
-# Of the estimate of the spectral radius, which a power iteration approaches from below.
+# Factor of the estimated spectral radius, which the power method approaches from below.
 MARGIN = 1.1
 
 
 class RKC(diffrax.AbstractAdaptiveSolver):
-    """Runge-Kutta-Chebyshev of order 2 with as many stages as a step needs for stability.
+    """Runge-Kutta-Chebyshev method of order 2, with the number of stages that stability needs.
 
-    An ordinary diffrax solver for an `diffrax.ODETerm` whose Jacobian has (nearly) real, mostly
-    negative eigenvalues, as gradient flows have. A step h takes s = 1 + sqrt(1 + 1.54 h rho) stages,
-    rho the spectral radius of the Jacobian, which a power iteration follows by Jacobian-vector
-    products: it costs two matrix products with the data for each stage where `Rodas5P` factorizes a
-    matrix of min(n, d) rows for each step. Dense output is cubic Hermite.
+    A diffrax solver for a `diffrax.ODETerm` whose Jacobian has (nearly) real, mostly negative
+    eigenvalues, such as a gradient flow. A step h takes s = 1 + sqrt(1 + 1.54 h rho) stages, rho the
+    spectral radius of the Jacobian by the power method with Jacobian-vector products. A stage costs
+    two matrix products with the data, where `Rodas5P` factorizes a matrix of min(n, d) rows in each
+    step. Dense output is cubic Hermite.
 
     Source: Sommeijer, Shampine and Verwer (1998), RKC: an explicit solver for parabolic PDEs,
     J. Comput. Appl. Math. 88:315-326, equations (2.1) to (2.9).
@@ -37,11 +38,11 @@ class RKC(diffrax.AbstractAdaptiveSolver):
         >>> flow = ddln.gradient_flow(network, loss, 100.0, solver=ddln.RKC(), rtol=1e-4)
 
     Attributes:
-        max_stages: a step that needs more is rejected, so that a smaller one is tried: rounding grows
+        max_stages: the largest number of stages; a step that needs more is rejected. Rounding grows
             with the square of the number of stages.
         reverse: True for derivatives in reverse mode, with checkpoints of the stages; False for
-            forward mode (`diffrax.ForwardMode()`). The number of stages, known at run time only, needs
-            a loop that has one of them.
+            forward mode (`diffrax.ForwardMode()`). No loop over a number of
+            stages that is known at run time only has both.
     """
 
     max_stages: int = eqx.field(default=500, static=True)
@@ -54,7 +55,7 @@ class RKC(diffrax.AbstractAdaptiveSolver):
         return 2
 
     def init(self, terms, t0, t1, y0, args):
-        """The velocity, and the direction that the Jacobian stretches most."""
+        """The velocity, and the dominant eigenvector of the Jacobian."""
         velocity = terms.vf(t0, y0, args)
         direction, _ = _dominant(terms, t0, y0, args, velocity, FIRST)
         return velocity, direction
@@ -94,7 +95,7 @@ class RKC(diffrax.AbstractAdaptiveSolver):
 
 
 def _stages(terms, t0, t1, y0, args, velocity, h, stages, loop) -> PyTree[Array]:
-    """The last stage: the solution at the end of the step."""
+    """The last stage, the solution at the end of the step."""
     s = stages.astype(h.dtype)
     delta = DAMPING / jnp.square(s)
     w0, root = 1 + delta, jnp.sqrt(delta * (2 + delta))
@@ -138,7 +139,7 @@ def _stages(terms, t0, t1, y0, args, velocity, h, stages, loop) -> PyTree[Array]
 
 
 class _Stage(NamedTuple):
-    """Stage j: its value, its node c_j, b_j, and T_j, T_j', T_j'' at w0."""
+    """Stage j of a step: the value, the node c_j, b_j, and T_j, T_j', T_j'' at w0."""
 
     y: PyTree[Array]
     node: Scalar
@@ -149,7 +150,7 @@ class _Stage(NamedTuple):
 def _dominant(
     terms, t: Time, y: PyTree[Array], args, direction: PyTree[Array], steps: int
 ) -> tuple[PyTree[Array], Scalar]:
-    """A power iteration with the Jacobian: the direction, and how much it is stretched."""
+    """The dominant eigenvector of the Jacobian, times its spectral radius, and that radius."""
 
     def stretch(carry, _):
         direction, _ = carry
@@ -160,5 +161,5 @@ def _dominant(
 
     start = (direction, jnp.zeros_like(optx.two_norm(direction)))
     found, _ = jax.lax.scan(stretch, start, length=steps)
-    # It only chooses how many stages there are.
+    # Both only choose the number of stages.
     return jax.lax.stop_gradient(found)

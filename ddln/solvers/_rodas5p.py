@@ -1,4 +1,4 @@
-"""Rodas5P, the Rosenbrock method of choice for stiff problems at medium to tight tolerances."""
+"""The Rosenbrock method Rodas5P, for stiff problems at medium to tight tolerances."""
 
 from typing import ClassVar
 
@@ -170,10 +170,11 @@ RODAS5P = RosenbrockTableau(
 
 
 class Rodas5P(AbstractRosenbrock):
-    """Rodas5P: order 5, error estimate of order 4, stiffly accurate and L-stable, 8 stages.
+    """The Rosenbrock method Rodas5P, of order 5 with an error estimate of order 4.
 
-    An ordinary diffrax solver for a stiff `diffrax.ODETerm`, autonomous or not, with any state,
-    event, output, adaptive controller and differentiation of diffrax. Dense output has order 4.
+    The method is stiffly accurate and L-stable, with 8 stages; dense output has order 4. It is a
+    diffrax solver for a stiff `diffrax.ODETerm`, autonomous or not, with any state, event, output,
+    adaptive controller and differentiation of diffrax.
 
     Source: Steinebach (2023), Construction of Rosenbrock-Wanner method Rodas5P and numerical
     benchmarks within the Julia Differential Equations package, BIT 63:27,

@@ -19,7 +19,7 @@ from ddln.solvers._tableau import RosenbrockTableau
 
 
 class RosenbrockInterpolation(diffrax.AbstractLocalInterpolation):
-    """Dense output of a Rosenbrock step: `RosenbrockTableau` has the formula."""
+    """Dense output of a Rosenbrock step, by the formula in `RosenbrockTableau`."""
 
     t0: Time
     t1: Time
@@ -43,16 +43,16 @@ class RosenbrockInterpolation(diffrax.AbstractLocalInterpolation):
 
 
 class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
-    """A Rosenbrock method: linearly implicit, so one factorization a step and no iteration.
+    """A linearly implicit method with one factorization a step and no iteration.
 
-    Subclasses give the `tableau`. The Jacobian is that of an `AbstractStructuredField`, for any
-    other vector field a dense one by forward-mode differentiation. A step whose linear system
+    Subclasses give the `tableau`. The Jacobian is structured for an `AbstractStructuredField`, and
+    dense, by forward-mode differentiation, for any other vector field. A step whose linear system
     cannot be solved has an infinite error estimate (an adaptive controller shrinks it) and the
     result code `RESULTS.singular` (the outcome if the controller keeps it).
 
     Attributes:
-        reverse: whether steps are differentiated in reverse mode alone, which then takes fewer products
-            with a structured Jacobian. Forward mode is an error. `gradient_flow` sets it where it can.
+        reverse: True for derivatives in reverse mode only, with fewer products with a structured
+            Jacobian; forward mode is then an error. `gradient_flow` sets it where possible.
     """
 
     tableau: eqx.AbstractClassVar[RosenbrockTableau]
@@ -73,14 +73,14 @@ class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         del made_jump
         tableau = self.tableau
-        # The signed step of the original time; t0 and t1 always increase.
+        # The linear system I - gamma h J, with h the signed step of the original time: t0 and t1 increase.
         control = jnp.asarray(terms.contr(t0, t1))
         field, time = _vector_field(terms, t0)
         value, jacobian = _with_jacobian(field, time, y0, args)
         operator = _shifted(jacobian, self._scale(control, y0))
         if self.reverse and isinstance(operator, DiagonalPlusLowRank):
             state = factorized(operator, solver_state)
-            # Traced once, for all stages.
+            # Traced once for all stages.
             solve, okay = functools.partial(jax.jit(solved), operator, state), state.okay
         else:
             if solver_state is not None:
@@ -88,7 +88,7 @@ class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
                 solver_state = Woodbury().core(operator)
             solve, okay = _solve(operator, solver_state)
 
-        # Traced once, for all stages but the first, which is at t0 and y0.
+        # Traced once for all stages but the first, whose velocity is known.
         @jax.jit
         def velocity(t, y):
             return terms.vf_prod(t, y, args, control)
@@ -99,24 +99,26 @@ class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
             t0 = jnp.asarray(t0, jnp.result_type(control))
             _, drift = jax.jvp(lambda t: velocity(t, y0), (t0,), (t1 - t0,))
 
+        # The stages k_i, by the formula in `RosenbrockTableau`.
         ks = []
         for i, node in enumerate(tableau.nodes):
             if i == 0:
-                slope = terms.prod(value, control)
+                stage = terms.prod(value, control)
             else:
-                slope = velocity(t0 + node * (t1 - t0), _combine(tableau.stages[i], ks, y0))
-            slope = _combine(tableau.couplings[i], ks, slope)
+                stage = velocity(t0 + node * (t1 - t0), _combine(tableau.stages[i], ks, y0))
+            stage = _combine(tableau.couplings[i], ks, stage)
             if drift is not None:
-                slope = _combine((tableau.time[i],), [drift], slope)
-            ks.append(solve(jax.tree.map(lambda leaf: tableau.gamma * leaf, slope)))
+                stage = _combine((tableau.time[i],), [drift], stage)
+            ks.append(solve(jax.tree.map(lambda leaf: tableau.gamma * leaf, stage)))
 
+        # The step, its error estimate and its dense output: combinations of the stages.
         y1 = _combine(tableau.weights, ks, y0)
         zero = jax.tree.map(jnp.zeros_like, y0)
         error = _combine(tableau.error, ks, zero)
         # Every stage enters the last one, so an overflow anywhere shows here.
         for leaf in jax.tree.leaves(ks[-1]):
             okay = okay & jnp.all(jnp.isfinite(leaf))
-        # Only the estimate is spoilt: its cotangent is zero, so the reverse pass stays finite.
+        # Only the estimate is infinite: its cotangent is zero, so the reverse pass stays finite.
         error = jax.tree.map(lambda leaf: jnp.where(okay, leaf, jnp.inf), error)
         dense = [_combine(row, ks, zero) for row in tableau.dense]
         coefficients = jax.tree.map(lambda *rows: jnp.stack(rows), *dense)
@@ -125,9 +127,9 @@ class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
         return y1, error, dict(y0=y0, y1=y1, coefficients=coefficients), solver_state, result
 
     def core(self, terms, t0, t1, y0, args) -> Array | None:
-        """The largest part of the work of a step, which it takes as its `solver_state` in reverse mode.
+        """The factorized capacitance matrix of a step, most of its work; None without structure.
 
-        Other steps return it in place of another one. None if the Jacobian has no structure.
+        A step takes it as `solver_state` in reverse mode, and otherwise returns its own in place of it.
         """
         field, time = _vector_field(terms, t0)
         _, jacobian = _with_jacobian(field, time, y0, args)
@@ -139,10 +141,10 @@ class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
 
 
 def _vector_field(term: Any, t: Any) -> tuple[Callable, Any]:
-    """The vector field of a term and the time it is to be called with."""
+    """The vector field of a term, and the time to call it with."""
     if isinstance(term, diffrax.ODETerm):
         return term.vector_field, t
-    # `diffrax.diffeqsolve` wraps terms such that time increases.
+    # `diffrax.diffeqsolve` wraps terms to make time increase.
     return _vector_field(term.term, t * term.direction)
 
 
@@ -171,7 +173,10 @@ def _shifted(jacobian: lx.AbstractLinearOperator, scale: Array) -> lx.AbstractLi
 def _solve(
     operator: lx.AbstractLinearOperator, core: Array | None
 ) -> tuple[Callable[[PyTree], PyTree], Bool[ArrayLike, ""]]:
-    """The map from r to the solution k of A k = r, and whether it is usable; the core of A may be known."""
+    """The map from r to the solution k of A k = r, and whether A is nonsingular.
+
+    `core` is the factorized capacitance matrix of A, or None to compute it.
+    """
     structured = isinstance(operator, AbstractStructuredOperator)
     solver: Any = operator.solver() if structured else lx.AutoLinearSolver(well_posed=True)
     values, rest = eqx.partition(operator, eqx.is_array)
@@ -183,8 +188,8 @@ def _solve(
 
     @jax.jit
     def solve(vector):
-        # The implicit derivative of `lineax.linear_solve` raises from a host callback where a solve
-        # fails, but a failed step is only to be rejected.
+        # Not `lineax.linear_solve`, whose implicit derivative raises from a host callback if a solve
+        # fails: a failed step is only to be rejected.
         return jax.lax.custom_linear_solve(
             operator.mv,
             vector,

@@ -19,10 +19,11 @@ class SeparableField(AbstractStructuredField):
     """v' = -p(v) grad L(theta(v)), coordinate by coordinate.
 
     The Jacobian is diag(-p' g) - diag(p) X^T diag(c) X diag(dtheta/dv), with g = grad L and
-    X^T diag(c) X the Hessian of the loss, which must be convex. v may be several arrays: blocks of J.
+    X^T diag(c) X the Hessian of the loss, which must be convex. v may be a tuple of arrays, each with a block
+    of J.
 
     Args:
-        coordinates: theta(v) and p(v) with their slopes, elementwise.
+        coordinates: theta(v) and p(v) with their derivatives, elementwise.
         loss: a loss of linear predictions.
     """
 
@@ -46,7 +47,7 @@ class SeparableField(AbstractStructuredField):
 def _linearized(
     coordinates: AbstractReducedCoordinates, loss: AbstractPredictionLoss, v: Blocks
 ) -> tuple[Blocks, Float[Array, " d"], DiagonalPlusLowRank]:
-    """-p grad L, grad L, and the Jacobian of the first."""
+    """The velocity -p grad L, grad L, and the Jacobian of the velocity."""
     theta, speeds, effective_slopes, speed_slopes = coordinates.with_slopes(v)
     gradient = loss.gradient(theta)
     jacobian = DiagonalPlusLowRank(
@@ -62,10 +63,10 @@ def _linearized(
 class SeparableDualField(AbstractStructuredField):
     """The flow of `SeparableField` with its dual: y = (v, xi), xi' = -grad L(theta(v)).
 
-    The dual costs no further product with the design. With xi = None it is left out.
+    The dual costs no further product with the design. xi = None omits it.
 
     Args:
-        coordinates: theta(v) and p(v) with their slopes, elementwise.
+        coordinates: theta(v) and p(v) with their derivatives, elementwise.
         loss: a loss of linear predictions, convex.
     """
 

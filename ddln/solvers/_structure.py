@@ -1,4 +1,4 @@
-"""The protocol by which a vector field tells an implicit solver what its Jacobian looks like."""
+"""Vector fields and linear operators that give an implicit solver the structure of the Jacobian."""
 
 import abc
 from typing import Any
@@ -15,7 +15,7 @@ Time = Real[ArrayLike, ""]
 
 
 class AbstractStructuredField(eqx.Module):
-    """A vector field f(t, y, args) that knows its Jacobian df/dy.
+    """A vector field f(t, y, args) with its Jacobian df/dy.
 
     Wrap it in `diffrax.ODETerm` like any other vector field. `ddln.solvers.Rodas5P` uses the
     Jacobian; solvers without one use the field alone.
@@ -41,12 +41,12 @@ class AbstractStructuredField(eqx.Module):
     def with_jacobian(
         self, t: Time, y: PyTree, args: Any
     ) -> tuple[PyTree, lx.AbstractLinearOperator]:
-        """f and df/dy, where they have most of their work in common."""
+        """f and df/dy; override to share their work."""
         return self(t, y, args), self.jacobian(t, y, args)
 
 
 class AbstractStructuredOperator(lx.AbstractLinearOperator):
-    """A square operator A whose structure survives in I - scale * A, with a solver that uses it."""
+    """A square operator A whose structure I - scale * A shares, with a solver for it."""
 
     @abc.abstractmethod
     def identity_minus(self, scale: Scalar) -> "AbstractStructuredOperator":
@@ -56,13 +56,13 @@ class AbstractStructuredOperator(lx.AbstractLinearOperator):
     def solver(self) -> lx.AbstractLinearSolver:
         """A solver for operators of this structure.
 
-        Its state must be finite: for an operator it cannot solve, `compute` reports a result other
-        than successful and finite values, so that the derivative of a rejected step is finite.
+        The state must be finite: for an operator that cannot be solved, `compute` returns finite
+        values and a result other than successful, so that the derivative of a rejected step is finite.
         """
 
 
 def register_plain(cls: type[lx.AbstractLinearOperator]) -> None:
-    """Tells lineax that a real operator has none of the properties that its own solvers use."""
+    """Register a real operator with lineax, without any property that its own solvers use."""
     properties = (
         lx.is_symmetric,
         lx.is_diagonal,

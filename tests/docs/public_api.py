@@ -8,7 +8,11 @@ import ddln
 
 MODULES = [
     "ddln",
-    *(f"ddln.{found.name}" for found in pkgutil.iter_modules(ddln.__path__) if found.ispkg),
+    *(
+        f"ddln.{found.name}"
+        for found in pkgutil.iter_modules(ddln.__path__)
+        if found.ispkg and not found.name.startswith("_")
+    ),
 ]
 
 

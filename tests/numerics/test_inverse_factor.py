@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from ddln.solvers._inverse_factor import inverse_factor
+from ddln._numerics import inverse_factor
 
 
 def definite(m, lanes=5):

@@ -1,0 +1,56 @@
+"""The inverse of a Cholesky factor, from matrix products instead of LAPACK."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddln._numerics._product import product
+from ddln._types import Array, Float
+
+# Blocks of BLOCK rows, or m / MOST_BLOCKS if that is more, are eliminated row by row.
+BLOCK = 16
+MOST_BLOCKS = 16
+
+
+def inverse_factor(matrix: Float[Array, "m m"]) -> Float[Array, "m m"]:
+    """K = C^-1 of a positive definite matrix A = C C^T; not finite if A is not definite.
+
+    Recursion by halves: with A = [[P, B^T], [B, D]], K_P for P, V = B K_P^T and K_S for the Schur
+    complement D - V V^T,
+
+        K = [[K_P, 0], [-K_S V K_P, K_S]].
+
+    Under `jax.vmap` on the CPU, for 20 rows and 32 lanes, the recursion takes half the time of a
+    batched LAPACK factorization with an inversion of the factor by products, and a triangular solve
+    takes far more. Two batched LAPACK calls at once can also deadlock, in jaxlib 0.10.
+    """
+    return _by_halves(matrix, max(BLOCK, -(-matrix.shape[0] // MOST_BLOCKS)))
+
+
+def _by_halves(matrix: Float[Array, "m m"], block: int) -> Float[Array, "m m"]:
+    m = matrix.shape[0]
+    if m <= block:
+        return _by_elimination(matrix)
+    half = m // 2
+    first = _by_halves(matrix[:half, :half], block)
+    v = product(matrix[half:, :half], first.T)
+    second = _by_halves(matrix[half:, half:] - product(v, v.T), block)
+    corner = -product(second, product(v, first))
+    zero = jnp.zeros((half, m - half), matrix.dtype)
+    return jnp.block([[first, zero], [corner, second]])
+
+
+def _by_elimination(matrix: Float[Array, "m m"]) -> Float[Array, "m m"]:
+    """[A, I] -> [D C^T, (C D)^-1] by row operations; D is the diagonal of C."""
+    m = matrix.shape[0]
+
+    def eliminate(j, rows):
+        below = jnp.arange(m) > j
+        factors = jnp.where(below, rows[:, j] / rows[j, j], 0)
+        return rows - factors[:, None] * rows[j][None, :]
+
+    rows = jnp.concatenate([matrix, np.eye(m, dtype=matrix.dtype)], axis=1)
+    rows = jax.lax.fori_loop(0, m - 1, eliminate, rows)
+    # Not `jnp.diagonal`, which gathers.
+    pivots = jnp.sum(jnp.where(np.eye(m, dtype=bool), rows[:, :m], 0), axis=1)
+    return rows[:, m:] * jax.lax.rsqrt(pivots)[:, None]
