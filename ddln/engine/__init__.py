@@ -26,7 +26,6 @@ from ddln.engine._dynamics import STATS as STATS
 from ddln.engine._dynamics import AbstractDynamics as AbstractDynamics
 from ddln.engine._dynamics import AbstractFixedSteps as AbstractFixedSteps
 from ddln.engine._dynamics import Saved as Saved
-from ddln.engine._dynamics import align as align
 from ddln.engine._dynamics import chosen_solver as chosen_solver
 from ddln.engine._integrate import integrate as integrate
 from ddln.engine._per_lane import PerLane as PerLane

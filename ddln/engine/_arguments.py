@@ -26,7 +26,7 @@ def check_model(parameterization: AbstractParameterization, loss: Loss) -> jax.S
 
 
 def check_loss(loss: Loss, theta: jax.ShapeDtypeStruct, start: str) -> None:
-    """Whether the loss is a scalar function of theta, which the argument named `start` gives."""
+    """Check that the loss is a scalar function of theta, which the argument named `start` gives."""
     if isinstance(loss, AbstractPredictionLoss):
         if loss.X.shape[1:] != theta.shape:
             raise ValueError(

@@ -49,7 +49,7 @@ class Slots(NamedTuple):
         return 1 << self._stride_bits(k)
 
     def keeps(self, k: Int[Array, "..."]) -> Bool[Array, "..."]:
-        """Whether the state that step k starts from is kept when it is made."""
+        """Test whether the initial state of step k is kept when the step is made."""
         return k & (self.stride(k) - 1) == 0
 
     def slot(self, k: Int[Array, "..."]) -> Int[Array, "..."]:

@@ -72,7 +72,7 @@ class AbstractDynamics(eqx.Module):
 
     @abc.abstractmethod
     def startable(self, states: Any, loss: Loss) -> tuple[Bool[Array, ""], RESULTS]:
-        """Whether the flow can start, and the result code if it cannot."""
+        """Test whether the flow can start; with the result code if it cannot."""
 
     @abc.abstractmethod
     def field(self, states: Any, loss: Loss) -> Callable[[Any, PyTree, Any], PyTree]:
@@ -84,7 +84,7 @@ class AbstractDynamics(eqx.Module):
 
     @abc.abstractmethod
     def trajectory(self, states: Any, loss: Loss, saved: Saved) -> Any:
-        """What the public function returns: an `eqx.Module` with at least the fields `ts`, `theta`,
+        """The result of the public function: an `eqx.Module` with at least the fields `ts`, `theta`,
         `loss`, `result`, `stats` and `method`.
         """
 
@@ -97,7 +97,7 @@ class AbstractDynamics(eqx.Module):
         return 1.0
 
     def inside(self, states: Any) -> Callable[[PyTree[Array]], Bool[Array, ""]] | None:
-        """Whether a state is inside of the domain: a step that leaves it is rejected. None if all are."""
+        """The test whether a state is inside of the domain: a step that leaves it is rejected. None if all are."""
         return None
 
     def name(self, states: Any) -> str:
@@ -113,7 +113,7 @@ class AbstractFixedSteps(eqx.Module):
 
     @abc.abstractmethod
     def run(self, start: Any, loss: Loss, solve: Any) -> Any:
-        """What the public function returns, with a result code for a failure.
+        """The result of the public function, with a result code for a failure.
 
         Args:
             start: of a kind that the dynamics accepts.
@@ -124,11 +124,6 @@ class AbstractFixedSteps(eqx.Module):
     @abc.abstractmethod
     def for_lane(self, index: Array) -> "AbstractFixedSteps":
         """The dynamics of one lane of a sweep: with randomness of its own."""
-
-
-def align(mask: Bool[Array, " T"], leaf: Array) -> Array:
-    """A mask over rows with the axes of a leaf."""
-    return mask.reshape(mask.shape + (1,) * (leaf.ndim - 1))
 
 
 def dtype_of(dynamics: AbstractDynamics, states: Any, loss: Loss) -> Any:

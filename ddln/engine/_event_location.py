@@ -8,8 +8,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import where_rows
 from ddln._types import Array, Float, Loss, PyTree, Scalar
-from ddln.engine._dynamics import AbstractDynamics, align
+from ddln.engine._dynamics import AbstractDynamics
 from ddln.engine._save_times import SaveTimes
 
 
@@ -28,7 +29,7 @@ def event_value(
 def is_real(
     event: Callable, dynamics: AbstractDynamics, states: Any, loss: Loss, state: PyTree[Array]
 ) -> bool:
-    """Whether an event is a number, whose zero is located, and not a truth value.
+    """Test whether an event is a number, whose zero is located, and not a truth value.
 
     Raises:
         ValueError: if it is not a scalar.
@@ -84,7 +85,7 @@ def locate(
     if ts is not None:
         values = jax.vmap(interpolation.evaluate)(jnp.clip(ts, t0, t))
         due = crossing & (ts > t0) & (ts <= t)
-        rows = jax.tree.map(lambda a, b: jnp.where(align(due, a), a, b), values, rows)
+        rows = where_rows(due, values, rows)
     return t, end, rows
 
 

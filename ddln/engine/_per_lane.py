@@ -51,7 +51,7 @@ class PerLane(eqx.Module):
 
     @property
     def is_rule(self) -> bool:
-        """Whether the values are made by a function of the index."""
+        """True if the values are made by a function of the index."""
         return callable(self.values) and not self._arrays()
 
     @property

@@ -5,8 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_batching import custom_vmap
 
+from ddln._numerics import max_over_vmap
 from ddln._types import Array, Bool, Int, PyTree
 
 # Lanes advanced together. On a CPU a step costs in proportion to their number from here on.
@@ -125,15 +125,5 @@ def vmap_lanes(function: Callable, width: int) -> Callable:
 
 
 def any_running(running: Bool[Array, " lanes"]) -> Bool[Array, ""]:
-    return max_over_vmap(jnp.any(running).astype(int)) > 0
-
-
-@custom_vmap
-def max_over_vmap(count: Array) -> Array:
-    """Maximum over all enclosing `vmap` axes, unbatched, so that a `while_loop` has a scalar condition."""
-    return count
-
-
-@max_over_vmap.def_vmap
-def _max_over_axis(size, batched, count):
-    return max_over_vmap(jnp.max(count, axis=0)), False
+    """Test whether an integration runs, over all enclosing `vmap` axes."""
+    return max_over_vmap(jnp.any(running))

@@ -15,12 +15,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import max_over_vmap, where_rows
 from ddln._types import Array, Bool, Float, Int, PyTree
 from ddln.engine._checkpoints import Checkpoints, Slots, kept_factor
 from ddln.engine._queue import (
     gather,
     integrate_all,
-    max_over_vmap,
     queue_width,
     scatter,
     schedule,
@@ -33,7 +33,7 @@ from ddln.solvers import AbstractRosenbrock
 
 
 def is_recordable(solver: diffrax.AbstractSolver) -> bool:
-    """Whether a step is determined by its initial state, without memory of the steps before it."""
+    """Test whether a step is determined by its initial state, without memory of the steps before it."""
     return isinstance(solver, AbstractRosenbrock | diffrax.AbstractERK)
 
 
@@ -305,9 +305,7 @@ class _Backward(NamedTuple):
         """
         inputs = eqx.combine(*rows)
         states = jax.tree.map(
-            lambda kept, first: jnp.where(
-                jnp.expand_dims(span.made, range(2, kept.ndim)), kept[lanes, span.slot], first
-            ),
+            lambda kept, first: where_rows(span.made, kept[lanes, span.slot], first),
             self.checkpoints.states,
             gather(lanes, self.program.progress.state),
         )
@@ -322,9 +320,7 @@ class _Backward(NamedTuple):
             )
             missing = span.made[i + 1] & ~span.kept[i + 1]
             return jax.tree.map(
-                lambda leaf, row: leaf.at[i + 1].set(
-                    jnp.where(_beside(missing, row), row, leaf[i + 1])
-                ),
+                lambda leaf, row: leaf.at[i + 1].set(where_rows(missing, row, leaf[i + 1])),
                 states,
                 after,
             )
@@ -357,13 +353,8 @@ class _Backward(NamedTuple):
         else:
             t1 = span.t1[i]
             _, vjp = jax.vjp(lambda *moving: step(*moving, t1), self.moving_step, rows[0], state)
-        masked = jax.tree.map(
-            lambda bar: jnp.where(_beside(made, bar), bar, 0), (state_bar, saved_bar)
-        )
-        more, row_bar, before_bar, *t1_bar = vjp(masked)
-        state_bar = jax.tree.map(
-            lambda new, old: jnp.where(_beside(made, new), new, old), before_bar, state_bar
-        )
+        more, row_bar, before_bar, *t1_bar = vjp(where_rows(made, (state_bar, saved_bar), 0))
+        state_bar = where_rows(made, before_bar, state_bar)
         for bar in t1_bar:
             end_bar = end_bar + jnp.where(span.at_end[i], bar, 0)
         return (state_bar, _sum(inputs_bar, row_bar), end_bar), _sum(step_bar, more)
@@ -434,8 +425,3 @@ def _is_none(leaf: Any) -> bool:
 
 def _sum(a: PyTree, b: PyTree) -> PyTree:
     return jax.tree.map(jnp.add, a, b)
-
-
-def _beside(mask: Array, leaf: Array) -> Array:
-    """A mask of the first axis of a leaf, with all its axes."""
-    return jnp.expand_dims(mask, range(1, leaf.ndim))

@@ -6,6 +6,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import where_rows
 from ddln._types import Array, Bool, Float, PyTree
 from ddln.engine._saving_solver import AbstractSavingSolver, rows_like
 
@@ -37,10 +38,6 @@ class SaveSteps(AbstractSavingSolver):
         finite = self.finite(y1)
         y1 = jax.tree.map(lambda new, old: jnp.where(finite, new, old), y1, y0)
         due = finite & (self.indices == t1)
-        rows = jax.tree.map(
-            lambda row, leaf: jnp.where(due.reshape(due.shape + (1,) * leaf.ndim), leaf[None], row),
-            rows,
-            y1,
-        )
+        rows = where_rows(due, jax.tree.map(lambda leaf: leaf[None], y1), rows)
         result = diffrax.RESULTS.where(finite, result, diffrax.RESULTS.internal_error)
         return y1, error, dense_info, (inner_state, rows, jnp.where(finite, t1, last)), result

@@ -4,6 +4,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import where_rows
 from ddln._types import Array, Float, PyTree
 from ddln.engine._saving_solver import AbstractSavingSolver, rows_like
 
@@ -36,13 +37,7 @@ class SaveTimes(AbstractSavingSolver):
         interpolation = self.solver.interpolation_cls(t0=t0, t1=end, **dense_info)
         values = jax.vmap(interpolation.evaluate)(jnp.clip(self.ts, t0, end))
         due = (self.ts > t0) & (self.ts <= t1)
-        return y1, error, dense_info, (inner_state, _select(due, values, rows)), result
-
-
-def _select(due: Array, new: PyTree[Array], old: PyTree[Array]) -> PyTree[Array]:
-    return jax.tree.map(
-        lambda a, b: jnp.where(due.reshape(due.shape + (1,) * (a.ndim - 1)), a, b), new, old
-    )
+        return y1, error, dense_info, (inner_state, where_rows(due, values, rows)), result
 
 
 def saved_rows(solution) -> PyTree[Array]:

@@ -1,4 +1,4 @@
-"""What solvers that save rows in their state have in common."""
+"""The common part of solvers that save rows in their state."""
 
 import diffrax
 import equinox as eqx

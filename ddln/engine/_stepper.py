@@ -8,9 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import where_rows
 from ddln._results import RESULTS
 from ddln._types import Array, Bool, Float, Int, Loss, PyTree
-from ddln.engine._dynamics import STATS, AbstractDynamics, Saved, align, chosen_solver, dtype_of
+from ddln.engine._dynamics import STATS, AbstractDynamics, Saved, chosen_solver, dtype_of
 from ddln.engine._event_location import event_value, is_real, locate
 from ddln.engine._per_lane import with_values
 from ddln.engine._save_times import SaveTimes, saved_rows
@@ -300,9 +301,7 @@ def filled(
     first = dynamics.initial_state(states, loss)
     # No step has the rows at time 0.
     stepped = reached & (times > 0)
-    rows = jax.tree.map(
-        lambda leaf, start: jnp.where(align(stepped, leaf), leaf, start[None]), rows, first
-    )
+    rows = where_rows(stepped, rows, jax.tree.map(lambda leaf: leaf[None], first))
     times = jnp.where(reached, times, jnp.inf)
     return dynamics.trajectory(states, loss, Saved(times=times, rows=rows, reached=reached, **rest))
 

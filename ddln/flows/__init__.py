@@ -1,6 +1,5 @@
 """Training dynamics, in continuous and in discrete time."""
 
-from ddln.flows._stochastic_flow import StochasticRecord as StochasticRecord
 from ddln.flows._damping import AbstractDamping as AbstractDamping
 from ddln.flows._damping import ConstantDamping as ConstantDamping
 from ddln.flows._damping import VanishingDamping as VanishingDamping
@@ -22,6 +21,7 @@ from ddln.flows._noise import SampleNoise as SampleNoise
 from ddln.flows._sensitivity import Sensitivity as Sensitivity
 from ddln.flows._sensitivity import sensitivity as sensitivity
 from ddln.flows._stochastic_flow import StochasticDynamics as StochasticDynamics
+from ddln.flows._stochastic_flow import StochasticRecord as StochasticRecord
 from ddln.flows._stochastic_flow import stochastic_flow as stochastic_flow
 from ddln.flows._trajectory import Trajectory as Trajectory
 from ddln.flows.descent import DescentDynamics as DescentDynamics

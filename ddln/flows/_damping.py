@@ -1,4 +1,4 @@
-"""How the friction of a momentum flow depends on time."""
+"""The friction of a momentum flow as a function of time."""
 
 import abc
 

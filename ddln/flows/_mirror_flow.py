@@ -263,7 +263,7 @@ class StructuredField(Field, AbstractStructuredField):
 
 
 def mirror_startable(potential: AbstractPotential, loss: Loss) -> tuple[Bool[Array, ""], RESULTS]:
-    """Whether a flow can start, and the result code if it cannot."""
+    """Test whether a flow can start; with the result code if it cannot."""
     theta = potential.start
     finite_start = jnp.all(jnp.isfinite(theta))
     finite_loss = jnp.isfinite(loss(theta)) & jnp.all(jnp.isfinite(loss_gradient(loss, theta)))

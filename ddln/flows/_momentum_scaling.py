@@ -1,4 +1,4 @@
-"""Which momentum flow models gradient descent with momentum."""
+"""The momentum flow that models gradient descent with momentum."""
 
 import equinox as eqx
 import jax.numpy as jnp

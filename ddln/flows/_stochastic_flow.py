@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 
+from ddln._numerics import where_rows
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Loss
 from ddln._validation import require_not_negative, require_option
@@ -20,7 +21,6 @@ from ddln.engine import (
     SaveSteps,
     Solve,
     UnitSteps,
-    align,
     check_model,
     check_start,
     forbid_forward,
@@ -40,7 +40,7 @@ MOST_STEPS = 2**24
 
 
 class StochasticRecord(eqx.Module):
-    """What a stochastic flow records for the laws of its path. Rows not reached hold zeros.
+    """The record of a stochastic flow, for the laws of its path. Rows not reached hold zeros.
 
     Attributes:
         loss_integral: int_0^t L(theta(s)) ds, shape [T].
@@ -102,7 +102,7 @@ def stochastic_flow(
         steps: the number of equal steps of the solver, dt = t1 / steps. There is no error control:
             the error of a path falls like dt^(1/2), that of means like dt.
         ts: the times to save at, increasing, within [0, t1], shape [T]; rounded to the nearest whole
-            step, as `Trajectory.ts` tells. None saves the end only.
+            step, which `Trajectory.ts` has. None saves the end only.
         coordinates: "reduced" for the logarithmic coordinates of a `DeepDiagonal`, "full" for the
             weights; "auto" takes "reduced" for a `DeepDiagonal`.
         solver: a diffrax solver for fixed steps and noise that does not commute; None is
@@ -111,7 +111,7 @@ def stochastic_flow(
             the drift, g_k the columns of the diffusion, at the cost of one derivative per column.
         brownian_steps: the number of steps of the Brownian path, a multiple of `steps`; None is
             `steps`. Runs with the same key and the same `brownian_steps` follow the same Brownian
-            path, which tells the error of the solver from chance. Costs as many random numbers.
+            path, which separates the error of the solver from chance. Costs as many random numbers.
         adjoint: how to differentiate along a path: None is reverse mode with checkpoints
             (`diffrax.RecursiveCheckpointAdjoint`); pass `diffrax.ForwardMode()` for `jax.jvp`.
         throw: True raises if the path becomes infinite or NaN, also under `jax.jit`; False leaves the
@@ -319,9 +319,7 @@ def _integrate(
     result = RESULTS.promote(solution.result)
     result = RESULTS.where(can_start & (done < last), RESULTS.diverged, result)
     reached = can_start & (indices <= done)
-    rows = jax.tree.map(
-        lambda leaf, start: jnp.where(align(reached, leaf), leaf, start[None]), rows, first
-    )
+    rows = where_rows(reached, rows, jax.tree.map(lambda leaf: leaf[None], first))
     saved = Saved(
         times=jnp.where(reached, t1 * (indices / steps), jnp.inf),
         rows=rows,

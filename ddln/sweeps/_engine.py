@@ -145,7 +145,7 @@ def _by_executor(job: Job, chunks: Iterable[int], executor: Executor) -> Iterato
 
 
 def _task(key: str, number: int, chunk: int, data: tuple[bool, bytes] | None) -> _Reply:
-    """What a worker does."""
+    """The task of a worker."""
     worker = (socket.gethostname(), os.getpid())
     job = _jobs.get(key)
     if job is None:

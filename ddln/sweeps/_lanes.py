@@ -1,4 +1,4 @@
-"""What is computed for the lanes of a sweep."""
+"""The lanes of a sweep."""
 
 from abc import abstractmethod
 from typing import Any
@@ -43,7 +43,7 @@ class AbstractLanes(eqx.Module):
     @property
     @abstractmethod
     def size(self) -> int:
-        """How many lanes there are."""
+        """The number of lanes."""
 
     @abstractmethod
     def compute(self, indices: Int[Array, " lanes"]) -> Lane:
@@ -51,7 +51,7 @@ class AbstractLanes(eqx.Module):
 
     @abstractmethod
     def rows(self) -> PyTree[Array]:
-        """What the lanes are made of, with a leading axis."""
+        """The arrays that the lanes are made of, with a leading axis."""
 
     @abstractmethod
     def of_rows(self, rows: PyTree[Array]) -> Lane:
@@ -63,7 +63,7 @@ class AbstractLanes(eqx.Module):
 
     @abstractmethod
     def weights(self) -> int:
-        """How many numbers one lane works on, about."""
+        """The number of real numbers that one lane works on, about."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

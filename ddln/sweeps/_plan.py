@@ -22,7 +22,7 @@ _ONE_PROGRAM = threading.Lock()
 
 
 class Plan(NamedTuple):
-    """What to compute, and how many lanes at once.
+    """The lanes to compute, and the number of lanes at once.
 
     Attributes:
         lanes: what is computed.

@@ -24,7 +24,7 @@ RECORD_BYTES = 2**27
 
 
 def is_traced(*parts: Any) -> bool:
-    """Whether a sweep of these is a part of a program that is being traced or differentiated."""
+    """Test whether a sweep of these is a part of a program that is being traced or differentiated."""
     # Under `jax.jit` everything is traced, under `jax.grad` and `jax.vmap` what depends on their input.
     return not all(map(is_known, (jnp.zeros(()), *_leaves(parts, set()))))
 

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import where_rows
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Int, Loss, PRNGKeyArray, PyTree, Theta
 from ddln._validation import is_known
@@ -16,7 +17,6 @@ from ddln.engine import (
     PerLane,
     Saved,
     Solve,
-    align,
     check_model,
     check_start,
     in_dtype,
@@ -302,9 +302,7 @@ def _descend(
     times = row_times(ts, run.count.astype(dtype))
     reached = can_start & (times <= run.count.astype(dtype))
     weights, duals, factors = run.rows
-    weights = jax.tree.map(
-        lambda leaf, first: jnp.where(align(reached, leaf), leaf, first[None]), weights, start[0]
-    )
+    weights = where_rows(reached, weights, jax.tree.map(lambda leaf: leaf[None], start[0]))
     saved = Saved(
         times=jnp.where(reached, times, jnp.inf),
         rows=weights,
@@ -335,11 +333,6 @@ def outcome(run: Iterates, startable: Bool[Array, ""], refusal: RESULTS) -> RESU
     )
     result = RESULTS.where(run.diverged, RESULTS.diverged, result)
     return RESULTS.where(startable, result, refusal)
-
-
-def blank_rows(reached: Bool[Array, " T"], rows: Float[Array, "T ..."]) -> Float[Array, "T ..."]:
-    """The rows, NaN where they were not reached."""
-    return jnp.where(align(reached, rows), rows, jnp.nan)
 
 
 class _Optimizer(eqx.Module):

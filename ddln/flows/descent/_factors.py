@@ -1,4 +1,4 @@
-"""What a descent of two layers records for its gain."""
+"""The record of a descent of two layers, for its gain."""
 
 import equinox as eqx
 import jax.numpy as jnp

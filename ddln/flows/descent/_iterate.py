@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.custom_batching import custom_vmap
 
+from ddln._numerics import max_over_vmap
 from ddln._types import Array, Bool, Float, Int, PyTree
 
 # The longest scan: reverse mode keeps all states of one, and the first state of each scan inside it.
@@ -25,22 +25,22 @@ class AbstractStep(eqx.Module):
 
     @abc.abstractmethod
     def is_finite(self, state: PyTree[Array]) -> Bool[Array, ""]:
-        """Whether a state may be kept. Where it may not, it may not after further steps either."""
+        """Test whether a state may be kept. Where it may not, it may not after further steps either."""
 
     @abc.abstractmethod
     def is_last(self, k: Int[Array, ""], state: PyTree[Array]) -> Bool[Array, ""] | None:
-        """Whether to stop at this state, before step k; None if nothing but `steps` is to stop it."""
+        """Test whether to stop at this state, before step k; None if only `steps` stops the loop."""
 
     @abc.abstractmethod
     def saved(self, state: PyTree[Array]) -> PyTree[Array]:
-        """What a saved row has of a state."""
+        """The part of a state that a saved row holds."""
 
 
 class Iterates(eqx.Module):
-    """What became of the steps.
+    """The outcome of the steps.
 
     Attributes:
-        rows: what was saved, leading axis T; the last iterate where a row was not reached.
+        rows: the saved states, leading axis T; the last iterate where a row was not reached.
         count: the number of steps taken.
         stopped: whether `is_last` ended them.
         diverged: whether the next state would not have been finite.
@@ -53,7 +53,7 @@ class Iterates(eqx.Module):
 
 
 class _Carry(NamedTuple):
-    """What is carried from step to step, or its tangent."""
+    """The carry from step to step, or its tangent."""
 
     state: PyTree[Array]
     rows: PyTree[Array]
@@ -67,13 +67,13 @@ class _Carry(NamedTuple):
 
 
 class _Numbers(NamedTuple):
-    """Steps, with where their states are to be saved.
+    """Numbers of steps, and the rows that their states are saved in.
 
     Attributes:
         k: the number of the step.
-        wanted: whether there is such a step at all: scans may be a little too long.
+        wanted: whether there is such a step: scans may be a little too long.
         due: whether the state after it is saved.
-        slot: in which row.
+        slot: the row.
     """
 
     k: Int[Array, "..."]
@@ -169,10 +169,10 @@ def _nested_scan(take: Callable, carry: _Carry, firsts: Int[Array, "..."]) -> _C
 
 @eqx.filter_custom_jvp
 def _block(step: AbstractStep, carry: _Carry, numbers: _Numbers) -> _Carry:
-    """A block of steps, first without a look at what comes out of each.
+    """Run a block optimistically, checking finiteness at its end only.
 
-    If a lane is found to have diverged, the block is taken again with that look. Saved rows are in
-    no branch, which would copy them: what the first run wrote is right as far as a lane has come.
+    If a lane diverged, rerun the block with a check after every step. Saved rows are in no branch, which
+    would copy them: the rows of the first run are right up to the divergence.
     """
     needed = _is_needed(carry, numbers)
     # None of the steps, or all.
@@ -232,20 +232,20 @@ def _block_jvp(primals, tangents):
 
 
 def _is_watched(step: AbstractStep, carry: _Carry) -> bool:
-    """Whether something but their number may end the steps."""
+    """Test whether an event, and not only their number, may end the steps."""
     return step.is_last(carry.count, carry.state) is not None
 
 
 def _is_needed(carry: _Carry, numbers: _Numbers) -> Bool[Array, ""]:
-    """Whether a lane has not ended before a block."""
-    return _anyone(~carry.ended) & numbers.wanted[0]
+    """Test whether a lane has not ended before a block."""
+    return max_over_vmap(~carry.ended) & numbers.wanted[0]
 
 
 def _is_in_trouble(
     step: AbstractStep, carry: _Carry, new: _Carry, numbers: _Numbers
 ) -> Bool[Array, ""]:
-    """Whether a lane has diverged in a block, or some of its steps are not wanted."""
-    return _anyone(~carry.ended & ~step.is_finite(new.state)) | ~numbers.wanted[-1]
+    """Test whether a lane has diverged in a block, or some of its steps are not wanted."""
+    return max_over_vmap(~carry.ended & ~step.is_finite(new.state)) | ~numbers.wanted[-1]
 
 
 def _steps_together(
@@ -292,7 +292,7 @@ def _steps_one_by_one(
 
 
 def _loop(body, carry, numbers: _Numbers, trips: Int[Array, ""] | None):
-    """A scan, or so many trips of it, which has no reverse mode."""
+    """A scan, or a number of trips of it, which has no reverse mode."""
     if trips is None:
         return jax.lax.scan(lambda c, numbers: (body(c, numbers), None), carry, numbers)[0]
     return jax.lax.fori_loop(
@@ -320,17 +320,6 @@ def _saved(
         )
 
     return jax.lax.cond(numbers.due, write, lambda rows: rows, rows)
-
-
-@custom_vmap
-def _anyone(flag: Bool[Array, ""]) -> Bool[Array, ""]:
-    """Whether a flag is set in any lane: the same for all of them, so that a branch stays one."""
-    return flag
-
-
-@_anyone.def_vmap
-def _any_of(size: int, batched: Any, flag: Bool[Array, " lanes"]) -> tuple[Array, bool]:
-    return _anyone(jnp.any(flag)), False
 
 
 @eqx.filter_custom_jvp

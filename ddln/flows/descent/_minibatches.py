@@ -1,4 +1,4 @@
-"""Which samples a step uses, and the noise of their labels."""
+"""The samples of a step, and the noise of their labels."""
 
 import equinox as eqx
 import jax
@@ -33,7 +33,7 @@ class Minibatches(eqx.Module):
         return -(-self.samples // self.size)
 
     def start(self) -> Int[Array, "batches size"] | None:
-        """What is carried from step to step: the batches of the epoch."""
+        """The carry from step to step: the batches of the epoch."""
         if self.replacement:
             return None
         return jnp.zeros((self.per_epoch, self.size), jnp.int32)

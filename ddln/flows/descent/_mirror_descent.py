@@ -6,13 +6,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import where_rows
 from ddln._results import is_okay
 from ddln._types import Array, Float, Loss, Theta
 from ddln._validation import require_positive
 from ddln.engine import check_loss
 from ddln.flows._mirror_flow import MirrorTrajectory, mirror_startable, require_potential
 from ddln.flows._trajectory import fixed_steps
-from ddln.flows.descent._descend import blank_rows, outcome, row_times
+from ddln.flows.descent._descend import outcome, row_times
 from ddln.flows.descent._iterate import AbstractStep, iterate
 from ddln.flows.descent._step_arguments import check_steps
 from ddln.losses import loss_gradient
@@ -129,9 +130,9 @@ def _mirror_descent(
     return MirrorTrajectory(
         potential=potential,
         ts=jnp.where(reached, times, jnp.inf),
-        theta=blank_rows(reached, theta),
-        loss=blank_rows(reached, jax.vmap(loss)(theta)),
-        dual=blank_rows(reached, dual),
+        theta=where_rows(reached, theta, jnp.nan),
+        loss=where_rows(reached, jax.vmap(loss)(theta), jnp.nan),
+        dual=where_rows(reached, dual, jnp.nan),
         result=outcome(run, startable, refusal),
         stats=fixed_steps(run.count),
         rtol=jnp.finfo(start.dtype).eps * jnp.ones_like(step_size),

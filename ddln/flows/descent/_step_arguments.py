@@ -45,7 +45,7 @@ def check_steps(steps: int, ts: Any) -> None:
 def check_randomness(
     loss: Loss, key: PRNGKeyArray | None, batch_size: int | None, label_noise: Any
 ) -> None:
-    """Whether samples can be drawn, and labels have noise."""
+    """Check that samples can be drawn and labels can have noise."""
     if batch_size is None and label_noise is None:
         return
     what = "label_noise" if batch_size is None else "batch_size"
@@ -76,7 +76,7 @@ def check_randomness(
 
 
 def check_optimizer(optimizer: Any, weights: PyTree[Array]) -> None:
-    """Whether it is an optax optimizer that fits the weights."""
+    """Check that the argument is an optax optimizer that fits the weights."""
     # optax itself is not imported: that would take a tenth of the time to import this package.
     if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
         raise ValueError(
@@ -93,7 +93,7 @@ def check_optimizer(optimizer: Any, weights: PyTree[Array]) -> None:
 
 
 def takes_more(optimizer: Any) -> bool:
-    """Whether the update accepts more than gradients, state and weights, such as the loss."""
+    """Test whether the update accepts more than gradients, state and weights, such as the loss."""
     parameters = inspect.signature(optimizer.update).parameters.values()
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 

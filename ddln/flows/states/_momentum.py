@@ -71,7 +71,7 @@ class PairRecord(eqx.Module):
 
     @property
     def sign_changed(self) -> Bool[Array, "*lanes T 2 d"]:
-        """Whether w_+- has changed sign by the saved times, also where it has changed back."""
+        """True where w_+- has changed sign by the saved time, even if it has changed back."""
         return self.angle < -jnp.pi / 2
 
 

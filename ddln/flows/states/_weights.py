@@ -102,7 +102,7 @@ def atol_factor(parameterization: AbstractParameterization) -> Float[Array, ""]:
 def startable(
     parameterization: AbstractParameterization, theta: Theta, loss: Loss
 ) -> tuple[Bool[Array, ""], RESULTS]:
-    """Whether a flow of weights can start at theta, and the result code if it cannot."""
+    """Test whether a flow of weights can start at theta; with the result code if it cannot."""
     largest = largest_weight(parameterization)
     finite_weights = jnp.isfinite(largest)
     value, gradient = loss(theta), loss_gradient(loss, theta)
@@ -116,7 +116,7 @@ def startable(
 
 
 def _underflows(initial: AbstractParameterization, largest: Array) -> Bool[Array, ""]:
-    """Whether the metric is zero where that of the weights divided by the largest is not."""
+    """Test whether the metric is zero where that of the weights divided by the largest is not."""
     if not initial.separable or initial.homogeneity is None:
         return jnp.asarray(False)
     unit = jax.tree.map(
