@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import where_rows
 from ddln._results import RESULTS
 from ddln._types import Array, Bool, Float, Loss, PyTree
 from ddln.parameterizations import AbstractParameterization
@@ -44,7 +45,7 @@ class Saved(eqx.Module):
 
     def blank(self, rows: PyTree[Array]) -> PyTree[Array]:
         """Rows of real arrays with NaN where they were not reached; None stays None."""
-        return jax.tree.map(lambda leaf: jnp.where(align(self.reached, leaf), leaf, jnp.nan), rows)
+        return where_rows(self.reached, rows, jnp.nan)
 
 
 class AbstractDynamics(eqx.Module):
@@ -97,7 +98,7 @@ class AbstractDynamics(eqx.Module):
         return 1.0
 
     def inside(self, states: Any) -> Callable[[PyTree[Array]], Bool[Array, ""]] | None:
-        """The test whether a state is inside of the domain: a step that leaves it is rejected. None if all are."""
+        """A test whether a state is inside of the domain, or None. A step that leaves it is rejected."""
         return None
 
     def name(self, states: Any) -> str:
