@@ -133,7 +133,7 @@ def claim(
     Example:
         >>> @claim(id="paper-equation-8", equations=(8,))
         ... def rate(settings):
-        ...     '''Theorem 1, Eq. (8): The loss decreases like 1/t.
+        ...     r'''Theorem 1, Eq. (8): The loss decreases like 1/t.
         ...
         ...     For a convex loss, the gap is at most the divergence at the start over the time.
         ...

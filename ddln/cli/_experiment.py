@@ -73,7 +73,7 @@ class Outcome:
     @property
     def unconverged(self) -> np.ndarray:
         """Lanes that did not fail, but are still on their way at the end."""
-        return self.result.okay & (self.unexplained - 2 * self.minimum > UNCONVERGED)
+        return np.asarray(self.result.okay) & (self.unexplained - 2 * self.minimum > UNCONVERGED)
 
     def of_each(self, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """A function of theta [lanes, T, d] for all lanes, some at a time: they stay in the store."""

@@ -55,7 +55,7 @@ def _name(url: str) -> str:
 
 def rows(block: xarray.Dataset) -> pandas.DataFrame:
     """A row for each flow and time saved; checks in words, coordinates by the names of the features."""
-    features = block.attrs.get("features")
+    features = block.attrs.get("features", ())
     flow_dims = tuple(str(dim) for dim in block["result"].dims)
     sizes = tuple(block.sizes[dim] for dim in flow_dims)
     saves = block.sizes["save"]
@@ -64,7 +64,7 @@ def rows(block: xarray.Dataset) -> pandas.DataFrame:
     for dim, labels in zip(flow_dims, grid, strict=True):
         columns[dim] = np.repeat(labels.ravel(), saves)
     columns["save"] = np.tile(_labels(block, "save"), np.prod(sizes))
-    for name, variable in block.data_vars.items():
+    for name, variable in ((str(key), value) for key, value in block.data_vars.items()):
         dims = tuple(str(dim) for dim in variable.dims)
         inner = tuple(dim for dim in dims if dim not in (*flow_dims, "save"))
         values = variable.transpose(*flow_dims, *(("save",) if "save" in dims else ()), *inner)
@@ -75,7 +75,7 @@ def rows(block: xarray.Dataset) -> pandas.DataFrame:
             # The last word is for the code -1 of flows that are missing.
             array = np.asarray([*STATUSES, ""])[array]
         for index in np.ndindex(*array.shape[1:]):
-            named = name == "theta" and features is not None and len(index) == 1
+            named = name == "theta" and len(index) == 1 and index[0] < len(features)
             column = "_".join(map(str, (name, *((features[index[0]],) if named else index))))
             columns[column] = array[(slice(None), *index)]
     return pandas.DataFrame(columns)

@@ -189,11 +189,11 @@ def _kept(store: SweepStore, experiment: Experiment) -> list[int]:
             "on with it."
         )
     data = store.to_xarray()
-    begun, now = data.attrs.get("options"), experiment.identity
-    differing = [] if begun is None else [name for name in now if begun.get(name) != now[name]]
+    begun, now = data.attrs.get("options", {}), experiment.identity
+    differing = [name for name in begun if name in now and begun[name] != now[name]]
     if differing:
         lines = (
-            f"--{n.replace('_', '-')}: {begun.get(n)} in the store, {now[n]} now" for n in differing
+            f"--{n.replace('_', '-')}: {begun[n]} in the store, {now[n]} now" for n in differing
         )
         raise ValueError(
             f"The store at {store.url} is of another sweep, and was left as it is. Choose another place, "
