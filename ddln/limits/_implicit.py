@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from ddln._types import Array, Float
 from ddln.limits._constraints import Constraints
-from ddln.limits._curve import AbstractCurve
+from ddln.potentials import AbstractCurve
 from ddln.solvers._inverse_factor import inverse_factor
 from ddln.solvers._product import product
 
@@ -34,9 +34,9 @@ def _with_derivatives_jvp(primals, tangents):
     _, _, curve, design, target, data = primals
     _, _, curve_dot, design_dot, target_dot, _ = tangents
     rows, metric = data.rows, curve.metric(v)
-    theta = curve.effective(v)
+    theta = curve.at(v)
     xi_dot = jax.jvp(lambda c: c.dual(v), (curve,), (curve_dot,))[1]
-    theta_dot = jax.jvp(lambda c: c.effective(v), (curve,), (curve_dot,))[1]
+    theta_dot = jax.jvp(lambda c: c.at(v), (curve,), (curve_dot,))[1]
     dual_error = xi_dot - product(design_dot.T, multipliers)
     misfit = product(design, theta) - target
     inverse_squares = jnp.where(

@@ -12,12 +12,12 @@ from ddln._types import Array, Float, Loss, Theta
 from ddln._validation import require_positive
 from ddln.flows._arguments import check_model, check_start
 from ddln.limits._constraints import Constraints
-from ddln.limits._curve import at_point, curve_of
 from ddln.limits._flow import integrate_to_rest
 from ddln.limits._implicit import with_derivatives
 from ddln.limits._path import follow_path
 from ddln.losses import LeastSquares
 from ddln.parameterizations import AbstractParameterization
+from ddln.potentials import mirror_geometry
 from ddln.solvers._product import product
 
 
@@ -110,9 +110,9 @@ def limit(
         check_start(parameterization)
     dtype = theta.dtype
     rtol = jnp.maximum(jnp.asarray(rtol, dtype), 100 * float(jnp.finfo(dtype).eps))
-    solve, most = (
-        (_end_of_flow, 16384) if curve_of(parameterization) is None else (_end_of_path, 512)
-    )
+    geometry = mirror_geometry(parameterization)
+    has_curve = geometry is not None and geometry.curve is not None
+    solve, most = (_end_of_path, 512) if has_curve else (_end_of_flow, 16384)
     most = most if max_steps is None else max_steps
     end = solve(parameterization, loss, rtol, jnp.asarray(atol, dtype), most)
     if throw:
@@ -136,12 +136,14 @@ def _end_of_path(
         lambda leaf: jnp.where(finite, leaf, 1) if eqx.is_inexact_array(leaf) else leaf,
         parameterization,
     )
-    curve = curve_of(startable)
-    assert curve is not None
+    geometry = mirror_geometry(startable)
+    assert geometry is not None  # as `limit` checks
+    assert geometry.curve is not None
+    curve = geometry.curve()
     # Newton's path is not differentiated: `with_derivatives` has the derivatives of its end.
     design, target, fixed = jax.lax.stop_gradient((loss.design, loss.y, curve))
     data = Constraints.of(design, target)
-    theta_0 = fixed.effective(fixed.start)
+    theta_0 = fixed.at(fixed.origin)
     size = jnp.linalg.norm(target) + jnp.max(data.singular) * jnp.linalg.norm(theta_0)
     tolerance = rtol + atol / jnp.where(size > 0, size, 1)
     steps = jnp.where(finite, max_steps, 0)
@@ -153,7 +155,7 @@ def _end_of_path(
     def end(startable, curve, loss, v, multipliers):
         v, multipliers = with_derivatives(v, multipliers, curve, loss.design, loss.y, data)
         dual = product(multipliers, loss.design)
-        return curve.effective(v), dual, multipliers, at_point(startable, v)
+        return curve.at(v), dual, multipliers, _at_point(startable, v)
 
     theta, dual, multipliers, at_end = end(startable, curve, loss, point.v, multipliers)
 
@@ -180,6 +182,18 @@ def _end_of_path(
         stats={"num_steps": point.count},
         method="path",
     )
+
+
+def _at_point(start: AbstractParameterization, v: Float[Array, " d"]) -> AbstractParameterization:
+    """The parameterization at the point v of the curve of its flow from the start."""
+    geometry = mirror_geometry(start)
+    assert geometry is not None
+    assert geometry.weights is not None  # every curve has them
+    weights, rest = eqx.partition(start, eqx.is_inexact_array)
+    leaves, structure = jax.tree.flatten(weights)
+    moved = zip(geometry.weights(v), leaves, strict=True)
+    leaves = [new.reshape(old.shape) for new, old in moved]
+    return eqx.combine(jax.tree.unflatten(structure, leaves), rest)
 
 
 @eqx.filter_jit

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from ddln._types import Array, Bool, Float, Int
 from ddln.limits._constraints import Constraints
-from ddln.limits._curve import AbstractCurve
+from ddln.potentials import AbstractCurve
 from ddln.solvers._inverse_factor import inverse_factor
 from ddln.solvers._product import product
 
@@ -59,7 +59,7 @@ class Quality(eqx.Module):
 
     @classmethod
     def of(cls, point: Point, curve: AbstractCurve, data: Constraints, size: Array) -> "Quality":
-        theta, metric = curve.effective(point.v), curve.metric(point.v)
+        theta, metric = curve.at(point.v), curve.metric(point.v)
         misfit = product(data.rows, theta) - data.target
         xi = product(point.multipliers, data.rows)
         divergence = 0.5 * jnp.sum(metric * jnp.square(point.mismatch))
@@ -95,15 +95,15 @@ def follow_path(
         tolerance: of residual and gap, relative.
         max_steps: the most steps.
     """
-    dtype = curve.start.dtype
+    dtype = curve.origin.dtype
     eps = float(jnp.finfo(dtype).eps)
-    origin = product(data.rows, curve.effective(curve.start))
+    origin = product(data.rows, curve.at(curve.origin))
     way = data.target - origin
     smallest_correction = max(CONVERGED, eps ** (1 / 2))
 
     def step(point: Point) -> Point:
         v, mismatch, progress = point.v, point.mismatch, point.progress
-        theta, metric = curve.effective(v), curve.metric(v)
+        theta, metric = curve.at(v), curve.metric(v)
         steepness = curve.steepness(v)
         inverse = inverse_factor(data.normal_matrix(metric, point.regularization))
         # At the end the target itself: a large A theta_0 would leave its rounding.
@@ -113,7 +113,7 @@ def follow_path(
         solved = product(inverse.T, product(inverse, sides))
         dual = product(data.rows.T, solved)
         # dz = (d theta / d xi) dxi / (d theta / d z), the same for theta and for xi.
-        rate = metric / (curve.slope(v) * curve.stride(v))
+        rate = metric / (curve.slope(v) * curve.scale(v))
         correct, along = rate * (dual[:, 0] - mismatch), rate * dual[:, 1]
 
         correction = jnp.max(steepness * jnp.abs(correct))
@@ -135,7 +135,7 @@ def follow_path(
 
         dz = damping * correct + pace * along
         change = damping * solved[:, 0] + pace * grown * solved[:, 1]
-        moved = curve.dual_step(v, dz)
+        moved = curve.step(v, dz)
         arrived = pace >= rest * (1 - 4 * eps)
         further = jnp.where(arrived, 1, progress + grown * jnp.expm1(pace))
 
@@ -171,7 +171,7 @@ def follow_path(
     m, d = data.rows.shape
     number = lambda value: jnp.asarray(value, dtype)  # noqa: E731
     point = Point(
-        v=curve.start,
+        v=curve.origin,
         multipliers=jnp.zeros(m, dtype),
         mismatch=jnp.zeros(d, dtype),
         progress=number(0),
