@@ -1,4 +1,4 @@
-"""Where the gradient flow ends, without integrating it."""
+"""The limit of a gradient flow: by a convex problem, or by integration where there is none."""
 
 from typing import Any
 
@@ -8,17 +8,20 @@ import jax
 import jax.numpy as jnp
 
 from ddln._results import RESULTS, is_okay
-from ddln._types import Array, Float, Loss, Theta
+from ddln._types import Array, Float, Loss, Scalar, Theta
 from ddln._validation import require_positive
+from ddln.flows import Trajectory, gradient_flow
 from ddln.flows._arguments import check_model, check_start
-from ddln.limits._constraints import Constraints
-from ddln.limits._flow import integrate_to_rest
-from ddln.limits._implicit import with_derivatives
+from ddln.flows._state import loss_gradient
+from ddln.limits._constraints import Constraints, with_derivatives
 from ddln.limits._path import follow_path
 from ddln.losses import LeastSquares
 from ddln.parameterizations import AbstractParameterization
 from ddln.potentials import mirror_geometry
 from ddln.solvers._product import product
+
+# Longest time of a flow, in units of the fastest linear decay of the predictions.
+HORIZON = 1e12
 
 
 class Limit(eqx.Module):
@@ -150,7 +153,7 @@ def _end_of_path(
     point, quality = follow_path(fixed, data, size, tolerance, steps)
     multipliers = product(data.multiplier, point.multipliers)
 
-    # Its derivative is found on the way back: of many limits it would be much to keep.
+    # Recomputed in the backward pass: for many limits the residuals would take much memory.
     @eqx.filter_checkpoint(prevent_cse=False)
     def end(startable, curve, loss, v, multipliers):
         v, multipliers = with_derivatives(v, multipliers, curve, loss.design, loss.y, data)
@@ -210,13 +213,13 @@ def _end_of_flow(
     weights = jax.tree.leaves(eqx.filter(parameterization, eqx.is_inexact_array))
     energy = sum(jnp.sum(jnp.square(leaf)) for leaf in weights)
     rate = 2 * loss.scale * jnp.square(largest) * jnp.where(energy > 0, energy, 1)
-    flow = integrate_to_rest(parameterization, loss, rate, rtol, max_steps)
-    assert flow.dual is not None  # as `integrate_to_rest` asks
+    flow = _integrate_to_rest(parameterization, loss, rate, rtol, max_steps)
+    assert flow.dual is not None  # as `_integrate_to_rest` asks
     end = jax.tree.map(lambda leaf: leaf[-1] if eqx.is_array(leaf) else leaf, flow.parameterization)
     theta, dual = flow.theta[-1].reshape(-1), flow.dual[-1].reshape(-1)
     size = jnp.linalg.norm(loss.y) + largest * jnp.linalg.norm(theta_0)
     misfit = data.singular * (product(data.rows, theta) - data.target)
-    # The time may end before the velocity is small, but only for a flow of no known speed.
+    # The longest time suffices unless the speed of the flow is unrelated to `rate`.
     ran_out = flow.result == RESULTS.successful
     out_of_steps = RESULTS.promote(diffrax.RESULTS.max_steps_reached)
     return Limit(
@@ -229,4 +232,39 @@ def _end_of_flow(
         result=RESULTS.where(ran_out, out_of_steps, flow.result),
         stats={"num_steps": flow.stats["num_steps"]},
         method="flow",
+    )
+
+
+class _StandsStill(eqx.Module):
+    """Event at which the squared velocity g^T M g of the weights falls below a threshold."""
+
+    threshold: Scalar
+
+    def __call__(self, t: Scalar, parameterization: AbstractParameterization, loss: Loss) -> Scalar:
+        return _squared_velocity(parameterization, loss) - self.threshold
+
+
+def _squared_velocity(parameterization: AbstractParameterization, loss: Loss) -> Scalar:
+    g = loss_gradient(loss, parameterization.effective())
+    return jnp.sum(g * parameterization.metric_product(g))
+
+
+def _integrate_to_rest(
+    parameterization: AbstractParameterization,
+    loss: Loss,
+    rate: Scalar,
+    rtol: Scalar,
+    max_steps: int,
+) -> Trajectory:
+    """The flow until its velocity is `rtol` times that of its start, or as long as `rate` admits."""
+    threshold = jnp.square(rtol) * _squared_velocity(parameterization, loss)
+    return gradient_flow(
+        parameterization,
+        loss,
+        HORIZON / rate,
+        rtol=jnp.maximum(rtol, 1e-8),
+        atol=1e-2 * jnp.maximum(rtol, 1e-8),
+        max_steps=max_steps,
+        event=_StandsStill(threshold),
+        throw=False,
     )
