@@ -16,9 +16,8 @@ from ddln.flows._gradient_flow import DENSE_JACOBIAN_LIMIT
 from ddln.flows.states._mirror import AbstractMirrorStates, Dual, Primal
 from ddln.losses import AbstractPredictionLoss, loss_gradient
 from ddln.parameterizations import AbstractParameterization
-from ddln.potentials import AbstractPotential
+from ddln.potentials import AbstractPotential, AbstractSeparablePotential
 from ddln.potentials import potential as potential_of
-from ddln.potentials._separable import AbstractSeparablePotential
 from ddln.solvers import AbstractStructuredField, DiagonalPlusLowRank, Rodas5P
 
 

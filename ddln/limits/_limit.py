@@ -1,4 +1,4 @@
-"""Where the gradient flow ends, without integrating it."""
+"""The limit of a gradient flow: by a convex problem, or by integration where there is none."""
 
 from typing import Any
 
@@ -7,18 +7,20 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import product
 from ddln._results import RESULTS, is_okay
-from ddln._types import Array, Float, Loss, Theta
+from ddln._types import Array, Float, Loss, Scalar, Theta
 from ddln._validation import require_positive
 from ddln.engine import check_model, check_start
-from ddln.limits._constraints import Constraints
-from ddln.limits._curve import at_point, curve_of
-from ddln.limits._flow import integrate_to_rest
-from ddln.limits._implicit import with_derivatives
+from ddln.flows import Trajectory, gradient_flow
+from ddln.limits._constraints import Constraints, with_derivatives
 from ddln.limits._path import follow_path
-from ddln.losses import LeastSquares
+from ddln.losses import LeastSquares, loss_gradient
 from ddln.parameterizations import AbstractParameterization
-from ddln.solvers._product import product
+from ddln.potentials import mirror_geometry
+
+# Longest time of a flow, in units of the fastest linear decay of the predictions.
+HORIZON = 1e12
 
 
 class Limit(eqx.Module):
@@ -110,9 +112,9 @@ def limit(
         check_start(parameterization)
     dtype = theta.dtype
     rtol = jnp.maximum(jnp.asarray(rtol, dtype), 100 * float(jnp.finfo(dtype).eps))
-    solve, most = (
-        (_end_of_flow, 16384) if curve_of(parameterization) is None else (_end_of_path, 512)
-    )
+    geometry = mirror_geometry(parameterization)
+    has_curve = geometry is not None and geometry.curve is not None
+    solve, most = (_end_of_path, 512) if has_curve else (_end_of_flow, 16384)
     most = most if max_steps is None else max_steps
     end = solve(parameterization, loss, rtol, jnp.asarray(atol, dtype), most)
     if throw:
@@ -136,24 +138,26 @@ def _end_of_path(
         lambda leaf: jnp.where(finite, leaf, 1) if eqx.is_inexact_array(leaf) else leaf,
         parameterization,
     )
-    curve = curve_of(startable)
-    assert curve is not None
+    geometry = mirror_geometry(startable)
+    assert geometry is not None  # as `limit` checks
+    assert geometry.curve is not None
+    curve = geometry.curve()
     # Newton's path is not differentiated: `with_derivatives` has the derivatives of its end.
     design, target, fixed = jax.lax.stop_gradient((loss.design, loss.y, curve))
     data = Constraints.of(design, target)
-    theta_0 = fixed.effective(fixed.start)
+    theta_0 = fixed.at(fixed.origin)
     size = jnp.linalg.norm(target) + jnp.max(data.singular) * jnp.linalg.norm(theta_0)
     tolerance = rtol + atol / jnp.where(size > 0, size, 1)
     steps = jnp.where(finite, max_steps, 0)
     point, quality = follow_path(fixed, data, size, tolerance, steps)
     multipliers = product(data.multiplier, point.multipliers)
 
-    # Its derivative is found on the way back: of many limits it would be much to keep.
+    # Recomputed in the backward pass: for many limits the residuals would take much memory.
     @eqx.filter_checkpoint(prevent_cse=False)
     def end(startable, curve, loss, v, multipliers):
         v, multipliers = with_derivatives(v, multipliers, curve, loss.design, loss.y, data)
         dual = product(multipliers, loss.design)
-        return curve.effective(v), dual, multipliers, at_point(startable, v)
+        return curve.at(v), dual, multipliers, _at_point(startable, v)
 
     theta, dual, multipliers, at_end = end(startable, curve, loss, point.v, multipliers)
 
@@ -182,6 +186,18 @@ def _end_of_path(
     )
 
 
+def _at_point(start: AbstractParameterization, v: Float[Array, " d"]) -> AbstractParameterization:
+    """The parameterization at the point v of the curve of its flow from the start."""
+    geometry = mirror_geometry(start)
+    assert geometry is not None
+    assert geometry.weights is not None  # every curve has them
+    weights, rest = eqx.partition(start, eqx.is_inexact_array)
+    leaves, structure = jax.tree.flatten(weights)
+    moved = zip(geometry.weights(v), leaves, strict=True)
+    leaves = [new.reshape(old.shape) for new, old in moved]
+    return eqx.combine(jax.tree.unflatten(structure, leaves), rest)
+
+
 @eqx.filter_jit
 def _end_of_flow(
     parameterization: AbstractParameterization,
@@ -196,13 +212,13 @@ def _end_of_flow(
     weights = jax.tree.leaves(eqx.filter(parameterization, eqx.is_inexact_array))
     energy = sum(jnp.sum(jnp.square(leaf)) for leaf in weights)
     rate = 2 * loss.scale * jnp.square(largest) * jnp.where(energy > 0, energy, 1)
-    flow = integrate_to_rest(parameterization, loss, rate, rtol, max_steps)
-    assert flow.dual is not None  # as `integrate_to_rest` asks
+    flow = _integrate_to_rest(parameterization, loss, rate, rtol, max_steps)
+    assert flow.dual is not None  # as `_integrate_to_rest` asks
     end = jax.tree.map(lambda leaf: leaf[-1] if eqx.is_array(leaf) else leaf, flow.parameterization)
     theta, dual = flow.theta[-1].reshape(-1), flow.dual[-1].reshape(-1)
     size = jnp.linalg.norm(loss.y) + largest * jnp.linalg.norm(theta_0)
     misfit = data.singular * (product(data.rows, theta) - data.target)
-    # The time may end before the velocity is small, but only for a flow of no known speed.
+    # The longest time suffices unless the speed of the flow is unrelated to `rate`.
     ran_out = flow.result == RESULTS.successful
     out_of_steps = RESULTS.promote(diffrax.RESULTS.max_steps_reached)
     return Limit(
@@ -215,4 +231,39 @@ def _end_of_flow(
         result=RESULTS.where(ran_out, out_of_steps, flow.result),
         stats={"num_steps": flow.stats["num_steps"]},
         method="flow",
+    )
+
+
+class _StandsStill(eqx.Module):
+    """Event at which the squared velocity g^T M g of the weights falls below a threshold."""
+
+    threshold: Scalar
+
+    def __call__(self, t: Scalar, parameterization: AbstractParameterization, loss: Loss) -> Scalar:
+        return _squared_velocity(parameterization, loss) - self.threshold
+
+
+def _squared_velocity(parameterization: AbstractParameterization, loss: Loss) -> Scalar:
+    g = loss_gradient(loss, parameterization.effective())
+    return jnp.sum(g * parameterization.metric_product(g))
+
+
+def _integrate_to_rest(
+    parameterization: AbstractParameterization,
+    loss: Loss,
+    rate: Scalar,
+    rtol: Scalar,
+    max_steps: int,
+) -> Trajectory:
+    """The flow until its velocity is `rtol` times that of its start, or as long as `rate` admits."""
+    threshold = jnp.square(rtol) * _squared_velocity(parameterization, loss)
+    return gradient_flow(
+        parameterization,
+        loss,
+        HORIZON / rate,
+        rtol=jnp.maximum(rtol, 1e-8),
+        atol=1e-2 * jnp.maximum(rtol, 1e-8),
+        max_steps=max_steps,
+        event=_StandsStill(threshold),
+        throw=False,
     )

@@ -6,11 +6,10 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
+from ddln._numerics import product, pull_back
 from ddln._types import Array, Float, Scalar
 from ddln._validation import float_array
 from ddln.parameterizations import AbstractParameterization
-from ddln.potentials._flow_map import pulled_back, split
-from ddln.solvers._product import product
 
 
 def max_margin_l1(X, y) -> np.ndarray:
@@ -113,7 +112,8 @@ def margin_stationarity(parameterization: AbstractParameterization, X, y) -> Mar
     margins = product(rows, theta.reshape(-1))
     shares = jax.nn.softmax(-margins)
     direction = product(shares, rows).reshape(theta.shape)
-    trees = split(parameterization)[0], pulled_back(parameterization, direction)
+    weights = eqx.filter(parameterization, eqx.is_inexact_array)
+    trees = weights, pull_back(parameterization, direction)
     flat = [jax.flatten_util.ravel_pytree(tree)[0] for tree in trees]
     # |a - b|^2 / 2 of unit vectors is 1 - cos without cancellation.
     w, push = (vector / jnp.linalg.norm(vector) for vector in flat)

@@ -4,13 +4,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import inverse_factor, product
 from ddln._types import Array, Bool, Float, Int
 from ddln.limits._constraints import Constraints
-from ddln.limits._curve import AbstractCurve
-from ddln.solvers._inverse_factor import inverse_factor
-from ddln.solvers._product import product
+from ddln.potentials import AbstractCurve
 
-# A step may change the logarithm of theta by this much at first; then it adapts.
+# Largest change of log theta in the first step; it adapts afterwards.
 FIRST_RANGE = 0.5
 # Below this change of log theta a Newton step squares the error to rounding.
 CONVERGED = 1e-6
@@ -24,13 +23,13 @@ class Point(eqx.Module):
         multipliers: those of A theta = b, shape [m].
         mismatch: xi(v) - A^T multipliers, shape [d]. It is carried, not computed: near the ends of
             its range the distance of xi to them is lost in xi, but not in the sum of its steps.
-        progress: how much of the way from A theta_0 to b the target has made, in [0, 1].
-        offset: the progress at which it begins to grow geometrically.
-        range: how far a step along the path may change log theta.
-        correction: how much the last Newton correction wanted to change log theta.
+        progress: the share of the way from A theta_0 to b that the target has made, in [0, 1].
+        offset: the progress from which on the steps of the target grow geometrically.
+        range: the largest change of log theta by a step along the path.
+        correction: the change of log theta by the last undamped Newton correction.
         regularization: of the normal matrix, relative.
         count: steps so far.
-        done: whether the limit is reached.
+        done: True at the limit.
     """
 
     v: Float[Array, " d"]
@@ -44,14 +43,33 @@ class Point(eqx.Module):
     count: Int[Array, ""]
     done: Bool[Array, ""]
 
+    @classmethod
+    def first(cls, curve: AbstractCurve, data: Constraints) -> "Point":
+        """The start of the flow, which solves the problem of the target A theta_0."""
+        v = curve.origin
+        number = lambda value: jnp.asarray(value, v.dtype)  # noqa: E731
+        return cls(
+            v=v,
+            multipliers=jnp.zeros(len(data.rows), v.dtype),
+            mismatch=jnp.zeros_like(v),
+            progress=number(0),
+            offset=number(1),
+            range=number(FIRST_RANGE),
+            correction=number(1),
+            regularization=number(data.rounding),
+            count=jnp.asarray(0),
+            done=jnp.asarray(False),
+        )
+
 
 class Quality(eqx.Module):
-    """How well a point solves the problem: residual of the constraints, and duality gap.
+    """Residual of the constraints and duality gap of a point.
 
-    residual: |X theta - y'|, y' the part of y that can be met, relative to |y| + |X| |theta_0|.
-    gap: Q(theta) + Q*(X^T nu) - <y', nu>, relative to sum_i |theta_i xi_i|. With theta and xi(v) on the
-        curve, it is <X theta - y', nu> and the divergence of Q* between X^T nu and xi(v), which the
-        metric gives for a small mismatch.
+    Attributes:
+        residual: |X theta - y'|, y' the part of y that can be met, relative to |y| + |X| |theta_0|.
+        gap: Q(theta) + Q*(X^T nu) - <y', nu>, relative to sum_i |theta_i xi_i|. With theta and xi(v)
+            on the curve, it is <X theta - y', nu> and the divergence of Q* between X^T nu and xi(v),
+            which the metric gives for a small mismatch.
     """
 
     residual: Float[Array, ""]
@@ -59,7 +77,7 @@ class Quality(eqx.Module):
 
     @classmethod
     def of(cls, point: Point, curve: AbstractCurve, data: Constraints, size: Array) -> "Quality":
-        theta, metric = curve.effective(point.v), curve.metric(point.v)
+        theta, metric = curve.at(point.v), curve.metric(point.v)
         misfit = product(data.rows, theta) - data.target
         xi = product(point.multipliers, data.rows)
         divergence = 0.5 * jnp.sum(metric * jnp.square(point.mismatch))
@@ -74,6 +92,164 @@ def _ratio(part: Array, whole: Array) -> Array:
     return part / jnp.where(whole > 0, whole, 1)
 
 
+class Directions(eqx.Module):
+    """Newton correction and tangent of the path, in z and in the multipliers.
+
+    Attributes:
+        correct: dz that leads to the solution for the present target, to first order, shape [d].
+        along: dz per unit of progress of the target, shape [d].
+        multipliers: the changes of the multipliers that belong to both, as columns, shape [m, 2].
+        steepness: the change of log theta per unit of z, shape [d].
+    """
+
+    correct: Float[Array, " d"]
+    along: Float[Array, " d"]
+    multipliers: Float[Array, "m 2"]
+    steepness: Float[Array, " d"]
+
+    @classmethod
+    def of(
+        cls, point: Point, curve: AbstractCurve, data: Constraints, origin: Float[Array, " m"]
+    ) -> "Directions":
+        """Solve the linearized equations for both by one factorization of A M A^T.
+
+        With theta' = M xi' and xi' = A^T mu' - mismatch, the constraints become
+        A M A^T mu' = (target - A theta) + A M mismatch; the tangent has the right-hand side b - A theta_0.
+
+        Args:
+            point: the point to start from.
+            curve: the curves of (theta, xi).
+            data: A and b.
+            origin: A theta_0.
+        """
+        v, way = point.v, data.target - origin
+        metric = curve.metric(v)
+        inverse = inverse_factor(data.normal_matrix(metric, point.regularization))
+        # At the end the target itself: a large A theta_0 would leave its rounding.
+        target = jnp.where(point.progress >= 1, data.target, origin + point.progress * way)
+        missing = target - product(data.rows, curve.at(v))
+        sides = jnp.stack([missing + product(data.rows, metric * point.mismatch), way], axis=1)
+        solved = product(inverse.T, product(inverse, sides))
+        dual = product(data.rows.T, solved)
+        # dz = (d theta / d xi) dxi / (d theta / d z), the same for theta and for xi.
+        rate = metric / (curve.slope(v) * curve.scale(v))
+        return cls(
+            rate * (dual[:, 0] - point.mismatch), rate * dual[:, 1], solved, curve.steepness(v)
+        )
+
+
+class Step(eqx.Module):
+    """Length of a step, and the numbers that the choice of the next one needs.
+
+    Attributes:
+        correction: the change of log theta by the undamped correction.
+        speed: the change of log theta per unit of log(progress + offset).
+        offset: that of the path from here on.
+        range: the largest change of log theta by this step along the path.
+        damping: the factor of the correction, in (0, 1].
+        pace: the length along the path in log(progress + offset); 0 for a pure correction.
+        progress: the progress after the step.
+    """
+
+    correction: Float[Array, ""]
+    speed: Float[Array, ""]
+    offset: Float[Array, ""]
+    range: Float[Array, ""]
+    damping: Float[Array, ""]
+    pace: Float[Array, ""]
+    progress: Float[Array, ""]
+
+    @classmethod
+    def chosen(cls, point: Point, directions: Directions, reach: float) -> "Step":
+        """Choose a step: damp a large correction, and go along the path only after a small one."""
+        eps = float(jnp.finfo(point.v.dtype).eps)
+        correct, steepness = directions.correct, directions.steepness
+        correction = jnp.max(steepness * jnp.abs(correct))
+        speed = jnp.max(steepness * jnp.abs(directions.along))
+
+        # The path is followed in log(progress + offset), in which large theta are straight lines.
+        first = point.count == 0
+        offset = jnp.where(first, FIRST_RANGE / jnp.maximum(speed, eps), point.offset)
+        grown = point.progress + offset
+        along, speed = grown * directions.along, grown * speed
+
+        # The range adapts to the size of the correction that the last step has made necessary.
+        allowed = jnp.where(correction < 0.3, 2 * point.range, point.range)
+        allowed = jnp.where(correction > 1, 0.5 * point.range, allowed)
+        allowed = jnp.where(first, point.range, jnp.clip(allowed, 1e-3, 64))
+
+        # As far as the end of the path, the range, and what the correction leaves of the reach.
+        rest = jnp.log1p((1 - point.progress) / grown)
+        room = jnp.maximum(reach - jnp.max(jnp.abs(correct)), 0)
+        pace = jnp.minimum(rest, allowed / jnp.maximum(speed, eps))
+        pace = jnp.minimum(pace, room / jnp.maximum(jnp.max(jnp.abs(along)), eps))
+        pace = jnp.where(correction < 1, pace, 0)
+        arrives = pace >= rest * (1 - 4 * eps)
+        progress = jnp.where(arrives, 1, point.progress + grown * jnp.expm1(pace))
+        damping = 1 / jnp.maximum(correction, 1)
+        return cls(correction, speed, offset, allowed, damping, pace, progress)
+
+
+def take_step(
+    point: Point, directions: Directions, step: Step, curve: AbstractCurve, data: Constraints
+) -> tuple[Point, Bool[Array, ""]]:
+    """The point after the step, and True if all of its numbers are finite."""
+    grown = point.progress + step.offset
+    dz = step.damping * directions.correct + step.pace * (grown * directions.along)
+    correction, tangent = directions.multipliers.T
+    change = step.damping * correction + step.pace * grown * tangent
+    moved = curve.step(point.v, dz)
+    following = Point(
+        v=curve.advance(point.v, dz),
+        multipliers=point.multipliers + change,
+        mismatch=point.mismatch + (moved - product(data.rows.T, change)),
+        progress=step.progress,
+        offset=step.offset,
+        range=step.range,
+        correction=step.correction,
+        regularization=point.regularization,
+        count=point.count + 1,
+        done=point.done,
+    )
+    return following, jnp.isfinite(step.correction + step.speed + jnp.sum(moved) + jnp.sum(change))
+
+
+def accept(
+    point: Point,
+    following: Point,
+    finite: Bool[Array, ""],
+    quality: Quality,
+    tolerance: Float[Array, ""],
+) -> Point:
+    """Accept or reject a step, and decide whether the limit is reached.
+
+    Args:
+        point: the point before the step.
+        following: the point after it.
+        finite: False rejects the step; the next one has ten times the regularization.
+        quality: that of `point`.
+        tolerance: of residual and gap.
+    """
+    converged = max(CONVERGED, float(jnp.finfo(point.v.dtype).eps) ** (1 / 2))
+    correction = following.correction
+    small = point.progress >= 1
+    small = small & (quality.residual <= tolerance) & (quality.gap <= tolerance)
+    # Where the normal matrix is singular to rounding, corrections stop shrinking at its noise.
+    stalled = small & (correction > 0.5 * point.correction)
+    rejected = ~finite | (stalled & (correction > point.correction))
+    kept = jax.tree.map(lambda a, b: jnp.where(rejected, a, b), point, following)
+    factor = jnp.where(finite, 1, 10).astype(correction.dtype)
+    return eqx.tree_at(
+        lambda p: (p.count, p.done, p.regularization),
+        kept,
+        (
+            following.count,
+            finite & small & ((correction < converged) | stalled),
+            factor * point.regularization,
+        ),
+    )
+
+
 def follow_path(
     curve: AbstractCurve,
     data: Constraints,
@@ -81,7 +257,7 @@ def follow_path(
     tolerance: Float[Array, ""],
     max_steps: Int[Array, ""],
 ) -> tuple[Point, Quality]:
-    """Solves xi(v) = A^T mu, A theta(v) = b.
+    """Solve xi(v) = A^T mu, A theta(v) = b.
 
     The unknowns are v and mu together, so that large coordinates, whose xi stays at the end of its
     range, are found by theta, and small ones by xi, as in interior-point methods. The target moves
@@ -95,92 +271,16 @@ def follow_path(
         tolerance: of residual and gap, relative.
         max_steps: the most steps.
     """
-    dtype = curve.start.dtype
-    eps = float(jnp.finfo(dtype).eps)
-    origin = product(data.rows, curve.effective(curve.start))
-    way = data.target - origin
-    smallest_correction = max(CONVERGED, eps ** (1 / 2))
+    origin = product(data.rows, curve.at(curve.origin))
 
-    def step(point: Point) -> Point:
-        v, mismatch, progress = point.v, point.mismatch, point.progress
-        theta, metric = curve.effective(v), curve.metric(v)
-        steepness = curve.steepness(v)
-        inverse = inverse_factor(data.normal_matrix(metric, point.regularization))
-        # At the end the target itself: a large A theta_0 would leave its rounding.
-        aim = jnp.where(progress >= 1, data.target, origin + progress * way)
-        missing = aim - product(data.rows, theta)
-        sides = jnp.stack([missing + product(data.rows, metric * mismatch), way], axis=1)
-        solved = product(inverse.T, product(inverse, sides))
-        dual = product(data.rows.T, solved)
-        # dz = (d theta / d xi) dxi / (d theta / d z), the same for theta and for xi.
-        rate = metric / (curve.slope(v) * curve.stride(v))
-        correct, along = rate * (dual[:, 0] - mismatch), rate * dual[:, 1]
+    def advance(point: Point) -> Point:
+        directions = Directions.of(point, curve, data, origin)
+        step = Step.chosen(point, directions, curve.reach)
+        following, finite = take_step(point, directions, step, curve, data)
+        return accept(point, following, finite, Quality.of(point, curve, data, size), tolerance)
 
-        correction = jnp.max(steepness * jnp.abs(correct))
-        speed = jnp.max(steepness * jnp.abs(along))
-        first = point.count == 0
-        offset = jnp.where(first, FIRST_RANGE / jnp.maximum(speed, eps), point.offset)
-        # The path is followed in log(progress + offset), in which large theta are straight lines.
-        grown = progress + offset
-        along, speed = grown * along, grown * speed
-        allowed = jnp.where(correction < 0.3, 2 * point.range, point.range)
-        allowed = jnp.where(correction > 1, 0.5 * point.range, allowed)
-        allowed = jnp.where(first, point.range, jnp.clip(allowed, 1e-3, 64))
-        rest = jnp.log1p((1 - progress) / grown)
-        room = jnp.maximum(curve.reach - jnp.max(jnp.abs(correct)), 0)
-        pace = jnp.minimum(rest, allowed / jnp.maximum(speed, eps))
-        pace = jnp.minimum(pace, room / jnp.maximum(jnp.max(jnp.abs(along)), eps))
-        pace = jnp.where(correction < 1, pace, 0)
-        damping = 1 / jnp.maximum(correction, 1)
+    def unfinished(point: Point) -> Bool[Array, ""]:
+        return ~point.done & (point.count < max_steps)
 
-        dz = damping * correct + pace * along
-        change = damping * solved[:, 0] + pace * grown * solved[:, 1]
-        moved = curve.dual_step(v, dz)
-        arrived = pace >= rest * (1 - 4 * eps)
-        further = jnp.where(arrived, 1, progress + grown * jnp.expm1(pace))
-
-        quality = Quality.of(point, curve, data, size)
-        small = (progress >= 1) & (quality.residual <= tolerance) & (quality.gap <= tolerance)
-        # Where the normal matrix is singular to rounding, corrections stop shrinking at its noise.
-        stalled = small & (correction > 0.5 * point.correction)
-        finite = jnp.isfinite(correction + speed + jnp.sum(moved) + jnp.sum(change))
-        keep = ~finite | (stalled & (correction > point.correction))
-        advanced = Point(
-            v=curve.advance(v, dz),
-            multipliers=point.multipliers + change,
-            mismatch=mismatch + (moved - product(data.rows.T, change)),
-            progress=further,
-            offset=offset,
-            range=allowed,
-            correction=correction,
-            regularization=point.regularization,
-            count=point.count + 1,
-            done=small & ((correction < smallest_correction) | stalled),
-        )
-        kept = eqx.tree_at(
-            lambda p: (p.count, p.done, p.regularization),
-            point,
-            (
-                point.count + 1,
-                finite & advanced.done,
-                jnp.where(finite, point.regularization, 10 * point.regularization),
-            ),
-        )
-        return jax.tree.map(lambda a, b: jnp.where(keep, a, b), kept, advanced)
-
-    m, d = data.rows.shape
-    number = lambda value: jnp.asarray(value, dtype)  # noqa: E731
-    point = Point(
-        v=curve.start,
-        multipliers=jnp.zeros(m, dtype),
-        mismatch=jnp.zeros(d, dtype),
-        progress=number(0),
-        offset=number(1),
-        range=number(FIRST_RANGE),
-        correction=number(1),
-        regularization=number(data.rounding),
-        count=jnp.asarray(0),
-        done=jnp.asarray(False),
-    )
-    point = jax.lax.while_loop(lambda p: ~p.done & (p.count < max_steps), step, point)
+    point = jax.lax.while_loop(unfinished, advance, Point.first(curve, data))
     return point, Quality.of(point, curve, data, size)

@@ -4,9 +4,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import inverse_factor, product
 from ddln._types import Array, Bool, Float, Int
-from ddln.solvers._inverse_factor import inverse_factor
-from ddln.solvers._product import product
 
 # Of a gradient, in units of the rounding of the dtype and of the sizes of what is summed.
 NOISE = 64

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import product
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Loss
 from ddln.engine import check_model, check_start
@@ -19,7 +20,6 @@ from ddln.limits._signed_least_squares import (
 from ddln.limits._weights import Ends, ends_of
 from ddln.losses import LeastSquares
 from ddln.parameterizations import AbstractParameterization
-from ddln.solvers._product import product
 
 
 class VanishingLimit(eqx.Module):

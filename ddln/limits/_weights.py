@@ -4,19 +4,8 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from ddln._types import Array, Float
-from ddln.parameterizations import (
-    AbstractParameterization,
-    DeepDiagonal,
-    Power,
-    PowerDifference,
-    Square,
-)
-from ddln.potentials import (
-    DeepDiagonalPotential,
-    EntropyPotential,
-    HypentropyPotential,
-    potential,
-)
+from ddln.parameterizations import AbstractParameterization
+from ddln.potentials import mirror_geometry, potential
 
 
 def l1_weights(parameterization: AbstractParameterization) -> Float[Array, "2 *theta"]:
@@ -63,27 +52,27 @@ class Ends(eqx.Module):
 
 
 def ends_of(parameterization: AbstractParameterization) -> Ends:
-    """The ends of the range of xi; raises for a parameterization that has none."""
-    if not isinstance(parameterization, DeepDiagonal | Square | Power | PowerDifference):
+    """The ends of the range of xi.
+
+    Raises:
+        ValueError: for a parameterization without them.
+    """
+    degree = parameterization.homogeneity
+    known = degree is not None and degree >= 2 and mirror_geometry(parameterization) is not None
+    q = potential(parameterization) if known else None
+    if q is None or (degree == 2 and q.hyperbolic is None):
         raise ValueError(
             "Argument `parameterization` must be a `ddln.DeepDiagonal`, `Square`, `Power` or "
-            f"`PowerDifference`, but it is a {type(parameterization).__name__}."
+            "`PowerDifference`, or another homogeneous map with a registered `MirrorGeometry`, but it "
+            f"is a {type(parameterization).__name__}."
         )
-    q = potential(parameterization)
-    if parameterization.homogeneity != 2:
+    if q.hyperbolic is None:
         lower, upper = q.dual_domain
         weights = jnp.stack([upper, -lower])
         # theta ~ (W - |xi|)^(-L/(L-2)) whatever the start.
         return Ends(weights, jnp.ones_like(weights))
     # theta = A sinh(rate xi + k) with A sinh(k) = theta_0, or its limit theta_0 exp(rate xi), A = 0.
-    start = q.start
-    if isinstance(q, DeepDiagonalPotential):
-        rate, width = jnp.full_like(start, 2 * abs(q.factor)), 0.5 * abs(q.factor) * q.gaps[0]
-    elif isinstance(q, HypentropyPotential):
-        rate, width = q.rate, q.width
-    else:
-        assert isinstance(q, EntropyPotential)
-        rate, width = jnp.full_like(start, q.rate), jnp.zeros_like(start)
+    start, (rate, width) = q.start, q.hyperbolic
     lower, upper = q.domain
     reached = jnp.stack([upper, -lower]) > 0
     # A exp(+-k) / 2, without cancellation.

@@ -7,6 +7,7 @@ from ddln.parameterizations._base import (
     AbstractReducedCoordinates as AbstractReducedCoordinates,
 )
 from ddln.parameterizations._canonical import CanonicalForm as CanonicalForm
+from ddln.parameterizations._canonical import products_of_others as products_of_others
 from ddln.parameterizations._composed import Composed as Composed
 from ddln.parameterizations._deep_diagonal import DeepDiagonal as DeepDiagonal
 from ddln.parameterizations._deep_matrix_factorization import (

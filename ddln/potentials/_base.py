@@ -1,4 +1,4 @@
-"""What a potential is: the convex function whose mirror flow is the flow of theta."""
+"""The common interface of potentials, the convex functions of mirror flows."""
 
 import abc
 
@@ -40,13 +40,21 @@ class AbstractPotential(eqx.Module):
         or at a finite end of its own domain.
         """
 
+    @property
+    def hyperbolic(self) -> tuple[Theta, Theta] | None:
+        """rate and A if theta = A sinh(rate xi + k) or, with A = 0, theta = theta_0 exp(+-rate xi).
+
+        None for every other relation between theta and xi.
+        """
+        return None
+
     @abc.abstractmethod
     def in_domain(self, theta: Theta) -> Bool[Array, "*theta"]:
-        """Whether each coordinate of theta is where grad Q exists."""
+        """Test of each coordinate of theta: grad Q exists there."""
 
     @abc.abstractmethod
     def value(self, theta: Theta) -> Scalar:
-        """Q(theta), not negative. Finite limits at the ends of the domain are included."""
+        """Q(theta) >= 0, with its limit at finite ends of the domain."""
 
     @abc.abstractmethod
     def mirror_map(self, theta: Theta) -> Theta:
@@ -62,7 +70,7 @@ class AbstractPotential(eqx.Module):
 
     @abc.abstractmethod
     def hessian_diagonal(self, theta: Theta) -> Theta:
-        """The diagonal of the Hessian of Q at theta, which is 1/M_ii if the Hessian is diagonal."""
+        """Diagonal of the Hessian of Q at theta; 1/M_ii if the Hessian is diagonal."""
 
     @abc.abstractmethod
     def bregman(self, theta: Theta, reference: Theta) -> Scalar:

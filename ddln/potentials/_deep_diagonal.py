@@ -1,17 +1,43 @@
-"""The potential of a deep diagonal linear network of any depth."""
+"""The mirror geometry of a deep diagonal linear network of any depth."""
+
+from functools import partial
+from typing import ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Bool, Float
 from ddln._validation import float_array
-from ddln.potentials._divergence import divergence
-from ddln.potentials._dual_coordinate import dual, dual_tail, primal
+from ddln.potentials._curve import AbstractCurve
+from ddln.potentials._divergence import divergence, unit_gauss_legendre
+from ddln.potentials._dual_coordinate import (
+    dual,
+    dual_tail,
+    log_slope,
+    primal,
+    rho,
+    smallest_layer,
+)
 from ddln.potentials._separable import AbstractSeparablePotential
-from ddln.potentials._smallest_layer import density, exponent, smallest_layer
 
 
-class DeepDiagonalPotential(AbstractSeparablePotential):
+@partial(jax.jit, static_argnums=3)
+def _movable(
+    smallest: Array, gaps: Array, signs: Array, factor: float
+) -> tuple[Array, Array, Array]:
+    """v_0, the gaps and c s, with frozen coordinates encoded as c s = 0 and unit gaps.
+
+    A frozen coordinate then needs no case of its own: theta = c s v rho(v) is 0, and v stays at 0.
+    """
+    frozen = (gaps[0] == 0) & (smallest == 0)
+    # A layer at zero has sign 0, but only in a frozen coordinate.
+    sign = jnp.where(jnp.prod(signs, axis=0) < 0, -1, 1).astype(signs.dtype)
+    unit = jnp.where(frozen, 0, factor * sign)
+    return jnp.where(frozen, 0, smallest), jnp.where(frozen[None], 1, gaps), unit
+
+
+class DeepDiagonalPotential(AbstractSeparablePotential, AbstractCurve):
     """The potential of theta = c u^1 * ... * u^L for any depth L >= 2 and any start.
 
     With the smallest layer v, its start v_0, the gaps Delta_j, and the product s of the signs of
@@ -34,10 +60,13 @@ class DeepDiagonalPotential(AbstractSeparablePotential):
     domain is the point 0, Q_i = Q_i* = 0 there, the mirror map is 0, the inverse mirror map 0 for
     every xi, and the Hessian infinite.
 
-    Source: Labarrière et al. 2024, Theorem 1, shows that Q exists; the formula follows from it:
-    grad Q is the inverse of theta(xi), dv/dxi = p(v) along the flow, and Q* integrates theta dxi =
-    v dv. For v_0 = 0 and equal gaps it is the potential of Yun, Krishnan and Mobahi 2021,
-    Corollary 5.
+    As a curve, the coordinate is v, with v = sqrt(Delta_1) sinh(z): far from the start theta is
+    exponential in z, and the useful range of theta is a few tens of units long. At a tie z is
+    log |v|.
+
+    Source: Labarrière et al. 2024, Theorem 1, shows that Q exists. The formula follows: grad Q is
+    the inverse of theta(xi), dv/dxi = p(v) along the flow, and Q* integrates theta dxi = v dv. For
+    v_0 = 0 and equal gaps it is the potential of Yun, Krishnan and Mobahi 2021, Corollary 5.
 
     Example:
         >>> potential = DeepDiagonalPotential([0.5], gaps=[[1.0], [2.0]], signs=[[1.0], [1.0]])
@@ -52,55 +81,63 @@ class DeepDiagonalPotential(AbstractSeparablePotential):
         signs: the signs of the other layers, shape [L-1, d].
         factor: the constant c.
 
+    Attributes:
+        unit: c s, in units of which theta and 1/xi are those of a network with positive signs; 0
+            where the coordinate is frozen, shape [d].
+
     Raises:
         ValueError: if the shapes do not match, or a known value is not finite.
     """
 
     smallest: Float[Array, " d"]
     gaps: Float[Array, "L-1 d"]
-    sign: Float[Array, " d"]
+    unit: Float[Array, " d"]
     factor: float = eqx.field(static=True)
+    reach: ClassVar[float] = 1.0
 
     def __init__(self, smallest, gaps, signs, factor: float = 1.0):
-        self.smallest = float_array("smallest", smallest, "d")
-        self.gaps = float_array("gaps", gaps, "L-1 d")
-        signs = float_array("signs", signs, "L-1 d")
-        if self.gaps.shape != signs.shape or self.gaps.shape[1:] != self.smallest.shape:
+        smallest = float_array("smallest", smallest, "d")
+        gaps, signs = (float_array("gaps", gaps, "L-1 d"), float_array("signs", signs, "L-1 d"))
+        if gaps.shape != signs.shape or gaps.shape[1:] != smallest.shape:
             raise ValueError(
                 "Arguments `smallest`, `gaps` and `signs` must be [d], [L-1, d] and [L-1, d], "
-                f"but they are {self.smallest.shape}, {self.gaps.shape} and {signs.shape}."
+                f"but they are {smallest.shape}, {gaps.shape} and {signs.shape}."
             )
-        # A layer at zero has sign 0; it makes the coordinate frozen, where the sign is not used.
-        self.sign = jnp.where(jnp.prod(signs, axis=0) < 0, -1, 1).astype(signs.dtype)
         self.factor = float(factor)
+        self.smallest, self.gaps, self.unit = _movable(smallest, gaps, signs, self.factor)
 
     @property
-    def _unit(self) -> Float[Array, " d"]:
-        """c s: theta and 1/xi in this unit are those of a network with positive signs."""
-        return self.factor * self.sign
-
-    @property
-    def _tied(self) -> Bool[Array, " d"]:
+    def tied(self) -> Bool[Array, " d"]:
+        """The coordinates with a zero gap, where theta keeps its sign."""
         return self.gaps[0] == 0
 
     @property
-    def _frozen(self) -> Bool[Array, " d"]:
-        return self._tied & (self.smallest == 0)
+    def frozen(self) -> Bool[Array, " d"]:
+        """The coordinates with two layers at zero, which never move."""
+        return self.unit == 0
 
-    def _movable(self) -> tuple[Array, Array]:
-        """v_0 and the gaps, with a harmless start in place of frozen coordinates."""
-        frozen = self._frozen
-        return jnp.where(frozen, 1, self.smallest), jnp.where(frozen[None], 1, self.gaps)
+    @property
+    def sign(self) -> Float[Array, " d"]:
+        """s, the product of the signs of the other layers; 0 where the coordinate is frozen."""
+        return jnp.sign(self.unit) * (1 if self.factor > 0 else -1)
+
+    @property
+    def _divisor(self) -> Float[Array, " d"]:
+        return jnp.where(self.frozen, 1, self.unit)
+
+    @property
+    def origin(self) -> Float[Array, " d"]:
+        return self.smallest
 
     @property
     def start(self) -> Float[Array, " d"]:
-        return self._unit * self.smallest * density(*self._movable())
+        return self.at(self.smallest)
 
     @property
     def domain(self) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
         """The whole line; the half line of the sign of theta_0 at a tie; 0 where nothing moves."""
-        side = jnp.where(self._tied, jnp.sign(self._unit * self.smallest), 0)
-        infinite = jnp.where(self._frozen, 0, jnp.inf).astype(side.dtype)
+        side = jnp.where(self.tied, jnp.sign(self.unit * self.smallest), 0)
+        infinite = jnp.where(self.frozen, 0, jnp.inf).astype(side.dtype)
         return jnp.where(side > 0, 0, -infinite), jnp.where(side < 0, 0, infinite)
 
     @property
@@ -110,54 +147,91 @@ class DeepDiagonalPotential(AbstractSeparablePotential):
         W_+ = int dr/|p(r)| from s v_0 and W_- from -s v_0 to infinity, s the sign of p. Infinite
         where theta tends to 0 at a tie, and where nothing moves.
         """
-        smallest, gaps = self._movable()
-        toward = jnp.sign(self._unit) * smallest
-        upper, lower = (dual_tail(v, gaps) / abs(self.factor) for v in (toward, -toward))
-        frozen = self._frozen
-        return jnp.where(frozen, -jnp.inf, -lower), jnp.where(frozen, jnp.inf, upper)
+        toward = jnp.sign(self.unit) * self.smallest
+        upper, lower = (dual_tail(v, self.gaps) / abs(self.factor) for v in (toward, -toward))
+        return jnp.where(self.frozen, -jnp.inf, -lower), jnp.where(self.frozen, jnp.inf, upper)
+
+    @property
+    def hyperbolic(self) -> tuple[Float[Array, " d"], Float[Array, " d"]] | None:
+        if len(self.gaps) > 1:
+            return None
+        rate = jnp.full_like(self.smallest, 2 * abs(self.factor))
+        return rate, 0.5 * abs(self.factor) * self.gaps[0]
+
+    def confined(self) -> Bool[Array, ""]:
+        return jnp.any(self.tied | self.frozen)
+
+    # The curve.
+
+    def at(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return self.unit * v * rho(v, self.gaps)
+
+    def metric(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return jnp.square(self.unit * rho(v, self.gaps)) * log_slope(v, self.gaps)
+
+    def slope(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return self._divisor * rho(v, self.gaps) * log_slope(v, self.gaps)
+
+    def scale(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return jnp.sqrt(jnp.square(v) + self.gaps[0])
+
+    def steepness(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return log_slope(v, self.gaps)
+
+    def _change(self, v: Float[Array, " d"], dz: Float[Array, " d"]) -> Float[Array, " d"]:
+        return self.scale(v) * jnp.sinh(dz) + 2 * v * jnp.square(jnp.sinh(dz / 2))
+
+    def advance(self, v: Float[Array, " d"], dz: Float[Array, " d"]) -> Float[Array, " d"]:
+        return v + self._change(v, dz)
+
+    def step(self, v: Float[Array, " d"], dz: Float[Array, " d"]) -> Float[Array, " d"]:
+        if len(self.gaps) == 1:
+            return dz / self._divisor
+        change = self._change(v, dz)
+        # 12 nodes are at rounding where v changes by a factor of at most e.
+        nodes, weights = (x[:, None] for x in unit_gauss_legendre(12, v.dtype))
+        squares = jnp.square(v[None] + nodes * change[None])
+        inverse = jnp.prod(jax.lax.rsqrt(squares[None] + self.gaps[:, None]), axis=0)
+        return change * jnp.sum(weights * inverse, axis=0) / self._divisor
+
+    def dual(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
+        return dual(self.smallest, v, self.gaps) / self._divisor
+
+    # The potential.
+
+    def _positive(self, theta: Float[Array, " d"]) -> Float[Array, " d"]:
+        """v rho(v) at theta."""
+        return jnp.where(self.frozen, 0, theta / self._divisor)
+
+    def _v(self, theta: Float[Array, " d"]) -> Float[Array, " d"]:
+        return smallest_layer(self._positive(theta), self.gaps)
+
+    def _v_at(self, xi: Float[Array, " d"]) -> Float[Array, " d"]:
+        return primal(self.smallest, self.unit * xi, self.gaps)
 
     def _value(self, theta: Float[Array, " d"]) -> Float[Array, " d"]:
-        smallest, gaps = self._movable()
-        values = divergence(self._movable_theta(theta), smallest, gaps)
-        return jnp.where(self._frozen, 0, values)
-
-    def _movable_theta(self, theta: Float[Array, " d"]) -> Float[Array, " d"]:
-        return jnp.where(self._frozen, 1, theta / self._unit)
+        return divergence(self._positive(theta), self.smallest, self.gaps)
 
     def _mirror_map(self, theta: Float[Array, " d"]) -> Float[Array, " d"]:
-        smallest, gaps = self._movable()
-        v = smallest_layer(self._movable_theta(theta), gaps)
-        return jnp.where(self._frozen, 0, dual(smallest, v, gaps) / self._unit)
-
-    def _smallest_at(self, xi: Float[Array, " d"]) -> Float[Array, " d"]:
-        smallest, gaps = self._movable()
-        return primal(smallest, jnp.where(self._frozen, 0, self._unit * xi), gaps)
+        return self.dual(self._v(theta))
 
     def _inverse_mirror_map(self, xi: Float[Array, " d"]) -> Float[Array, " d"]:
-        v = self._smallest_at(xi)
-        theta = self._unit * v * density(v, self._movable()[1])
-        return jnp.where(self._frozen, 0, theta)
+        return self.at(self._v_at(xi))
 
     def _conjugate(self, xi: Float[Array, " d"]) -> Float[Array, " d"]:
-        smallest, gaps = self._movable()
-        v = self._smallest_at(xi)
+        v, v_0, gaps = self._v_at(xi), self.smallest, self.gaps
         # Close to the start v - v_0 has lost digits that xi still has.
-        near = jnp.abs(v - smallest) < 0.1 * jnp.abs(smallest)
-        theta = jnp.where(near, v * density(v, gaps), smallest * density(smallest, gaps))
-        by_xi = self._unit * xi * theta - divergence(theta, smallest, gaps)
-        values = jnp.where(near, by_xi, 0.5 * (v - smallest) * (v + smallest))
-        return jnp.where(self._frozen, 0, values)
+        near = jnp.abs(v - v_0) < 0.1 * jnp.abs(v_0)
+        theta = jnp.where(near, v * rho(v, gaps), v_0 * rho(v_0, gaps))
+        by_xi = self.unit * xi * theta - divergence(theta, v_0, gaps)
+        return jnp.where(near, by_xi, 0.5 * (v - v_0) * (v + v_0))
 
     def _hessian(self, theta: Float[Array, " d"]) -> Float[Array, " d"]:
-        gaps = self._movable()[1]
-        v = smallest_layer(self._movable_theta(theta), gaps)
-        metric = jnp.square(self.factor * density(v, gaps)) * exponent(v, gaps)
-        return jnp.where(self._frozen, jnp.inf, 1 / metric)
+        v = self._v(theta)
+        metric = jnp.square(self.factor * rho(v, self.gaps)) * log_slope(v, self.gaps)
+        return jnp.where(self.frozen, jnp.inf, 1 / metric)
 
     def _bregman(
         self, theta: Float[Array, " d"], reference: Float[Array, " d"]
     ) -> Float[Array, " d"]:
-        gaps = self._movable()[1]
-        v = smallest_layer(self._movable_theta(reference), gaps)
-        values = divergence(self._movable_theta(theta), v, gaps)
-        return jnp.where(self._frozen, 0, values)
+        return divergence(self._positive(theta), self._v(reference), self.gaps)

@@ -1,19 +1,54 @@
-"""The Bregman divergence of the potential of a deep diagonal network, to relative rounding."""
+"""Bregman divergences to relative rounding, however close the points."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ddln._types import Array, Float
-from ddln.potentials._dual_coordinate import dual
-from ddln.potentials._short_divergence import unit_gauss_legendre
-from ddln.potentials._smallest_layer import density, is_zero, smallest_layer
+from ddln._types import Array, Float, Theta
+from ddln.potentials._dual_coordinate import dual, is_zero, rho, smallest_layer
+
+
+def short_divergence(metric: Callable[[Theta], Theta], step: Theta) -> Theta:
+    """Bregman divergence of theta from a close reference, elementwise, without cancellation.
+
+    With xi = grad Q(theta) and step = xi - grad Q(reference),
+
+        D_Q(theta, reference) = step^2 int_0^1 s M(xi_reference + s step) ds
+
+    by Taylor's theorem for Q* at xi, since M = Q*''. Gauss-Legendre with 10 nodes, a sum of
+    positive terms, is at rounding where log M changes by less than about 2.
+
+    Args:
+        metric: M(xi_reference + eta) as a function of eta.
+        step: the difference of the dual coordinates, to relative accuracy.
+    """
+    nodes, weights = unit_gauss_legendre(10, step.dtype)
+    terms = jax.vmap(lambda s, weight: weight * s * metric(s * step))(nodes, weights)
+    return jnp.square(step) * jnp.sum(terms, axis=0)
+
+
+def unit_gauss_legendre(
+    count: int, dtype: jnp.dtype
+) -> tuple[Float[Array, " count"], Float[Array, " count"]]:
+    """Nodes and weights of Gauss-Legendre quadrature on [0, 1]."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    return jnp.asarray(0.5 + 0.5 * nodes, dtype), jnp.asarray(0.5 * weights, dtype)
+
+
+def log_ratio(theta: Theta, reference: Theta) -> Theta:
+    """log(theta / reference) of positive numbers, to relative accuracy when they are close."""
+    near = jnp.abs(theta - reference) < 0.5 * reference
+    change = jnp.where(near, (theta - reference) / reference, 0)
+    return jnp.where(near, jnp.log1p(change), jnp.log(theta / reference))
 
 
 def _near_divergence(v: Array, reference: Array, gaps: Array) -> Array:
-    """The divergence from a close reference of the same sign, as a sum of positive terms.
+    """`divergence` from a close reference of the same sign, as a sum of positive terms.
 
-    (v - v_0)^2 / 2 + v int_{v_0}^v (rho(v)/rho(r) - 1) dr, which is `divergence` with
-    theta = v rho(v); the square of rho(v)/rho(r) minus one is accumulated factor by factor.
+    It equals (v - v_0)^2 / 2 + v int_{v_0}^v (rho(v)/rho(r) - 1) dr, with theta = v rho(v); the
+    square of rho(v)/rho(r), minus one, is accumulated factor by factor.
     """
 
     def excess(s: Array) -> Array:
@@ -38,9 +73,8 @@ def divergence(
 ) -> Float[Array, "*shape"]:
     """theta xi - (v^2 - v_0^2)/2 with v rho(v) = theta, xi = dual(v_0, v), v_0 = reference.
 
-    This is the potential that starts at v_0, and so the Bregman divergence of theta from
-    v_0 rho(v_0) for the potential of any start. At a tie theta = 0 is admitted: the value is the
-    limit there.
+    The potential of the start v_0, and therefore the Bregman divergence of theta from v_0 rho(v_0)
+    for the potential of any start. At a tie theta = 0 is admitted, with the limit as the value.
     """
     depth = gaps.shape[0] + 1
     v = smallest_layer(theta, gaps)
@@ -64,10 +98,10 @@ def _divergence_jvp(primals, tangents):
     if not is_zero(theta_dot):
         out_dot = out_dot + dual(reference, v, gaps) * theta_dot
     if not is_zero(reference_dot):
-        speed = density(reference, gaps)
+        speed = rho(reference, gaps)
         out_dot = out_dot - (theta / speed - reference) * reference_dot
     if not is_zero(gaps_dot):
-        # The smallest layer moves with the gaps too, but the potential is stationary in it.
+        # v depends on the gaps as well, but the potential is stationary in v.
         shift = jax.jvp(lambda g: dual(reference, v, g), (gaps,), (gaps_dot,))[1]
         out_dot = out_dot + jnp.where(theta == 0, 0, theta * shift)
     return out, out_dot

@@ -1,6 +1,6 @@
-"""The dual coordinate of one coordinate of a deep diagonal network, and its inverses.
+"""Scalar maps of a deep diagonal network: theta(v), xi(v) and their inverses.
 
-Everything here is elementwise over lanes of any shape. With the gaps 0 <= Delta_1 <= ... <= Delta_m
+All functions act elementwise on arrays of any shape. With the gaps 0 <= Delta_1 <= ... <= Delta_m
 along the first axis (m = L - 1 layers besides the smallest one) let
 
     rho(r) = prod_j sqrt(r^2 + Delta_j),      theta = v rho(v),      xi = int_{v_0}^{v} dr / rho(r).
@@ -20,21 +20,90 @@ Derivatives are exact to any order in both modes. A derivative of 1/rho in a gap
 integrals are closed under differentiation.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from ddln._types import Array, Bool, Float
 from ddln.potentials._quadrature import folded_integral
-from ddln.potentials._smallest_layer import density, is_zero
 
 
-def _crosses(start: Array, end: Array, gaps: Array) -> Bool[Array, "*shape"]:
-    """Whether a path meets v = 0 at a tie, where the dual coordinate is infinite."""
+def is_zero(tangent: Any) -> bool:
+    """Test for a tangent that is known to vanish while tracing: its derivative is left out."""
+    return isinstance(tangent, SymbolicZero)
+
+
+def rho(v: Float[Array, "*shape"], gaps: Float[Array, "m *shape"]) -> Float[Array, "*shape"]:
+    """Product of the layers besides v: rho(v) = prod_j sqrt(v^2 + Delta_j)."""
+    return jnp.prod(jnp.sqrt(jnp.square(v)[None] + gaps), axis=0)
+
+
+def log_slope(v: Float[Array, "*shape"], gaps: Float[Array, "m *shape"]) -> Float[Array, "*shape"]:
+    """d log theta / d log v = 1 + sum_j v^2 / (v^2 + Delta_j), in [1, L]."""
+    squares = jnp.square(v)[None]
+    return 1 + jnp.sum(squares / (squares + gaps), axis=0)
+
+
+@jax.custom_jvp
+@jax.jit
+def smallest_layer(
+    theta: Float[Array, "*shape"], gaps: Float[Array, "m *shape"]
+) -> Float[Array, "*shape"]:
+    """The smallest layer at theta: the v with v rho(v) = theta.
+
+    By Newton's method for log(v rho(v)) as a function of log v. The function is convex with slopes
+    in [1, L], so that the iteration, started from above, converges monotonically.
+    """
+    count = gaps.shape[0]
+    zero = theta == 0
+    size = jnp.where(zero, 1, jnp.abs(theta))
+    # v rho(v) >= v^(k+1) prod_{j > k} sqrt(Delta_j) bounds v from above, k = 0, ..., m.
+    roots = 0.5 * jnp.log(gaps)
+    bounds = [(jnp.log(size) - jnp.sum(roots[k:], axis=0)) / (k + 1) for k in range(count + 1)]
+    bound = jnp.exp(jnp.min(jnp.stack(bounds), axis=0))
+    # (theta / size)^2 as a product of ratios to its value at the bound: one logarithm and one division
+    # a step, for any number of layers. The last step, without ratios, is accurate to rounding.
+    top = jnp.square(bound * rho(bound, gaps) / size)
+    shift = gaps / (jnp.square(bound)[None] + gaps)
+
+    def newton(_, ratio):
+        square = jnp.square(ratio)
+        product, slope = jnp.ones_like(ratio), jnp.zeros_like(ratio)
+        for j in range(count):
+            moving = square * (1 - shift[j])
+            slope = slope * (moving + shift[j]) + product * moving
+            product = product * (moving + shift[j])
+        step = jnp.log(top * square * product) * product / (product + slope)
+        return ratio * jnp.exp(-0.5 * step)
+
+    steps = 5 if theta.dtype == jnp.float64 else 4
+    v = bound * jax.lax.fori_loop(0, steps, newton, jnp.ones_like(bound))
+    v = v * jnp.exp(-jnp.log(v * rho(v, gaps) / size) / log_slope(v, gaps))
+    return jnp.where(zero, 0, jnp.sign(theta) * v)
+
+
+def _smallest_layer_jvp(primals, tangents):
+    theta, gaps = primals
+    theta_dot, gaps_dot = tangents
+    v = smallest_layer(theta, gaps)
+    moved = jnp.zeros_like(v) if is_zero(theta_dot) else theta_dot / rho(v, gaps)
+    if not is_zero(gaps_dot):
+        moved = moved - v * jnp.sum(gaps_dot / (2 * (jnp.square(v)[None] + gaps)), axis=0)
+    return v, moved / log_slope(v, gaps)
+
+
+smallest_layer.defjvp(_smallest_layer_jvp, symbolic_zeros=True)
+
+
+def _crosses_zero(start: Array, end: Array, gaps: Array) -> Bool[Array, "*shape"]:
+    """Test for v = 0 between start and end at a tie, where xi is infinite."""
     return (jnp.min(gaps, axis=0) == 0) & (jnp.sign(start) != jnp.sign(end))
 
 
 def _arcsinh_integral(start: Array, end: Array, gap: Array) -> Array:
-    """int_start^end dr / sqrt(r^2 + gap): arcsinh of a difference in which nothing cancels."""
+    """int_start^end dr / sqrt(r^2 + gap), as the arcsinh of a difference without cancellation."""
     root_start, root_end = jnp.sqrt(start**2 + gap), jnp.sqrt(end**2 + gap)
     same = (jnp.sign(start) == jnp.sign(end)) & (start != 0)
     together = end * root_start + start * root_end
@@ -44,7 +113,7 @@ def _arcsinh_integral(start: Array, end: Array, gap: Array) -> Array:
 
 
 def _repeated(gaps: Float[Array, "m *shape"]) -> Float[Array, "m+2 m *shape"]:
-    """For each k, along the second axis, the gaps with Delta_k repeated twice more."""
+    """The gaps with Delta_k repeated twice more, for each k along the second axis."""
     all_gaps = jnp.broadcast_to(gaps[:, None], (gaps.shape[0], *gaps.shape))
     return jnp.concatenate([all_gaps, gaps[None], gaps[None]])
 
@@ -54,11 +123,11 @@ def _repeated(gaps: Float[Array, "m *shape"]) -> Float[Array, "m+2 m *shape"]:
 def dual(
     start: Float[Array, "*shape"], end: Float[Array, "*shape"], gaps: Float[Array, "m *shape"]
 ) -> Float[Array, "*shape"]:
-    """int_start^end dr / rho(r): arcsinh for m = 1, by quadrature otherwise.
+    """int_start^end dr / rho(r): an arcsinh for m = 1, a quadrature otherwise.
 
-    Infinite, of the sign of end - start, for a path through v = 0 at a tie.
+    Infinite, with the sign of end - start, if v = 0 lies between them at a tie.
     """
-    crosses = _crosses(start, end, gaps)
+    crosses = _crosses_zero(start, end, gaps)
     infinite = jnp.where(crosses, jnp.sign(end - start) * jnp.inf, 0)
     start, end = jnp.where(crosses, 1, start), jnp.where(crosses, 1, end)
     if gaps.shape[0] == 1:
@@ -74,9 +143,9 @@ def _dual_jvp(primals, tangents):
     out = dual(start, end, gaps)
     out_dot = jnp.zeros_like(out)
     if not is_zero(end_dot):
-        out_dot = out_dot + end_dot / density(end, gaps)
+        out_dot = out_dot + end_dot / rho(end, gaps)
     if not is_zero(start_dot):
-        out_dot = out_dot - start_dot / density(start, gaps)
+        out_dot = out_dot - start_dot / rho(start, gaps)
     if not is_zero(gaps_dot):
         starts, ends = (jnp.broadcast_to(v, gaps.shape) for v in (start, end))
         slopes = -0.5 * dual(starts, ends, _repeated(gaps))
@@ -98,7 +167,7 @@ def dual_tail(
     """
     if gaps.shape[0] == 1:
         return jnp.full_like(start, jnp.inf)
-    crosses = _crosses(start, jnp.ones_like(start), gaps)
+    crosses = _crosses_zero(start, jnp.ones_like(start), gaps)
     safe = jnp.where(crosses, 1, start)
     size = jnp.abs(safe)
     lowest = jnp.maximum(safe, 0)
@@ -112,7 +181,7 @@ def _dual_tail_jvp(primals, tangents):
     out = dual_tail(start, gaps)
     out_dot = jnp.zeros_like(out)
     if not is_zero(start_dot):
-        out_dot = out_dot - start_dot / density(start, gaps)
+        out_dot = out_dot - start_dot / rho(start, gaps)
     if not is_zero(gaps_dot) and gaps.shape[0] > 1:
         slopes = -0.5 * dual_tail(jnp.broadcast_to(start, gaps.shape), _repeated(gaps))
         out_dot = out_dot + jnp.sum(slopes * gaps_dot, axis=0)
@@ -122,25 +191,25 @@ def _dual_tail_jvp(primals, tangents):
 dual_tail.defjvp(_dual_tail_jvp, symbolic_zeros=True)
 
 
-def _stride(v: Array, remaining: Array, gaps: Array) -> Array:
-    """The step s in t, where v = sqrt(Delta_1) sinh(t), that covers at most `remaining`.
+def _newton_step(v: Array, remaining: Array, gaps: Array) -> Array:
+    """The step s in t, v = sqrt(Delta_1) sinh(t), over which the integral is at most `remaining`.
 
     In t the integrand g(t) = prod_{j > 1} (Delta_1 sinh(t)^2 + Delta_j)^(-1/2) is log-concave on
     the whole line: with k = (log g)'(t), the integral over a step s is at most g (exp(k s) - 1)/k.
-    The step that makes this bound equal to `remaining` never passes the end, is exact for power
-    laws, and matches the integrand to first order: repeated steps converge with order three.
+    The step that makes this bound equal to `remaining` never overshoots, is exact for power laws,
+    and matches the integrand to first order: repeated steps converge with order three.
     """
     root = jnp.sqrt(jnp.square(v) + gaps[0])
     slope = -root * v * jnp.sum(1 / (jnp.square(v)[None] + gaps[1:]), axis=0)
-    plain = remaining * density(v, gaps[1:])
+    plain = remaining * rho(v, gaps[1:])
     x = jnp.maximum(slope * plain, -1 + jnp.finfo(v.dtype).eps)
     small = jnp.abs(x) < jnp.finfo(v.dtype).eps
     safe = jnp.where(small, 1, x)
     return plain * jnp.where(small, 1, jnp.log1p(safe) / safe)
 
 
-def _advanced(v: Array, step: Array, gaps: Array) -> Array:
-    """v after a step in t: sinh(t + s), in the form that does not cancel."""
+def _sinh_shift(v: Array, step: Array, gaps: Array) -> Array:
+    """sqrt(Delta_1) sinh(t + step) at v = sqrt(Delta_1) sinh(t), in the form that does not cancel."""
     root = jnp.sqrt(jnp.square(v) + gaps[0])
     larger = root + jnp.abs(v)
     smaller = gaps[0] / larger
@@ -152,11 +221,11 @@ def _advanced(v: Array, step: Array, gaps: Array) -> Array:
 
 
 @jax.jit
-def _travel(start: Array, amount: Array, unit: Array, gaps: Array) -> Array:
+def _invert_integral(start: Array, amount: Array, unit: Array, gaps: Array) -> Array:
     """The v with int_start^v dr / rho(r) = amount, to rounding relative to `unit`.
 
-    What is left of the amount is updated by integrals over single steps, which add up without
-    cancellation, so that each step costs a short quadrature.
+    The remaining amount is updated by the integral over each step: these add up without
+    cancellation, and each costs one short quadrature.
     """
     tolerance = float(jnp.finfo(start.dtype).eps) ** (1 / 3)
 
@@ -166,11 +235,13 @@ def _travel(start: Array, amount: Array, unit: Array, gaps: Array) -> Array:
 
     def step(state):
         v, remaining, active, count = state
-        stride = _stride(v, remaining, gaps)
-        there = _advanced(v, stride, gaps)
+        stride = _newton_step(v, remaining, gaps)
+        there = _sinh_shift(v, stride, gaps)
         left = remaining - dual(v, there, gaps)
-        # Otherwise one more step is exact to the cube of the tolerance.
-        far = (jnp.abs(left) > tolerance * unit) | (jnp.abs(_stride(there, left, gaps)) > tolerance)
+        # Below both bounds the error of one more step is the cube of the tolerance.
+        far = (jnp.abs(left) > tolerance * unit) | (
+            jnp.abs(_newton_step(there, left, gaps)) > tolerance
+        )
         return (
             jnp.where(active, there, v),
             jnp.where(active, left, remaining),
@@ -180,13 +251,14 @@ def _travel(start: Array, amount: Array, unit: Array, gaps: Array) -> Array:
 
     state = (start, amount, amount != 0, jnp.asarray(0))
     v, remaining, _, _ = jax.lax.while_loop(unfinished, step, state)
-    return _advanced(v, _stride(v, remaining, gaps), gaps)
+    return _sinh_shift(v, _newton_step(v, remaining, gaps), gaps)
 
 
-def _beyond(distance: Array, gaps: Array) -> Array:
-    """A v at or above the one whose tail integral is `distance`, exact where one power dominates.
+def _tail_upper_bound(distance: Array, gaps: Array) -> Array:
+    """Upper bound of the v with int_v^infinity dr / rho(r) = `distance`.
 
-    The tail integral of v is at most v^(1-k) / ((k - 1) prod_{j > k} sqrt(Delta_j)), k = 2, ..., m.
+    Exact where one power of r dominates rho: the tail integral is at most
+    v^(1-k) / ((k - 1) prod_{j > k} sqrt(Delta_j)), k = 2, ..., m.
     """
     count = gaps.shape[0]
     roots = 0.5 * jnp.log(gaps)
@@ -205,11 +277,11 @@ def primal(
 ) -> Float[Array, "*shape"]:
     """The v with int_start^v dr / rho(r) = xi; the inverse of `dual` in its second argument.
 
-    Infinite, of the sign of xi, for xi at or beyond the ends of its range. From halfway to an end,
-    the inversion is by the distance to it.
+    Infinite, with the sign of xi, for xi at or beyond the ends of its range. Beyond half of the
+    way to an end, the distance to that end is inverted instead.
     """
     if gaps.shape[0] == 1:
-        return _advanced(start, xi, gaps)
+        return _sinh_shift(start, xi, gaps)
     sign, amount = jnp.where(xi < 0, -1, 1).astype(xi.dtype), jnp.abs(xi)
     start = sign * start
     reach = dual_tail(start, gaps)
@@ -217,9 +289,9 @@ def primal(
     inside = distance > 0
     near = (amount <= distance) | ~inside
     far_distance = jnp.where(near, jnp.where(jnp.isinf(reach), 1, 0.5 * reach), distance)
-    far_start = _beyond(far_distance, gaps)
+    far_start = _tail_upper_bound(far_distance, gaps)
     far_amount = dual_tail(far_start, gaps) - far_distance
-    v = _travel(
+    v = _invert_integral(
         jnp.where(near, start, far_start),
         jnp.where(inside, jnp.where(near, amount, far_amount), 0),
         jnp.where(near, amount, far_distance),
@@ -232,13 +304,13 @@ def _primal_jvp(primals, tangents):
     start, xi, gaps = primals
     start_dot, xi_dot, gaps_dot = tangents
     v = primal(start, xi, gaps)
-    # At fixed v the dual coordinate moves with the start and the gaps; xi moves v at the speed rho.
+    # From xi = dual(v_0, v, gaps): dv / rho(v) = dxi + dv_0 / rho(v_0) - (d dual / d gaps) dgaps.
     moved = jnp.zeros_like(v) if is_zero(xi_dot) else xi_dot
     if not is_zero(start_dot):
-        moved = moved + start_dot / density(start, gaps)
+        moved = moved + start_dot / rho(start, gaps)
     if not is_zero(gaps_dot):
         moved = moved - jax.jvp(lambda g: dual(start, v, g), (gaps,), (gaps_dot,))[1]
-    return v, density(v, gaps) * moved
+    return v, rho(v, gaps) * moved
 
 
 primal.defjvp(_primal_jvp, symbolic_zeros=True)
@@ -255,11 +327,11 @@ def primal_from_tail(
     """
     whole = 2 * dual_tail(jnp.zeros_like(distance), gaps)
     inside = distance < whole
-    # From the other end of the range, what is beyond its middle is at a small distance again.
+    # Beyond the middle of the range the distance to its other end is the smaller one.
     mirrored = inside & (distance > 0.5 * whole) & jnp.isfinite(whole)
     near = jnp.where(mirrored, whole - distance, jnp.where(inside, distance, 0.5 * whole))
-    start = _beyond(near, gaps)
-    v = _travel(start, dual_tail(start, gaps) - near, near, gaps)
+    start = _tail_upper_bound(near, gaps)
+    v = _invert_integral(start, dual_tail(start, gaps) - near, near, gaps)
     return jnp.where(inside, jnp.where(mirrored, -v, v), -jnp.inf)
 
 
@@ -270,7 +342,7 @@ def _primal_from_tail_jvp(primals, tangents):
     moved = jnp.zeros_like(v) if is_zero(distance_dot) else -distance_dot
     if not is_zero(gaps_dot):
         moved = moved + jax.jvp(lambda g: dual_tail(v, g), (gaps,), (gaps_dot,))[1]
-    return v, density(v, gaps) * moved
+    return v, rho(v, gaps) * moved
 
 
 primal_from_tail.defjvp(_primal_from_tail_jvp, symbolic_zeros=True)

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 
 from ddln._types import Theta
 from ddln._validation import float_array, require_positive
+from ddln.potentials._divergence import log_ratio, short_divergence
 from ddln.potentials._domain import require_positive_start
 from ddln.potentials._separable import AbstractSeparablePotential
-from ddln.potentials._short_divergence import log_ratio, short_divergence
 
 
 class EntropyPotential(AbstractSeparablePotential):
@@ -48,6 +48,10 @@ class EntropyPotential(AbstractSeparablePotential):
     def dual_domain(self) -> tuple[Theta, Theta]:
         infinite = jnp.full_like(self.origin, jnp.inf)
         return -infinite, infinite
+
+    @property
+    def hyperbolic(self) -> tuple[Theta, Theta]:
+        return jnp.full_like(self.origin, self.rate), jnp.zeros_like(self.origin)
 
     def _step(self, theta: Theta, reference: Theta) -> Theta:
         return log_ratio(theta, reference) / self.rate

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import pull_back
 from ddln._types import PyTree, Scalar, Theta
 from ddln.parameterizations import AbstractParameterization
 
@@ -16,14 +17,7 @@ def split(parameterization: AbstractParameterization) -> tuple[PyTree, PyTree]:
     return eqx.partition(parameterization, eqx.is_inexact_array)
 
 
-def pulled_back(parameterization: AbstractParameterization, direction: Theta) -> PyTree:
-    """J^T direction, as a tree of weights."""
-    weights, static = split(parameterization)
-    _, pull = jax.vjp(lambda w: eqx.combine(w, static).effective(), weights)
-    return pull(direction)[0]
-
-
-def _raised(parameterization: AbstractParameterization, direction: Theta) -> Theta:
+def _apply_inverse_metric(parameterization: AbstractParameterization, direction: Theta) -> Theta:
     """M^-1 direction, elementwise where M is diagonal."""
     if parameterization.separable:
         return direction / parameterization.metric_diagonal()
@@ -66,7 +60,7 @@ def _integrate_flow(
 
     def field(state):
         here = eqx.combine(state[0], static)
-        return pulled_back(here, xi), jnp.sum(xi * here.effective())
+        return pull_back(here, xi), jnp.sum(xi * here.effective())
 
     return _integrate(field, (weights, jnp.zeros((), xi.dtype)), xi.dtype, adjoint)
 
@@ -106,7 +100,7 @@ def _flow_map_jvp(primals, tangents):
     energy_dot = jnp.zeros_like(energy)
     if xi_dot is not None:
         there = eqx.combine(end, split(parameterization)[1])
-        end_dot = pulled_back(there, xi_dot)
+        end_dot = pull_back(there, xi_dot)
         energy_dot = jnp.sum(there.effective() * xi_dot)
     if _any_moves(weights_dot):
         shift, energy_shift = _flow_shift(parameterization, weights_dot, xi)
@@ -129,8 +123,8 @@ def lift(parameterization: AbstractParameterization, theta: Theta) -> tuple[PyTr
     def field(state):
         w, xi, _ = state
         here = eqx.combine(w, static)
-        speed = _raised(here, direction)
-        return pulled_back(here, speed), speed, jnp.sum(xi * direction)
+        speed = _apply_inverse_metric(here, direction)
+        return pull_back(here, speed), speed, jnp.sum(xi * direction)
 
     start = (weights, jnp.zeros_like(theta), jnp.zeros((), theta.dtype))
     return _integrate(field, start, theta.dtype, diffrax.ForwardMode())
@@ -153,6 +147,6 @@ def _lift_jvp(primals, tangents):
         value_dot = value_dot - energy_dot
         _, shift = jax.jvp(lambda w: eqx.combine(w, static).effective(), (end,), (end_dot,))
         theta_dot = theta_dot - shift
-    xi_dot = _raised(there, theta_dot)
-    end_dot = jax.tree.map(jnp.add, end_dot, pulled_back(there, xi_dot))
+    xi_dot = _apply_inverse_metric(there, theta_dot)
+    end_dot = jax.tree.map(jnp.add, end_dot, pull_back(there, xi_dot))
     return (end, xi, value), (end_dot, xi_dot, value_dot)

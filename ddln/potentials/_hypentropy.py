@@ -4,9 +4,9 @@ import jax.numpy as jnp
 
 from ddln._types import Theta
 from ddln._validation import float_array
+from ddln.potentials._divergence import short_divergence
 from ddln.potentials._domain import require_positive_start, require_shape
 from ddln.potentials._separable import AbstractSeparablePotential
-from ddln.potentials._short_divergence import short_divergence
 
 
 class HypentropyPotential(AbstractSeparablePotential):
@@ -54,6 +54,10 @@ class HypentropyPotential(AbstractSeparablePotential):
     def dual_domain(self) -> tuple[Theta, Theta]:
         return self.domain
 
+    @property
+    def hyperbolic(self) -> tuple[Theta, Theta]:
+        return self.rate, self.width
+
     def _step(self, theta: Theta, reference: Theta) -> Theta:
         """arcsinh(theta/A) - arcsinh(reference/A), by the subtraction theorem of sinh."""
         x, y = theta / self.width, reference / self.width
@@ -64,7 +68,7 @@ class HypentropyPotential(AbstractSeparablePotential):
         return jnp.arcsinh(jnp.where(same, difference, x * root_y - y * root_x))
 
     def _metric(self, reference: Theta, turn: Theta) -> Theta:
-        """M where arcsinh(theta/A) is `turn` more than at the reference."""
+        """M at the theta whose arcsinh(theta/A) exceeds that of the reference by `turn`."""
         root = jnp.hypot(reference, self.width)
         return self.rate * (root * jnp.cosh(turn) + reference * jnp.sinh(turn))
 

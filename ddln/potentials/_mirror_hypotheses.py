@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import optimistix as optx
 from jax.flatten_util import ravel_pytree
 
+from ddln._numerics import pull_back
 from ddln._types import Array, Float, Int, PRNGKeyArray, Scalar
 from ddln.parameterizations import AbstractParameterization
-from ddln.potentials._flow_map import flow_map, pulled_back, split
+from ddln.potentials._flow_map import flow_map, split
 
 
 def random_directions(
@@ -65,7 +66,7 @@ def _evidence(
     direction = jax.random.normal(direction_key, theta.shape, theta.dtype)
     weights, static = split(parameterization)
     # A point that the flow reaches, unless xi happens to be beyond its range.
-    speed = optx.two_norm(pulled_back(parameterization, direction))
+    speed = optx.two_norm(pull_back(parameterization, direction))
     xi = 0.1 * optx.two_norm(weights) / jnp.where(speed > 0, speed, 1) * direction
     away = eqx.combine(flow_map(parameterization, xi)[0], static)
     here_residual, away_residual = (

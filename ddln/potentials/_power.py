@@ -5,9 +5,9 @@ import jax.numpy as jnp
 
 from ddln._types import Theta
 from ddln._validation import float_array
+from ddln.potentials._divergence import log_ratio, short_divergence
 from ddln.potentials._domain import require_positive_start
 from ddln.potentials._separable import AbstractSeparablePotential
-from ddln.potentials._short_divergence import log_ratio, short_divergence
 
 
 class PowerPotential(AbstractSeparablePotential):

@@ -1,16 +1,18 @@
 """The potential of a difference of powers."""
 
 from functools import partial
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ddln._types import Theta
+from ddln._types import Array, Bool, Theta
 from ddln._validation import float_array
+from ddln.potentials._curve import AbstractCurve
+from ddln.potentials._divergence import short_divergence
 from ddln.potentials._domain import require_positive_start, require_shape
 from ddln.potentials._separable import AbstractSeparablePotential
-from ddln.potentials._short_divergence import short_divergence
 
 
 def _difference(x: Theta, exponent: float) -> Theta:
@@ -28,9 +30,9 @@ def _sum(x: Theta, exponent: float) -> Theta:
 def _difference_inverse(target: Theta, exponent: float) -> Theta:
     """The x with `_difference(x, exponent)` = target, for exponent > 1.
 
-    Newton's method for the logarithm of the difference as a function of log x > 0, which is convex:
-    from above, where it starts, it converges monotonically. The start bounds the second power by
-    its value at 0, and is within a factor of two.
+    By Newton's method for the logarithm of the difference as a function of log x, x > 0. The
+    function is convex, so that the iteration, started from above, converges monotonically. The start
+    bounds the second power by its value at 0; it is right within a factor of two.
     """
     zero = target == 0
     size = jnp.where(zero, 1, jnp.abs(target))
@@ -38,7 +40,7 @@ def _difference_inverse(target: Theta, exponent: float) -> Theta:
 
     def newton(_, x):
         half = x / 2
-        # Both logarithms are taken apart from the exponentials: x may be large.
+        # Logarithms of the two factors, without the exponentials: x may be large.
         level = exponent * (half + jnp.log1p(jnp.exp(-x))) + exponent * half
         level = level + jnp.log(-jnp.expm1(-exponent * x))
         slope = exponent * half * (jnp.tanh(half) + 1 / jnp.tanh(exponent * half))
@@ -58,7 +60,7 @@ def _difference_inverse_jvp(exponent, primals, tangents):
     return x, target_dot / slope
 
 
-class PowerDifferencePotential(AbstractSeparablePotential):
+class PowerDifferencePotential(AbstractSeparablePotential, AbstractCurve):
     """The potential of theta = u^L - v^L, u, v > 0, L >= 3; L = 2 is `HypentropyPotential`.
 
     The two powers move with opposite dual coordinates: with K = L (L - 2), a = u_0^(2-L) and
@@ -69,6 +71,9 @@ class PowerDifferencePotential(AbstractSeparablePotential):
     The mirror map solves this for xi, in the coordinate x = log((b + K xi)/(a - K xi)), where theta
     is proportional to (1 + e^x)^q - (1 + e^-x)^q, q = L/(L-2): odd and increasing. By the energy
     formula Q*(xi) = (u^2 + v^2 - u_0^2 - v_0^2) / (2 L). The domain of theta is the whole space.
+
+    As a curve, its coordinates v and z are x = (L - 2) log(u / v); xi is an affine function of
+    1 / (1 + e^-x).
 
     Args:
         positive: u_0 > 0, of any shape.
@@ -82,6 +87,7 @@ class PowerDifferencePotential(AbstractSeparablePotential):
     positive: Theta
     negative: Theta
     depth: int = eqx.field(static=True)
+    reach: ClassVar[float] = float("inf")
 
     def __init__(self, positive, negative, depth: int):
         self.positive = float_array("positive", positive, "...")
@@ -106,7 +112,7 @@ class PowerDifferencePotential(AbstractSeparablePotential):
 
     @property
     def _ends(self) -> tuple[Theta, Theta]:
-        """a and b: distances of K xi = 0 to the upper and to the lower end."""
+        """a and b, the distances of K xi = 0 to the upper and to the lower end."""
         power = 2 - self.depth
         return self.positive**power, self.negative**power
 
@@ -156,6 +162,24 @@ class PowerDifferencePotential(AbstractSeparablePotential):
         power = self._exponent + 1
         return self.depth**2 * sum(self._ends) ** -power * _sum(x, power)
 
+    def slope(self, x: Theta) -> Theta:
+        return self.metric(x) * self.rate(x)
+
+    def scale(self, x: Theta) -> Theta:
+        return jnp.ones_like(x)
+
+    def steepness(self, x: Theta) -> Theta:
+        return jnp.full_like(x, self._exponent)
+
+    def advance(self, x: Theta, change: Theta) -> Theta:
+        return x + change
+
+    def dual(self, x: Theta) -> Theta:
+        return self.step(self.origin, x - self.origin)
+
+    def confined(self) -> Bool[Array, ""]:
+        return ~jnp.all((self.positive > 0) & (self.negative > 0))
+
     def _energy(self, x: Theta) -> Theta:
         power = 2 / (self.depth - 2)
         return sum(self._ends) ** -power * _sum(x, power) / (2 * self.depth)
@@ -185,7 +209,7 @@ class PowerDifferencePotential(AbstractSeparablePotential):
         return self._divergence(theta, self._x(theta), self.origin)
 
     def _mirror_map(self, theta: Theta) -> Theta:
-        return self.step(self.origin, self._x(theta) - self.origin)
+        return self.dual(self._x(theta))
 
     def _inverse_mirror_map(self, xi: Theta) -> Theta:
         return self.at(self._x_at(xi))

@@ -78,14 +78,14 @@ def integral(start, end, gaps):
         return _one_sided(mp.mpf(0), -start, gaps) + _one_sided(mp.mpf(0), end, gaps)
 
 
-def density(v, gaps):
+def rho(v, gaps):
     """prod_j sqrt(v^2 + gaps_j) at 50 digits."""
     with mp.workdps(DIGITS):
         return mp.sqrt(mp.fprod(exact(v) ** 2 + exact(gap) for gap in gaps))
 
 
 def smallest_layer(theta, gaps):
-    """The v with v density(v) = theta: bisection of log v in float64, then Newton at 50 digits."""
+    """The v with v rho(v) = theta: bisection of log v in float64, then Newton at 50 digits."""
     if theta == 0:
         return mp.mpf(0)
     with mp.workdps(DIGITS):
@@ -93,11 +93,11 @@ def smallest_layer(theta, gaps):
         low, high = mp.mpf(10) ** -200, mp.mpf(10) ** 200
         for _ in range(30):
             middle = mp.sqrt(low * high)
-            low, high = (middle, high) if middle * density(middle, gaps) < size else (low, middle)
+            low, high = (middle, high) if middle * rho(middle, gaps) < size else (low, middle)
         v = high
         for _ in range(8):
             slope = 1 + sum(v * v / (v * v + exact(gap)) for gap in gaps)
-            v *= mp.exp(-mp.log(v * density(v, gaps) / size) / slope)
+            v *= mp.exp(-mp.log(v * rho(v, gaps) / size) / slope)
         return mp.sign(exact(theta)) * v
 
 

@@ -1,3 +1,5 @@
+"""Dual coordinates and their inverses (`_dual_coordinate`, `_quadrature`) against mpmath at 50 digits."""
+
 import jax
 import jax.numpy as jnp
 import mpmath as mp
@@ -6,7 +8,7 @@ import potential_references as references
 import pytest
 from scipy.special import gamma
 
-from ddln.potentials import dual, dual_tail, primal, primal_from_tail
+from ddln.potentials import dual, dual_tail, primal, primal_from_tail, smallest_layer
 
 
 def _lanes(rng, depth, count=64, decades=8.0, farthest=6, closest=-9):
@@ -18,6 +20,30 @@ def _lanes(rng, depth, count=64, decades=8.0, farthest=6, closest=-9):
     close = (rng.uniform(size=count) < 0.3) & (start != 0)
     end = np.where(close, start * (1 + 10 ** rng.uniform(closest, -1, count)), end)
     return start, end, gaps
+
+
+@pytest.mark.parametrize("depth", [2, 3, 6, 20])
+def test_smallest_layer_reproduces_theta_at_50_digits(depth):
+    rng = np.random.default_rng(depth)
+    decades = 12 if depth < 20 else 8
+    gaps = references.hard_gaps(rng, depth, 100, decades)
+    theta = 10 ** rng.uniform(-40, 40, 100) * rng.choice([-1.0, 1.0], 100)
+    v = np.asarray(smallest_layer(jnp.asarray(theta), jnp.asarray(gaps)))
+    with mp.workdps(references.DIGITS):
+        found = [
+            mp.mpf(float(x)) * references.rho(x, column)
+            for x, column in zip(v, gaps.T, strict=True)
+        ]
+    # theta changes by up to L times the rounding of v. Without the last step it is twice as much.
+    assert references.relative_error(theta, found) < 1.5 * np.finfo(float).eps * depth
+
+
+def test_smallest_layer_at_ties_at_zero_and_in_float32():
+    gaps = jnp.array([[0.0, 0.0, 1.0], [0.0, 4.0, 1.0]], jnp.float32)
+    v = smallest_layer(jnp.array([-8.0, 1e-10, 0.0], jnp.float32), gaps)
+    assert v.dtype == jnp.float32
+    # v |v|^2 = -8, and v^2 2 = 1e-10 close to zero.
+    np.testing.assert_allclose(v, [-2.0, np.sqrt(0.5e-10), 0.0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("depth", [2, 3, 6, 20])
@@ -63,9 +89,9 @@ def test_primal_inverts_dual_relative_to_the_nearer_end(depth):
     # What the error of v is worth in xi, against xi, and the rounding of v itself.
     missing = jnp.abs(dual(end, found, gaps))
     rounding = 4 * jnp.finfo(float).eps * jnp.abs(end)
-    density = jnp.prod(jnp.sqrt(end[None] ** 2 + gaps), axis=0)
+    rho = jnp.prod(jnp.sqrt(end[None] ** 2 + gaps), axis=0)
     rounded_away = jnp.isinf(found)
-    assert jnp.all((missing <= 1e-12 * jnp.abs(xi) + rounding / density) | rounded_away)
+    assert jnp.all((missing <= 1e-12 * jnp.abs(xi) + rounding / rho) | rounded_away)
     # Only where xi, as a number, is the end of the range itself.
     reach = dual_tail(jnp.sign(xi) * start, gaps)
     assert jnp.all(jnp.abs(xi)[rounded_away] >= reach[rounded_away] * (1 - 1e-15))

@@ -9,9 +9,7 @@ import jax.numpy as jnp
 from ddln._types import Theta
 from ddln.flows.states._base import AbstractStates
 from ddln.parameterizations import Identity
-from ddln.potentials import AbstractPotential
-from ddln.potentials._domain import only_inside
-from ddln.potentials._separable import AbstractSeparablePotential
+from ddln.potentials import AbstractPotential, AbstractSeparablePotential, only_inside
 
 
 class AbstractMirrorStates(AbstractStates):

@@ -19,8 +19,7 @@ import jax.numpy as jnp
 from ddln._types import Array, Float, PyTree, Theta
 from ddln.flows.states._base import AbstractStates
 from ddln.flows.states._weights import FullSpace
-from ddln.parameterizations import CanonicalForm, DeepDiagonal
-from ddln.parameterizations._canonical import products_of_others
+from ddln.parameterizations import CanonicalForm, DeepDiagonal, products_of_others
 
 # The discretization error is a weighted sum of squares of normal numbers. It exceeds its estimate with
 # probability exp(-TAIL) (Laurent and Massart 2000, Lemma 1).

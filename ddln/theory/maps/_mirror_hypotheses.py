@@ -6,8 +6,7 @@ import optimistix as optx
 
 from ddln._types import Array, Float, PRNGKeyArray, Scalar
 from ddln.parameterizations import AbstractParameterization
-from ddln.potentials import bracket_residual
-from ddln.potentials._mirror_hypotheses import random_directions
+from ddln.potentials import bracket_residual, random_directions
 from ddln.theory._law import Sides, law
 from ddln.theory.maps._points import points_of
 

@@ -8,7 +8,7 @@ from ddln._types import Array, Bool, Float, Loss, Scalar, Theta
 from ddln.flows import Trajectory
 from ddln.limits import limit
 from ddln.losses import LeastSquares
-from ddln.potentials._separable import AbstractSeparablePotential
+from ddln.potentials import AbstractSeparablePotential
 from ddln.theory._errors import loss_error, loss_gradients, rounding
 from ddln.theory._law import Sides, law
 from ddln.theory.mirror._mirror_identity import MirrorFlow, closed_potential, mirror_flow

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from ddln._types import Array, Bool, Float, Loss
 from ddln.flows import Trajectory
 from ddln.losses import AbstractPredictionLoss
-from ddln.potentials import AbstractPotential, potential
-from ddln.potentials._separable import AbstractSeparablePotential
+from ddln.potentials import AbstractPotential, AbstractSeparablePotential, potential
 from ddln.theory._errors import effective_error, integration_error
 from ddln.theory._law import Sides, law
 from ddln.theory._metric import smallest_metric_eigenvalue
