@@ -1,4 +1,4 @@
-"""Where flows end."""
+"""Limits of gradient flows, and the solutions that they are compared with."""
 
 from ddln.limits._excess_law import excess_law as excess_law
 from ddln.limits._limit import Limit as Limit

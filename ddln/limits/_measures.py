@@ -1,4 +1,4 @@
-"""How close theta is to the solutions that a bias is compared with."""
+"""Measures of the distance of theta to the solutions of smallest norm."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +31,7 @@ def excess_l1(theta, X, y, weights=None) -> np.ndarray:
         theta: effective parameters along the last axis; any leading axes.
         X: the inputs, shape [n, d].
         y: the targets, shape [n].
-        weights: of the norm, as for `minimum_l1`: `l1_weights` gives those that small starts minimize.
+        weights: of the norm, as for `minimum_l1`; `l1_weights` gives the norm that small starts minimize.
 
     Raises:
         ValueError: if theta_1 = 0: y is orthogonal to the columns of X.
@@ -45,7 +45,7 @@ def excess_l1(theta, X, y, weights=None) -> np.ndarray:
 
 
 def richness(theta, X, y) -> np.ndarray:
-    """Where the l1 norm of theta lies between the kernel regime (0) and the rich one (1).
+    """Position of the l1 norm of theta between the kernel regime (0) and the rich one (1).
 
     (|theta_2|_1 - |theta|_1) / (|theta_2|_1 - |theta_1|_1), with theta_p the least-squares solution of
     smallest lp norm. Negative for a theta farther from theta_1 than theta_2 is. Not for use inside
@@ -86,11 +86,11 @@ def regime_exponent(parameterization: AbstractParameterization, theta: Theta) ->
 
     <theta - theta_0, grad Q(theta)> / Q(theta), with Q = `ddln.potential(parameterization)`, which is p
     for |theta - theta_0|_p^p. It interpolates between the l2 and the (weighted) l1 norm without any
-    reference to data. For two layers and theta_0 = 0 it is that of the function of Woodworth et al.
+    reference to data. For two layers and theta_0 = 0 it is the degree of the function of Woodworth et al.
 
         Q(theta) = (D/4) sum_i q(2 theta_i / D_i),    q(z) = z arcsinh(z) - sqrt(1 + z^2) + 1,
 
-    D_i = |u_i^2 - v_i^2| (up to their unit of theta), where it falls from 2 to 1 as |theta| / D grows.
+    D_i = |u_i^2 - v_i^2| (up to their unit of theta), and falls from 2 to 1 as |theta| / D grows.
     Not less than 1, by convexity. To be used under `jax.jit` and `jax.vmap`.
 
     Source: Woodworth et al. 2020, Theorem 1, for the function.

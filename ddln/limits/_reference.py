@@ -1,4 +1,4 @@
-"""Solutions to compare an implicit bias with."""
+"""Reference solutions of smallest norm, to compare an implicit bias with."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Q and its conjugate: the potentials of mirror flows."""
+"""Mirror geometry of gradient flows: potentials Q, their conjugates, and curves (theta, xi)."""
 
 from ddln.potentials._base import AbstractPotential as AbstractPotential
 from ddln.potentials._curve import AbstractCurve as AbstractCurve

@@ -31,11 +31,11 @@ class AbstractCurve(eqx.Module):
 
     @abc.abstractmethod
     def metric(self, v: Theta) -> Theta:
-        """M = d theta / d xi; 0 for a coordinate that never moves."""
+        """M = d theta / d xi; 0 in a coordinate that never moves."""
 
     @abc.abstractmethod
     def slope(self, v: Theta) -> Theta:
-        """d theta / d v, not zero; anything for a coordinate that never moves."""
+        """d theta / d v, not zero; arbitrary in a coordinate that never moves."""
 
     @abc.abstractmethod
     def scale(self, v: Theta) -> Theta:
@@ -59,4 +59,4 @@ class AbstractCurve(eqx.Module):
 
     @abc.abstractmethod
     def confined(self) -> Bool[Array, ""]:
-        """Test for coordinates that keep their sign or never move."""
+        """True if a coordinate keeps its sign or never moves."""

@@ -30,14 +30,15 @@ from ddln.potentials._quadratic import QuadraticPotential
 class MirrorGeometry(NamedTuple):
     """The closed forms of the mirror flow that starts at a parameterization.
 
-    `ddln.potential`, `ddln.limit` and `ddln.l1_weights` read them. Each is a function, called where it
-    is needed: a potential may reject a start from which the curve still leads to the limit.
+    `ddln.potential`, `ddln.limit` and `ddln.l1_weights` read them. Each field is a function, called on
+    demand: a potential may reject a start from which the curve still leads to the limit.
 
     Attributes:
         potential: the potential Q.
-        curve: the curve (theta, xi) of the flow, theta flattened; None if there is none.
-        weights: the weights at a point v of the curve: the inexact leaves of the parameterization in
-            the order of its tree, up to their shapes.
+        curve: the curve (theta, xi) of the flow, theta flattened.
+        weights: the weights at a point v of the curve, as the inexact leaves of the parameterization in
+            the order of its tree, up to their shapes. Without a curve and its weights `ddln.limit`
+            integrates the flow.
     """
 
     potential: Callable[[], AbstractPotential]

@@ -1,4 +1,5 @@
-"""The closed forms against the flow map integrated by SciPy, and their common contract."""
+"""The closed forms (`_separable`, `_domain`, `_entropy`, `_hypentropy`, `_power`, `_power_difference`,
+`_quadratic`) against the flow map integrated by SciPy, and their common contract."""
 
 import functools
 
