@@ -239,14 +239,13 @@ def accept(
     stalled = small & (correction > 0.5 * point.correction)
     rejected = ~finite | (stalled & (correction > point.correction))
     kept = jax.tree.map(lambda a, b: jnp.where(rejected, a, b), point, following)
-    factor = jnp.where(finite, 1, 10).astype(correction.dtype)
     return eqx.tree_at(
         lambda p: (p.count, p.done, p.regularization),
         kept,
         (
             following.count,
             finite & small & ((correction < converged) | stalled),
-            factor * point.regularization,
+            jnp.where(finite, point.regularization, 10 * point.regularization),
         ),
     )
 

@@ -16,14 +16,11 @@ from ddln.parameterizations import (
     PowerDifference,
     Square,
 )
-from ddln.potentials._base import AbstractPotential
-from ddln.potentials._curve import AbstractCurve
+from ddln.potentials._base import AbstractCurve, AbstractPotential
 from ddln.potentials._deep_diagonal import DeepDiagonalPotential
-from ddln.potentials._entropy import EntropyPotential
-from ddln.potentials._hypentropy import HypentropyPotential
+from ddln.potentials._entropies import EntropyPotential, HypentropyPotential
 from ddln.potentials._numerical import NumericalPotential
-from ddln.potentials._power import PowerPotential
-from ddln.potentials._power_difference import PowerDifferencePotential
+from ddln.potentials._powers import PowerDifferencePotential, PowerPotential
 from ddln.potentials._quadratic import QuadraticPotential
 
 

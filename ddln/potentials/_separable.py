@@ -39,9 +39,9 @@ class AbstractSeparablePotential(AbstractPotential):
     them, and treats arguments outside.
     """
 
-    @abc.abstractmethod
     def _value(self, theta: Theta) -> Theta:
         """Q_i(theta_i), also at finite ends of the domain where it has a finite limit."""
+        return self._bregman(theta, self.start)
 
     @abc.abstractmethod
     def _mirror_map(self, theta: Theta) -> Theta:

@@ -27,10 +27,9 @@ class Exponential(ddln.AbstractParameterization):
 
 
 class ExponentialCurve(AbstractCurve):
-    """theta = e^v, xi = e^-v_0 - e^-v, because the metric is theta^2; z = v."""
+    """theta = e^v, xi = e^-v_0 - e^-v, because the metric is theta^2."""
 
     origin: jax.Array
-    reach: ClassVar[float] = float("inf")
 
     def at(self, v):
         return jnp.exp(v)
@@ -41,14 +40,8 @@ class ExponentialCurve(AbstractCurve):
     def slope(self, v):
         return jnp.exp(v)
 
-    def scale(self, v):
-        return jnp.ones_like(v)
-
     def steepness(self, v):
         return jnp.ones_like(v)
-
-    def advance(self, v, dz):
-        return v + dz
 
     def step(self, v, dz):
         return -jnp.exp(-v) * jnp.expm1(-dz)

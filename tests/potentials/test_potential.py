@@ -1,4 +1,4 @@
-"""The registry of mirror geometries (`_potential`), and the curves in it (`_curve`)."""
+"""The registry of mirror geometries (`_potential`), and the curves in it (`_base`)."""
 
 import jax
 import jax.numpy as jnp

@@ -1,5 +1,6 @@
-"""The closed forms (`_separable`, `_domain`, `_entropy`, `_hypentropy`, `_power`, `_power_difference`,
-`_quadratic`) against the flow map integrated by SciPy, and their common contract."""
+"""The closed forms (`_separable`, `_domain`, `_entropies`, `_powers`, `_quadratic`) against the flow
+map integrated by SciPy, and their common contract.
+"""
 
 import functools
 
