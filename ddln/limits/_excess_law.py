@@ -1,4 +1,4 @@
-"""How fast flows from small initializations approach the smallest l1 norm."""
+"""Leading term of the excess of the l1 norm for small initializations."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +10,7 @@ from ddln.potentials import potential
 
 
 def excess_law(network: DeepDiagonal, loss: Loss, scales) -> Float[Array, " scale"]:
-    """The leading term, for small alpha, of the excess of the l1 norm where the flow from alpha * w_0 ends.
+    """Leading term, for small alpha, of the excess of the l1 norm at the end of the flow from alpha * w_0.
 
     With the weights W = `l1_weights(network)`, the minimizer theta* of the weighted norm, and its
     certificate s = X^T nu, s = +-W on the support of theta*, the excess is exactly
@@ -67,7 +67,7 @@ def excess_law(network: DeepDiagonal, loss: Loss, scales) -> Float[Array, " scal
         sizes = scales[:, None] ** (2 * room)[None] * (width[off] / 4 * jnp.exp(shift))[None]
         excess = sizes @ (room / abs(c))
     else:
-        # Coordinates at an end of their range are replaced by the start, which is inside.
+        # Coordinates at an end of their range are replaced by xi = 0, which is inside.
         q = potential(network)
         theta = q.inverse_mirror_map(jnp.where(support, 0, dual))[off]
         weight = jnp.where(theta > 0, weights[0, off], weights[1, off])

@@ -113,8 +113,8 @@ def limit(
     dtype = theta.dtype
     rtol = jnp.maximum(jnp.asarray(rtol, dtype), 100 * float(jnp.finfo(dtype).eps))
     geometry = mirror_geometry(parameterization)
-    has_curve = geometry is not None and geometry.curve is not None
-    solve, most = (_end_of_path, 512) if has_curve else (_end_of_flow, 16384)
+    has_path = geometry is not None and None not in (geometry.curve, geometry.weights)
+    solve, most = (_end_of_path, 512) if has_path else (_end_of_flow, 16384)
     most = most if max_steps is None else max_steps
     end = solve(parameterization, loss, rtol, jnp.asarray(atol, dtype), most)
     if throw:
@@ -133,7 +133,7 @@ def _end_of_path(
     finite = jnp.all(jnp.isfinite(parameterization.effective()))
     for leaf in jax.tree.leaves(eqx.filter(parameterization, eqx.is_inexact_array)):
         finite = finite & jnp.all(jnp.isfinite(leaf))
-    # A lane that cannot start takes no steps, from ones: it cannot disturb its neighbours.
+    # A lane with a bad start takes no steps, from ones: it cannot disturb the others.
     startable = jax.tree.map(
         lambda leaf: jnp.where(finite, leaf, 1) if eqx.is_inexact_array(leaf) else leaf,
         parameterization,
@@ -190,7 +190,7 @@ def _at_point(start: AbstractParameterization, v: Float[Array, " d"]) -> Abstrac
     """The parameterization at the point v of the curve of its flow from the start."""
     geometry = mirror_geometry(start)
     assert geometry is not None
-    assert geometry.weights is not None  # every curve has them
+    assert geometry.weights is not None  # as `limit` checks
     weights, rest = eqx.partition(start, eqx.is_inexact_array)
     leaves, structure = jax.tree.flatten(weights)
     moved = zip(geometry.weights(v), leaves, strict=True)

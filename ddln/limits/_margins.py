@@ -18,9 +18,9 @@ def max_margin_l1(X, y) -> np.ndarray:
     Gradient flow of two layers, `DeepDiagonal` of depth 2 with |u| != |v| in every coordinate at the
     start, on a logistic or exponential loss of separable data, converges to it in direction, from any
     such start; slowly: the share of other coordinates decays like a power of 1/|theta|. For three and
-    more layers no such statement can be made: the direction depends on the start, and is neither that
-    of the largest l1 margin nor that of the weighted one of `ddln.l1_weights`. Its stationarity is what
-    is known: see `margin_stationarity`. Not for use inside `jax.jit`: a linear program, solved by HiGHS.
+    more layers no such statement can be made: the direction depends on the start, and has neither the
+    largest l1 margin nor the largest one in the norm of `ddln.l1_weights`. Only its stationarity is
+    known: see `margin_stationarity`. Not for use inside `jax.jit`: a linear program, solved by HiGHS.
 
     Source: for L = 2, Gunasekar et al. 2018, with theta = (c D / 2) sinh(2 c xi + k): of
     xi / |xi|_inf only the entries of largest size survive, and it certifies the margin.
@@ -70,7 +70,7 @@ def l1_margin(theta, X, y) -> Float[Array, "*batch"]:
 
 
 class MarginStationarity(eqx.Module):
-    """How far weights are from a KKT point, in direction, of min |w|^2 with all margins at least 1.
+    """Distance of weights, in direction, from a KKT point of min |w|^2 with all margins at least 1.
 
     Attributes:
         misalignment: 1 - cos of the angle between w and -grad of the loss; 0 at a KKT point.
@@ -83,7 +83,7 @@ class MarginStationarity(eqx.Module):
 
 
 def margin_stationarity(parameterization: AbstractParameterization, X, y) -> MarginStationarity:
-    """Whether weights are stationary for the largest margin, for any depth.
+    """Measures of stationarity of weights for the largest margin, for any depth.
 
     With the margins m_i = y_i <x_i, theta> and p_i = exp(-m_i) / sum_k exp(-m_k), the gradient of the
     exponential loss is -sum_i p_i grad_w m_i times the loss. Along a gradient flow of an exponential

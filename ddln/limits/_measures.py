@@ -1,13 +1,127 @@
-"""How close theta is to the solutions that a bias is compared with."""
+"""Solutions of smallest norm, and measures of the distance of theta to them."""
 
 import jax.numpy as jnp
 import numpy as np
 
 from ddln._types import Array, Float, Scalar, Theta
 from ddln._validation import float_array
-from ddln.limits._reference import minimum_l1, minimum_l2
 from ddln.parameterizations import AbstractParameterization
 from ddln.potentials import potential
+
+
+def minimum_l1(X, y, weights=None) -> np.ndarray:
+    """The minimizer of |X theta - y|^2 of smallest (weighted) l1 norm.
+
+    It solves min sum_i weights_i |theta_i| subject to X^T (X theta - y) = 0, which is X theta = y
+    wherever that is solvable, as a linear program in the positive and negative parts of theta. The
+    solution is an end point of the polytope of solutions, one of several if it is not unique. Not for use
+    inside `jax.jit`: a reference, computed by HiGHS (`scipy.optimize.linprog`).
+
+    Args:
+        X: the inputs, shape [n, d].
+        y: the targets, shape [n].
+        weights: positive weights, shape [d], or [2, d] with one row for the positive and one for the
+            negative part of theta, as `ddln.l1_weights` gives them; ones if not given. An infinite one
+            excludes its sign.
+
+    Returns:
+        theta, shape [d], float64.
+
+    Raises:
+        ValueError: if the shapes do not fit, or values are not finite or weights not positive.
+        RuntimeError: if the linear program is not solved.
+    """
+    rows, target = _equations(X, y)
+    d = rows.shape[1]
+    costs = np.ones((2, d)) if weights is None else np.broadcast_to(weights, (2, d))
+    costs = np.asarray(costs, np.float64).reshape(-1)
+    if not np.all(costs > 0):
+        raise ValueError("Argument `weights` must be positive, but it has entries that are not.")
+    allowed = np.isfinite(costs)
+
+    # Imported late: SciPy takes a third of the time of importing this package.
+    from scipy.optimize import linprog
+
+    answer = linprog(
+        costs[allowed],
+        A_eq=np.hstack([rows, -rows])[:, allowed],
+        b_eq=target,
+        method="highs-ds",
+    )
+    if answer.x is None:
+        raise RuntimeError(f"The linear program of `minimum_l1` was not solved: {answer.message}")
+    parts = np.zeros(2 * d)
+    parts[allowed] = answer.x
+    return parts[:d] - parts[d:]
+
+
+def minimum_l2(X, y) -> np.ndarray:
+    """The minimizer of |X theta - y|^2 of smallest l2 norm, X^+ y.
+
+    Args:
+        X: the inputs, shape [n, d].
+        y: the targets, shape [n].
+
+    Returns:
+        theta, shape [d], float64.
+    """
+    X = np.asarray(float_array("X", X, "n d"), np.float64)
+    y = np.asarray(float_array("y", y, "n"), np.float64)
+    return np.linalg.lstsq(X, y, rcond=None)[0]
+
+
+def minimum_nuclear_norm(X, y) -> np.ndarray:
+    """The minimizer of |X theta - y|^2 of smallest nuclear norm, for a matrix theta.
+
+    A comparison for matrix factorizations. Flows of U V^T from small starts tend to it only for
+    measurements that commute, or that determine it; in general they end near it, not at it. Not for
+    use inside `jax.jit`: a semidefinite program, modelled by cvxpy and solved by Clarabel.
+
+    Args:
+        X: the measurement matrices, shape [n, rows, columns].
+        y: the targets, shape [n].
+
+    Returns:
+        theta, shape [rows, columns], float64, to about eight digits of its norm.
+
+    Raises:
+        ImportError: if cvxpy is not installed.
+        ValueError: if the shapes do not fit, or values are not finite.
+        RuntimeError: if the program is not solved.
+    """
+    try:
+        import cvxpy
+    except ImportError as error:
+        raise ImportError(
+            "`minimum_nuclear_norm` needs cvxpy, which ddln does not install by itself (it is in the "
+            "extra `test`): `pip install cvxpy`."
+        ) from error
+    X = np.asarray(float_array("X", X, "n rows columns"), np.float64)
+    rows, target = _equations(X.reshape(len(X), -1), y)
+    theta = cvxpy.Variable(X.shape[1:])
+    fits = [rows @ cvxpy.vec(theta, order="C") == target]
+    program = cvxpy.Problem(cvxpy.Minimize(cvxpy.normNuc(theta)), fits)
+    program.solve(cvxpy.CLARABEL)
+    if theta.value is None:
+        raise RuntimeError(
+            f"The program of `minimum_nuclear_norm` was not solved: {program.status}."
+        )
+    return np.asarray(theta.value)
+
+
+def _equations(X, y) -> tuple[np.ndarray, np.ndarray]:
+    """The normal equations X^T (X theta - y) = 0 as equations of full rank.
+
+    In the basis of the singular vectors they have no squared condition.
+    """
+    X = np.asarray(float_array("X", X, "n d"), np.float64)
+    y = np.asarray(float_array("y", y, "n"), np.float64)
+    n, d = X.shape
+    if y.shape != (n,):
+        raise ValueError(f"Argument `y` must have {n} entries, as X has rows, but it has {y.size}.")
+    left, singular, right = np.linalg.svd(X, full_matrices=False)
+    kept = singular > max(n, d) * np.finfo(float).eps * singular[0]
+    return right[kept], (left[:, kept].T @ y) / singular[kept]
 
 
 def effective_sparsity(theta) -> Float[Array, "*batch"]:
@@ -31,7 +145,7 @@ def excess_l1(theta, X, y, weights=None) -> np.ndarray:
         theta: effective parameters along the last axis; any leading axes.
         X: the inputs, shape [n, d].
         y: the targets, shape [n].
-        weights: of the norm, as for `minimum_l1`: `l1_weights` gives those that small starts minimize.
+        weights: of the norm, as for `minimum_l1`; `l1_weights` gives the norm that small starts minimize.
 
     Raises:
         ValueError: if theta_1 = 0: y is orthogonal to the columns of X.
@@ -45,7 +159,7 @@ def excess_l1(theta, X, y, weights=None) -> np.ndarray:
 
 
 def richness(theta, X, y) -> np.ndarray:
-    """Where the l1 norm of theta lies between the kernel regime (0) and the rich one (1).
+    """Position of the l1 norm of theta between the kernel regime (0) and the rich one (1).
 
     (|theta_2|_1 - |theta|_1) / (|theta_2|_1 - |theta_1|_1), with theta_p the least-squares solution of
     smallest lp norm. Negative for a theta farther from theta_1 than theta_2 is. Not for use inside
@@ -86,11 +200,11 @@ def regime_exponent(parameterization: AbstractParameterization, theta: Theta) ->
 
     <theta - theta_0, grad Q(theta)> / Q(theta), with Q = `ddln.potential(parameterization)`, which is p
     for |theta - theta_0|_p^p. It interpolates between the l2 and the (weighted) l1 norm without any
-    reference to data. For two layers and theta_0 = 0 it is that of the function of Woodworth et al.
+    reference to data. For two layers and theta_0 = 0 it is the degree of the function of Woodworth et al.
 
         Q(theta) = (D/4) sum_i q(2 theta_i / D_i),    q(z) = z arcsinh(z) - sqrt(1 + z^2) + 1,
 
-    D_i = |u_i^2 - v_i^2| (up to their unit of theta), where it falls from 2 to 1 as |theta| / D grows.
+    D_i = |u_i^2 - v_i^2| (up to their unit of theta), and falls from 2 to 1 as |theta| / D grows.
     Not less than 1, by convexity. To be used under `jax.jit` and `jax.vmap`.
 
     Source: Woodworth et al. 2020, Theorem 1, for the function.

@@ -20,7 +20,7 @@ class Point(eqx.Module):
 
     Attributes:
         v: the coordinates on the curves, shape [d].
-        multipliers: those of A theta = b, shape [m].
+        multipliers: mu, of the constraints A theta = b, shape [m].
         mismatch: xi(v) - A^T multipliers, shape [d]. It is carried, not computed: near the ends of
             its range the distance of xi to them is lost in xi, but not in the sum of its steps.
         progress: the share of the way from A theta_0 to b that the target has made, in [0, 1].
@@ -144,7 +144,7 @@ class Step(eqx.Module):
     Attributes:
         correction: the change of log theta by the undamped correction.
         speed: the change of log theta per unit of log(progress + offset).
-        offset: that of the path from here on.
+        offset: see `Point.offset`, from this step on.
         range: the largest change of log theta by this step along the path.
         damping: the factor of the correction, in (0, 1].
         pace: the length along the path in log(progress + offset); 0 for a pure correction.
@@ -227,7 +227,7 @@ def accept(
         point: the point before the step.
         following: the point after it.
         finite: False rejects the step; the next one has ten times the regularization.
-        quality: that of `point`.
+        quality: the quality of `point`.
         tolerance: of residual and gap.
     """
     converged = max(CONVERGED, float(jnp.finfo(point.v.dtype).eps) ** (1 / 2))
@@ -238,14 +238,13 @@ def accept(
     stalled = small & (correction > 0.5 * point.correction)
     rejected = ~finite | (stalled & (correction > point.correction))
     kept = jax.tree.map(lambda a, b: jnp.where(rejected, a, b), point, following)
-    factor = jnp.where(finite, 1, 10).astype(correction.dtype)
     return eqx.tree_at(
         lambda p: (p.count, p.done, p.regularization),
         kept,
         (
             following.count,
             finite & small & ((correction < converged) | stalled),
-            factor * point.regularization,
+            jnp.where(finite, point.regularization, 10 * point.regularization),
         ),
     )
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from ddln._numerics import inverse_factor, product
 from ddln._types import Array, Bool, Float, Int
 
-# Of a gradient, in units of the rounding of the dtype and of the sizes of what is summed.
+# Rounding of a gradient, in units of the dtype's rounding times the size of its terms.
 NOISE = 64
 
 
@@ -48,7 +48,7 @@ class Span(eqx.Module):
 def independent(
     X: Float[Array, "n d"], members: Bool[Array, " d"], tolerance: float
 ) -> Bool[Array, ""]:
-    """Whether no column is in the span of those before it: the squared sine of the angle is larger."""
+    """True if each member has a squared sine above `tolerance` to the span of the members before it."""
     pivots = 1 / jnp.diagonal(_inverse_gram_factor(_gathered(X, members)[1]))
     return jnp.min(jnp.square(pivots)) > tolerance
 
@@ -63,7 +63,7 @@ def _gathered(X: Array, members: Array) -> tuple[Array, Array, Array]:
 
 
 def _inverse_gram_factor(columns: Array) -> Array:
-    """The inverse Cholesky factor of their Gram matrix, raised by its rounding; 1 for a zero column."""
+    """Inverse Cholesky factor of the Gram matrix, raised by its rounding; 1 for a zero column."""
     gram = product(columns.T, columns)
     rounding = float(jnp.finfo(columns.dtype).eps) * (4 + len(gram) / 8)
     return inverse_factor(gram + jnp.diag(jnp.where(jnp.diagonal(gram) > 0, rounding, 1)))
@@ -81,7 +81,7 @@ def least_squares(
 def noise(
     X: Float[Array, "n d"], y: Float[Array, " n"], theta: Float[Array, " d"]
 ) -> Float[Array, " d"]:
-    """The rounding of X^T (X theta - y)."""
+    """Bound of the rounding of X^T (X theta - y)."""
     norms = jnp.linalg.norm(X, axis=0)
     size = jnp.linalg.norm(y) + jnp.sum(norms * jnp.abs(theta))
     return NOISE * float(jnp.finfo(X.dtype).eps) * norms * size
@@ -102,8 +102,8 @@ def signed_least_squares(
 ) -> tuple[Float[Array, " d"], Bool[Array, ""]]:
     """A minimizer of |X theta - y|^2 with theta_i of sign `signs[i]`, 0 where that is 0.
 
-    The columns of its support are independent: one enters only if the residual, orthogonal to those
-    in the support, is not orthogonal to it.
+    The columns of its support are independent: the residual is orthogonal to the columns in the
+    support, and a column enters only if the residual is not orthogonal to it.
 
     Args:
         X: the inputs.
@@ -112,7 +112,7 @@ def signed_least_squares(
         theta: a start with the signs, on independent columns.
 
     Returns:
-        The minimizer, and whether it was found.
+        The minimizer, and True if the iteration ended.
 
     Source: Lawson and Hanson 1974, Chapter 23.
     """
@@ -125,11 +125,11 @@ def signed_least_squares(
         goal = least_squares(X, y, members)
         wrong = members & (goal * signs <= 0)
         backward = jnp.any(wrong)
-        # To the first coordinate on the way that would change its sign; it leaves.
+        # Go as far as the first change of sign; its coordinate leaves the support.
         share = jnp.where(wrong, theta / jnp.where(wrong & (theta != goal), theta - goal, 1), 1)
         shortest = jnp.min(share)
         stays = members & ~(wrong & (share <= shortest))
-        # Otherwise the coordinate enters that reduces the loss most.
+        # Without a change of sign, the coordinate of steepest descent enters.
         pull = signs * product(X.T, y - product(X, goal))
         eligible = (signs != 0) & ~members & (pull > noise(X, y, goal))
         entering = jnp.arange(d) == jnp.argmax(jnp.where(eligible, pull / norms, 0))

@@ -60,7 +60,7 @@ def vanishing_limit(
     """The gradient flow from alpha * w_0 in the limit alpha -> 0: from saddle to saddle.
 
     In the time tau = t / log(1/alpha) for L = 2, and tau = t alpha^(L-2) for L >= 3, theta tends to
-    a path that is constant but for jumps. Its dual s, which is xi / log(1/alpha) or alpha^(L-2) xi,
+    a path that is constant except for jumps. Its dual s, which is xi / log(1/alpha) or alpha^(L-2) xi,
     follows the inverse scale space flow
 
         ds/dtau = -grad L(theta),     s in the subdifferential of sum(W_+ theta^+ + W_- theta^-),
@@ -131,7 +131,7 @@ class _Plateau(eqx.Module):
     theta: Float[Array, " d"]
     dual: Float[Array, " d"]
     basic: Float[Array, " d"]
-    # Whether a jump follows, and whether this plateau and those before are what they should be.
+    # A jump follows; this plateau and all before it are unique, and solved.
     moves: Bool[Array, ""]
     unique: Bool[Array, ""]
     solved: Bool[Array, ""]
@@ -144,7 +144,7 @@ def _path(
     shape = loss.X.shape[1:]
     ends = jax.tree.map(lambda leaf: leaf.reshape(2, -1), ends_of(parameterization))
     finite = jnp.all(~jnp.isnan(ends.weights) & ~jnp.isnan(ends.shares))
-    # A lane that cannot start does not move: it cannot disturb its neighbours.
+    # A start with nan never moves: its lane cannot disturb the others.
     ends = Ends(jnp.where(finite, ends.weights, jnp.inf), jnp.where(finite, ends.shares, 1))
     zeros = jnp.zeros_like(ends.weights[0])
     yes = jnp.asarray(True)
@@ -157,7 +157,7 @@ def _path(
         time = jnp.where(following.moves, following.time, jnp.inf)
         return kept, (time, kept.theta, kept.dual, following.moves)
 
-    # One more than there are rows, to see whether the last one is the end.
+    # One plateau more than rows: if a jump leads to it, the last row is not the end.
     last, rows = jax.lax.scan(advance, start, length=capacity)
     first = (zeros[:1], zeros[None], zeros[None], yes[None])
     times, theta, dual, moves = (
@@ -233,7 +233,8 @@ def _shared(
 ) -> tuple[Float[Array, " d"], Bool[Array, ""]]:
     """The minimizer on the support of `basic`, shared with candidates of equal columns.
 
-    Returns it, and whether it is the only one with these signs but for the sharing.
+    Returns:
+        The minimizer, and True if it is the only one with these signs, up to the sharing.
     """
     d = X.shape[1]
     close = float(jnp.finfo(X.dtype).eps) ** 0.6
@@ -242,7 +243,7 @@ def _shared(
     place = jnp.minimum(span.index, d - 1)
     theta = span.solve(y[:, None])[:, 0]
 
-    # How a column is a combination of those of the support, all taken with the signs of their theta.
+    # Each column as a combination of the support's columns, all with the signs of their theta.
     fixed_X, fixed_span = jax.lax.stop_gradient((X, span))
     parts = fixed_span.solve(fixed_X)
     missing = fixed_X - product(fixed_span.columns * fixed_span.norms[None], parts)
@@ -257,7 +258,7 @@ def _shared(
     total = jnp.sum(shares, axis=1)
     sizes = product(jnp.abs(theta), shares / jnp.where(total > 0, total, 1)[:, None])
 
-    # Other minimizers differ by columns that the residual does not pull at.
+    # Other minimizers differ in columns that are orthogonal to the residual.
     pull = jnp.abs(product(fixed_X.T, jax.lax.stop_gradient(y) - product(fixed_X, basic)))
     idle = candidate & ~equal & (pull <= noise(fixed_X, y, basic))
     together = (basic != 0) | idle

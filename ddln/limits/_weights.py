@@ -1,4 +1,4 @@
-"""The weights of the l1 norm that flows from vanishing initializations minimize."""
+"""Weights of the l1 norm that flows from vanishing initializations minimize."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ def l1_weights(parameterization: AbstractParameterization) -> Float[Array, "2 *t
 
 
 class Ends(eqx.Module):
-    """Where xi ends as the scale vanishes, for the two signs of theta.
+    """Ends of the range of xi as the scale vanishes, for the two signs of theta.
 
     Attributes:
         weights: the distances W_+, W_- of the ends from 0, in units of log(1/alpha) or alpha^(2-L).

@@ -22,7 +22,7 @@ class CanonicalForm(AbstractReducedCoordinates):
 
     with s the product of the signs of the other layers and c the factor. Where a gap is zero (a tie:
     Assumption A does not hold), sqrt(v^2 + 0) is replaced by sign(v_0) v, its smooth continuation:
-    the tied layers stay equal up to sign. A coordinate with two layers at zero has p = 0: it never moves.
+    the tied layers stay equal up to sign. A coordinate with two layers at zero has p = 0 and never moves.
 
     Attributes:
         start: v_0, signed, shape [d].
@@ -113,19 +113,19 @@ def _others_jvp(primals, tangents):
 
 def _slopes(v: Array, others: Array, signs: Array, sign: Array) -> Float[Array, "others d"]:
     """The derivatives of the other layers u in v: u du = v dv."""
-    # One at zero is tied, or has a sign of zero.
+    # A layer at zero is tied, or has a sign of zero.
     return _over(v[None, :], others, signs * sign[None, :])
 
 
 def _over(numerator: Array | int, others: Array, at_zero: Array) -> Float[Array, "others d"]:
-    """numerator / others, and `at_zero` where those are zero."""
+    """numerator / others, and `at_zero` where the divisor is zero."""
     zero = others == 0
     return jnp.where(zero, at_zero, numerator * (1 / jnp.where(zero, 1, others)))
 
 
 @jax.custom_jvp
 def _product(rows: Float[Array, "k d"]) -> Float[Array, " d"]:
-    """The product of all rows; its derivative divides by none."""
+    """The product of all rows, with a derivative that divides by none of them."""
     return jnp.prod(rows, axis=0)
 
 
@@ -136,7 +136,7 @@ def _product_jvp(primals, tangents):
 
 
 def products_of_others(rows: Float[Array, "k d"]) -> Float[Array, "k d"]:
-    """For each row the product of all other rows: no division, so zeros are exact."""
+    """The product of all other rows, for each row, without division: zeros are exact."""
     one = jnp.ones_like(rows[0])
     before = list(itertools.accumulate(rows[:-1], jnp.multiply, initial=one))
     after = list(itertools.accumulate(rows[:0:-1], jnp.multiply, initial=one))[::-1]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ddln._types import Array, Bool, Float
 from ddln._validation import float_array
-from ddln.potentials._curve import AbstractCurve
+from ddln.potentials._base import AbstractCurve
 from ddln.potentials._divergence import divergence, unit_gauss_legendre
 from ddln.potentials._dual_coordinate import (
     dual,

@@ -8,7 +8,7 @@ from ddln._validation import is_known
 
 
 def require_shape(name: str, value: Array, like: Array) -> None:
-    """Raises unless an argument has the shape of the effective parameter."""
+    """Raise unless an argument has the shape of the effective parameter."""
     if value.shape != like.shape:
         raise ValueError(
             f"Argument `{name}` must have the shape {like.shape} of the effective parameter, "
@@ -19,14 +19,14 @@ def require_shape(name: str, value: Array, like: Array) -> None:
 def require_inside(
     name: str, value: Theta, inside: Bool[Array, "*theta"], bounds: tuple[Theta, Theta], why: str
 ) -> None:
-    """Raises if a known argument leaves its domain; names the coordinate, the domain and why.
+    """Raise if a known argument leaves its domain; name the coordinate, the domain and the reason.
 
     Args:
         name: the argument's name.
         value: the argument.
-        inside: which of its coordinates are admitted.
+        inside: a mask of its admitted coordinates.
         bounds: the ends of the domain, for the message.
-        why: what the domain comes from, for the message.
+        why: the reason for the domain, for the message.
     """
     if not is_known(inside):
         return
@@ -48,7 +48,7 @@ def only_inside(inside: Bool[Array, "*theta"], value: Theta) -> Theta:
 
 
 def require_positive_start(name: str, value: Theta) -> None:
-    """Raises if a known entry is not positive: such a coordinate would never move."""
+    """Raise if a known entry is not positive: a coordinate that starts at zero never moves."""
     if is_known(value) and not (np.asarray(value) > 0).all():
         first = tuple(int(i) for i in np.argwhere(~(np.asarray(value) > 0))[0])
         raise ValueError(

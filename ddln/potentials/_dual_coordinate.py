@@ -31,7 +31,7 @@ from ddln.potentials._quadrature import folded_integral
 
 
 def is_zero(tangent: Any) -> bool:
-    """Test for a tangent that is known to vanish while tracing: its derivative is left out."""
+    """True for a tangent that is known to vanish while tracing: its derivative is left out."""
     return isinstance(tangent, SymbolicZero)
 
 
@@ -98,7 +98,7 @@ smallest_layer.defjvp(_smallest_layer_jvp, symbolic_zeros=True)
 
 
 def _crosses_zero(start: Array, end: Array, gaps: Array) -> Bool[Array, "*shape"]:
-    """Test for v = 0 between start and end at a tie, where xi is infinite."""
+    """True if v = 0 lies between start and end at a tie: xi is infinite there."""
     return (jnp.min(gaps, axis=0) == 0) & (jnp.sign(start) != jnp.sign(end))
 
 

@@ -72,7 +72,7 @@ def _any_moves(weights_dot: PyTree) -> bool:
 def _flow_shift(
     parameterization: AbstractParameterization, weights_dot: PyTree, xi: Theta
 ) -> tuple[PyTree, Scalar]:
-    """The change of W(xi) and Q*(xi) with the initial weights, by a differentiable integration."""
+    """Derivative of W(xi) and Q*(xi) along a change of the initial weights, by integration."""
     _, shift = eqx.filter_jvp(
         lambda p: _integrate_flow(p, xi, diffrax.DirectAdjoint()),
         (parameterization,),
@@ -86,7 +86,7 @@ def flow_map(parameterization: AbstractParameterization, xi: Theta) -> tuple[PyT
     """The weights W(xi), the end of dw/ds = J(w)^T xi over s in [0, 1], and Q*(xi).
 
     In xi its derivatives are J(W)^T and theta(xi), because the parameterization commutes; in the
-    initial weights they are those of the differential equation.
+    initial weights they are integrated with the differential equation.
     """
     return _integrate_flow(parameterization, xi, diffrax.ForwardMode())
 
@@ -137,8 +137,8 @@ def _lift_jvp(primals, tangents):
     end, xi, value = lift(parameterization, theta)
     static = split(parameterization)[1]
     there = eqx.combine(end, static)
-    # What W(xi) = end, theta(xi) = theta, and Q(theta) = <theta, xi> - Q*(xi), stationary in xi,
-    # become under a change of the initial weights at fixed xi.
+    # Differentiate W(xi) = end, theta(xi) = theta and Q(theta) = <theta, xi> - Q*(xi), stationary in
+    # xi: first in the initial weights at fixed xi, then in xi.
     theta_dot = jnp.zeros_like(theta) if theta_dot is None else theta_dot
     end_dot = jax.tree.map(jnp.zeros_like, end)
     value_dot = jnp.sum(xi * theta_dot)

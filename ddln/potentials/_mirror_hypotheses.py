@@ -1,4 +1,4 @@
-"""When gradient flow on the weights is a mirror flow on the effective parameter."""
+"""Random tests of the hypotheses of a mirror flow: commuting gradient fields, full rank."""
 
 import equinox as eqx
 import jax
@@ -15,10 +15,10 @@ from ddln.potentials._flow_map import flow_map, split
 def random_directions(
     key: PRNGKeyArray, shape: tuple[int, ...], dtype: jnp.dtype
 ) -> Float[Array, "..."]:
-    """Directions in [-1, 1), bit for bit the same in every precision and compilation.
+    """Uniform directions in [-1, 1), bit for bit the same in every precision and compilation.
 
-    XLA may compute one draw in two places of a program. A normal draw then differs by rounding
-    between them; these numbers are multiples of 2^-22, made without rounding.
+    XLA may compute one draw in two places of a program. Two copies of a normal draw then differ by
+    rounding; multiples of 2^-22 are computed without rounding.
     """
     return jax.random.uniform(key, shape, jnp.float32, minval=-1, maxval=1).astype(dtype)
 
@@ -27,7 +27,7 @@ def random_directions(
 def bracket_residual(
     parameterization: AbstractParameterization, key: PRNGKeyArray, pairs: int = 4
 ) -> Scalar:
-    """The largest Lie bracket of gradient fields of h, relative to its terms, at these weights.
+    """Largest Lie bracket of gradient fields of h, relative to its terms, at these weights.
 
     For random directions a and b let h_a = <a, h>. The bracket of grad h_a and grad h_b is
     hess h_b grad h_a - hess h_a grad h_b: the derivative of J^T b along J^T a minus the reverse.
@@ -45,7 +45,7 @@ def bracket_residual(
         a, b = random_directions(key, (2, *shape), flat.dtype)
         ab = jax.jvp(lambda w: field(b, w), (flat,), (field(a, flat),))[1]
         ba = jax.jvp(lambda w: field(a, w), (flat,), (field(b, flat),))[1]
-        # The natural size of a bracket keeps rounding from looking like one.
+        # Relative to the natural size of a bracket as well, so that rounding does not pass for one.
         natural = optx.two_norm(field(a, flat)) * optx.two_norm(field(b, flat))
         distance = optx.two_norm(flat)
         natural = natural / jnp.where(distance > 0, distance, 1)
@@ -60,12 +60,12 @@ def bracket_residual(
 def _evidence(
     parameterization: AbstractParameterization, key: PRNGKeyArray
 ) -> tuple[Scalar, Int[Array, ""]]:
-    """The largest bracket residual, at the start and along the flow, and the rank of J."""
+    """Largest bracket residual, at the start and along the flow, and the rank of J."""
     direction_key, *keys = jax.random.split(key, 3)
     theta = parameterization.effective()
     direction = jax.random.normal(direction_key, theta.shape, theta.dtype)
     weights, static = split(parameterization)
-    # A point that the flow reaches, unless xi happens to be beyond its range.
+    # A second point of the flow; nan, which `fmax` ignores, if xi is beyond its range.
     speed = optx.two_norm(pull_back(parameterization, direction))
     xi = 0.1 * optx.two_norm(weights) / jnp.where(speed > 0, speed, 1) * direction
     away = eqx.combine(flow_map(parameterization, xi)[0], static)
@@ -77,10 +77,10 @@ def _evidence(
 
 
 def require_mirror_flow(parameterization: AbstractParameterization) -> None:
-    """Raises unless the parameterization commutes and is regular, as far as random tests can tell.
+    """Raise unless the parameterization commutes and is regular, by random tests.
 
     Raises:
-        ValueError: if a Lie bracket of two gradient fields of h, or the rank of J, says otherwise.
+        ValueError: if two gradient fields of h do not commute, or J does not have full rank.
     """
     residual, rank = _evidence(parameterization, jax.random.key(0))
     theta = parameterization.effective()

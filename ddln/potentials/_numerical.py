@@ -12,7 +12,7 @@ from ddln.potentials._domain import require_shape
 from ddln.potentials._flow_map import flow_map, lift, split
 from ddln.potentials._mirror_hypotheses import require_mirror_flow
 
-# Compiled once for all calls outside of `jax.jit`.
+# Compiled once and shared by all calls outside of `jax.jit`.
 _flow_map = eqx.filter_jit(flow_map)
 _lift = eqx.filter_jit(lift)
 
@@ -63,7 +63,7 @@ class NumericalPotential(AbstractPotential):
         return self.domain
 
     def in_domain(self, theta: Theta) -> Bool[Array, "*theta"]:
-        """Whether the integration reaches theta; the same for all coordinates."""
+        """True in all coordinates if the integration reaches theta, False in all otherwise."""
         require_shape("theta", theta, self.start)
         _, xi, value = _lift(self.parameterization, theta)
         return jnp.full(theta.shape, jnp.all(jnp.isfinite(xi)) & jnp.isfinite(value))
@@ -78,7 +78,7 @@ class NumericalPotential(AbstractPotential):
         return result
 
     def _over(self, name: str, theta: Theta) -> AbstractParameterization:
-        """The parameterization that the flow from the start has when it is at theta."""
+        """The parameterization at the point theta of the flow from the start."""
         require_shape(name, theta, self.start)
         end, xi, _ = _lift(self.parameterization, theta)
         self._reached(name, xi)

@@ -16,28 +16,26 @@ from ddln.parameterizations import (
     PowerDifference,
     Square,
 )
-from ddln.potentials._base import AbstractPotential
-from ddln.potentials._curve import AbstractCurve
+from ddln.potentials._base import AbstractCurve, AbstractPotential
 from ddln.potentials._deep_diagonal import DeepDiagonalPotential
-from ddln.potentials._entropy import EntropyPotential
-from ddln.potentials._hypentropy import HypentropyPotential
+from ddln.potentials._entropies import EntropyPotential, HypentropyPotential
 from ddln.potentials._numerical import NumericalPotential
-from ddln.potentials._power import PowerPotential
-from ddln.potentials._power_difference import PowerDifferencePotential
+from ddln.potentials._powers import PowerDifferencePotential, PowerPotential
 from ddln.potentials._quadratic import QuadraticPotential
 
 
 class MirrorGeometry(NamedTuple):
     """The closed forms of the mirror flow that starts at a parameterization.
 
-    `ddln.potential`, `ddln.limit` and `ddln.l1_weights` read them. Each is a function, called where it
-    is needed: a potential may reject a start from which the curve still leads to the limit.
+    `ddln.potential`, `ddln.limit` and `ddln.l1_weights` read them. Each field is a function, called on
+    demand: a potential may reject a start from which the curve still leads to the limit.
 
     Attributes:
         potential: the potential Q.
-        curve: the curve (theta, xi) of the flow, theta flattened; None if there is none.
-        weights: the weights at a point v of the curve: the inexact leaves of the parameterization in
-            the order of its tree, up to their shapes.
+        curve: the curve (theta, xi) of the flow, theta flattened.
+        weights: the weights at a point v of the curve, as the inexact leaves of the parameterization in
+            the order of its tree, up to their shapes. Without a curve and its weights `ddln.limit`
+            integrates the flow.
     """
 
     potential: Callable[[], AbstractPotential]

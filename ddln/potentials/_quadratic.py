@@ -1,12 +1,10 @@
 """The potential of plain gradient flow."""
 
-from typing import ClassVar
-
 import jax.numpy as jnp
 
-from ddln._types import Array, Bool, Theta
+from ddln._types import Theta
 from ddln._validation import float_array
-from ddln.potentials._curve import AbstractCurve
+from ddln.potentials._base import AbstractCurve
 from ddln.potentials._separable import AbstractSeparablePotential
 
 
@@ -14,7 +12,7 @@ class QuadraticPotential(AbstractSeparablePotential, AbstractCurve):
     """Q(theta) = |theta - theta_0|^2 / 2, the potential of theta = w.
 
     Its conjugate is Q*(xi) = <xi, theta_0> + |xi|^2 / 2. Both domains are the whole space.
-    As a curve, its coordinates v and z are theta itself.
+    As a curve, its coordinate v is theta itself.
 
     Args:
         start: theta_0, of any shape.
@@ -24,7 +22,6 @@ class QuadraticPotential(AbstractSeparablePotential, AbstractCurve):
     """
 
     origin: Theta
-    reach: ClassVar[float] = float("inf")
 
     def __init__(self, start):
         self.origin = float_array("start", start, "...")
@@ -42,9 +39,6 @@ class QuadraticPotential(AbstractSeparablePotential, AbstractCurve):
     def dual_domain(self) -> tuple[Theta, Theta]:
         return self.domain
 
-    def confined(self) -> Bool[Array, ""]:
-        return jnp.asarray(False)
-
     def at(self, v: Theta) -> Theta:
         return v
 
@@ -54,23 +48,14 @@ class QuadraticPotential(AbstractSeparablePotential, AbstractCurve):
     def slope(self, v: Theta) -> Theta:
         return jnp.ones_like(v)
 
-    def scale(self, v: Theta) -> Theta:
-        return jnp.ones_like(v)
-
     def steepness(self, v: Theta) -> Theta:
         return jnp.zeros_like(v)
-
-    def advance(self, v: Theta, dz: Theta) -> Theta:
-        return v + dz
 
     def step(self, v: Theta, dz: Theta) -> Theta:
         return dz
 
     def dual(self, v: Theta) -> Theta:
         return v - self.origin
-
-    def _value(self, theta: Theta) -> Theta:
-        return self._bregman(theta, self.origin)
 
     def _mirror_map(self, theta: Theta) -> Theta:
         return self.dual(theta)

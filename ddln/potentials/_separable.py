@@ -14,8 +14,7 @@ _THETA = "gradient flow from this start cannot reach it. See `domain`."
 _XI = "the dual coordinate stays between these bounds for every finite theta. See `dual_domain`."
 
 
-# One compiled program per method for calls outside of `jax.jit` as well; the checks of known values
-# cannot be part of it.
+# One compiled program per method, outside of `jax.jit` too; checks of known values stay outside.
 
 
 @eqx.filter_jit
@@ -36,13 +35,13 @@ def _dual_domain(potential: AbstractPotential) -> tuple[Theta, Theta]:
 class AbstractSeparablePotential(AbstractPotential):
     """Q(theta) = sum_i Q_i(theta_i).
 
-    Subclasses give the elementwise maps below, for arguments inside of the domains; here are the
-    sums and the treatment of everything else.
+    Subclasses give the elementwise maps below for arguments inside of the domains. This class sums
+    them, and treats arguments outside.
     """
 
-    @abc.abstractmethod
     def _value(self, theta: Theta) -> Theta:
         """Q_i(theta_i), also at finite ends of the domain where it has a finite limit."""
+        return self._bregman(theta, self.start)
 
     @abc.abstractmethod
     def _mirror_map(self, theta: Theta) -> Theta:
@@ -70,7 +69,7 @@ class AbstractSeparablePotential(AbstractPotential):
         return ((theta > lower) & (theta < upper)) | ((lower == upper) & (theta == lower))
 
     def _inside(self, name: str, theta: Theta) -> tuple[Bool[Array, "*theta"], Theta]:
-        """Which coordinates are inside, and theta with the start in place of the others."""
+        """A mask of the coordinates inside, and theta with the start in place of the others."""
         start, bounds = _start_and_domain(self)
         require_shape(name, theta, start)
         inside = self.in_domain(theta)

@@ -1,3 +1,5 @@
+"""Solutions of smallest norm (`_measures`) against cvxpy."""
+
 import cvxpy as cp
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
-"""Where flows end as the scale of the start goes to 0 or to infinity, with the constants."""
+"""Ends of flows as the scale of the start goes to 0 or to infinity, with the constants (`_weights`,
+`_excess_law`)."""
 
 from functools import partial
 

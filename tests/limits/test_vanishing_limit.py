@@ -1,4 +1,5 @@
-"""The path of vanishing initialization against linear programs, integrated flows and closed forms."""
+"""The path of vanishing initialization (`_vanishing_limit`, `_signed_least_squares`) against linear
+programs, integrated flows and closed forms."""
 
 import jax
 import jax.numpy as jnp

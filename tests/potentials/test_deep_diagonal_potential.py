@@ -1,3 +1,5 @@
+"""The potential of a deep diagonal network (`_deep_diagonal`) against its identities and closed forms."""
+
 import functools
 
 import equinox as eqx

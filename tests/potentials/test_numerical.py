@@ -1,3 +1,5 @@
+"""The numerical potential and its flow map (`_numerical`, `_flow_map`, `_mirror_hypotheses`)."""
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,6 @@
-"""The closed forms against the flow map integrated by SciPy, and their common contract."""
+"""The closed forms (`_separable`, `_domain`, `_entropies`, `_powers`, `_quadratic`) against the flow
+map integrated by SciPy, and their common contract.
+"""
 
 import functools
 
