@@ -60,6 +60,7 @@ def private(name, tree):
 
 QUESTION = re.compile(r"(What|How|Where|Which|Whether|When)\b")
 
+
 def test_every_folder_has_a_place_in_the_order():
     assert {folder(name) for name in FILES} == {*RANKS, "__init__"}
 

@@ -34,6 +34,9 @@ def integrate(
         solve: the settings, checked.
         throw: whether a failure raises, or is a result code.
 
+    Returns:
+        The trajectory of the dynamics.
+
     Raises:
         ValueError: if the start or the loss does not fit the dynamics.
         RuntimeError: if `throw=True` and the integration fails.

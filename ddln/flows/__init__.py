@@ -24,6 +24,7 @@ from ddln.flows._stochastic_flow import StochasticDynamics as StochasticDynamics
 from ddln.flows._stochastic_flow import StochasticRecord as StochasticRecord
 from ddln.flows._stochastic_flow import stochastic_flow as stochastic_flow
 from ddln.flows._trajectory import Trajectory as Trajectory
+from ddln.flows._trajectory import weight_trajectory as weight_trajectory
 from ddln.flows.descent import DescentDynamics as DescentDynamics
 from ddln.flows.descent import TwoLayerFactors as TwoLayerFactors
 from ddln.flows.descent import descend as descend

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from ddln._types import Array, Float, Loss
 from ddln._validation import require_not_negative
-from ddln.engine import AbstractDynamics, Solve, check_model, check_start, integrate, known
+from ddln.engine import AbstractDynamics, Solve, integrate
+from ddln.engine.internal import check_model, check_start, known
 from ddln.flows._trajectory import Trajectory, weight_trajectory
 from ddln.flows.states._weights import (
     AbstractWeightStates,

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from ddln._results import RESULTS
 from ddln._types import Array, Bool, Float, Loss, Theta
 from ddln._validation import require_option
-from ddln.engine import AbstractDynamics, Solve, check_loss, integrate
+from ddln.engine import AbstractDynamics, Solve, integrate
+from ddln.engine.internal import check_loss
 from ddln.flows._gradient_flow import DENSE_JACOBIAN_LIMIT
 from ddln.flows.states._mirror import AbstractMirrorStates, Dual, Primal
 from ddln.losses import AbstractPredictionLoss, loss_gradient

@@ -11,7 +11,8 @@ from jax.flatten_util import ravel_pytree
 from ddln._results import is_okay
 from ddln._types import Array, Float, Loss, PyTree
 from ddln._validation import require_option
-from ddln.engine import Solve, check_model, in_dtype, integrate
+from ddln.engine import Solve, integrate
+from ddln.engine.internal import check_model, in_dtype
 from ddln.flows._gradient_flow import GradientDynamics
 from ddln.flows._trajectory import Trajectory
 from ddln.losses import AbstractPredictionLoss, Weighted

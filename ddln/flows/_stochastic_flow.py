@@ -13,13 +13,10 @@ from ddln._numerics import where_rows
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Loss
 from ddln._validation import require_not_negative, require_option
-from ddln.engine import (
-    AbstractFixedSteps,
+from ddln.engine import AbstractFixedSteps, PerLane, Saved, Solve
+from ddln.engine.internal import (
     BrownianSteps,
-    PerLane,
-    Saved,
     SaveSteps,
-    Solve,
     UnitSteps,
     check_model,
     check_start,
@@ -199,6 +196,16 @@ class StochasticDynamics(AbstractFixedSteps):
         return eqx.tree_at(lambda d: d.key, self, jax.random.fold_in(self.key, index))
 
     def run(self, start, loss, solve):
+        """The trajectory of `ddln.stochastic_flow`.
+
+        Args:
+            start: a parameterization.
+            loss: a loss of linear predictions.
+            solve: the settings, of which `t1`, `ts`, `solver` and `adjoint` count.
+
+        Raises:
+            ValueError: for arguments that do not fit.
+        """
         if not isinstance(loss, AbstractPredictionLoss):
             raise ValueError(
                 "Argument `loss` must be a `ddln.AbstractPredictionLoss`, whose samples make the noise, "

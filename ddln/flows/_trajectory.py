@@ -89,6 +89,9 @@ def weight_trajectory(
         rows: the saved unknowns.
         duals: the saved duals, or None.
         record: of the trajectory.
+
+    Returns:
+        The trajectory, NaN where rows were not reached.
     """
     parameterization = eqx.filter_vmap(states.rebuild)(rows)
     theta = jax.vmap(states.effective)(rows)

@@ -11,7 +11,7 @@ from ddln._numerics import product
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Float, Loss, Scalar, Theta
 from ddln._validation import require_positive
-from ddln.engine import check_model, check_start
+from ddln.engine.internal import check_model, check_start
 from ddln.flows import Trajectory, gradient_flow
 from ddln.limits._constraints import Constraints, with_derivatives
 from ddln.limits._path import follow_path

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ddln._numerics import product
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Loss
-from ddln.engine import check_model, check_start
+from ddln.engine.internal import check_model, check_start
 from ddln.limits._signed_least_squares import (
     Span,
     independent,

@@ -3,7 +3,6 @@
 from ddln.potentials._base import AbstractCurve as AbstractCurve
 from ddln.potentials._base import AbstractPotential as AbstractPotential
 from ddln.potentials._deep_diagonal import DeepDiagonalPotential as DeepDiagonalPotential
-from ddln.potentials._domain import only_inside as only_inside
 from ddln.potentials._dual_coordinate import dual as dual
 from ddln.potentials._dual_coordinate import dual_tail as dual_tail
 from ddln.potentials._dual_coordinate import primal as primal

@@ -19,6 +19,11 @@ def random_directions(
 
     XLA may compute one draw in two places of a program. Two copies of a normal draw then differ by
     rounding; multiples of 2^-22 are computed without rounding.
+
+    Args:
+        key: a JAX random key.
+        shape: the shape of the array of directions.
+        dtype: its dtype.
     """
     return jax.random.uniform(key, shape, jnp.float32, minval=-1, maxval=1).astype(dtype)
 

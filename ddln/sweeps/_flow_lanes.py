@@ -9,17 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Int, PyTree
-from ddln.engine import (
+from ddln.engine import AbstractDynamics, AbstractFixedSteps, Solve, integrate
+from ddln.engine.internal import (
     WIDTH,
-    AbstractDynamics,
-    AbstractFixedSteps,
     FlowStepper,
-    Solve,
     StepperInputs,
     StepperState,
     chosen_solver,
     forbid_forward,
-    integrate,
     integrate_all,
     integrate_all_recorded,
     is_recordable,

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Int, PyTree
-from ddln.engine import PerLane, take
+from ddln.engine import PerLane
+from ddln.engine.internal import take
 from ddln.parameterizations import AbstractParameterization
 from ddln.potentials import AbstractPotential
 from ddln.sweeps.store import describe_function

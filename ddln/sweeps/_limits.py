@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from ddln._types import Array, Int, PyTree
-from ddln.engine import per_lane_values, with_values, without_values
+from ddln.engine.internal import per_lane_values, with_values, without_values
 from ddln.limits import Limit, limit
 from ddln.sweeps._batches import in_batches
 from ddln.sweeps._initializations import Initializations, LaneData

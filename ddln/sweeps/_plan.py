@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddln.engine import WIDTH
+from ddln.engine.internal import WIDTH
 from ddln.sweeps._lanes import AbstractLanes, Lane
 
 # A chunk holds this many lanes, if its saved rows take no more memory than CHUNK_BYTES.

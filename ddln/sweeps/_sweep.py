@@ -12,7 +12,8 @@ import numpy as np
 
 from ddln._types import Array, Float, Int, Loss
 from ddln._validation import is_known
-from ddln.engine import AbstractDynamics, AbstractFixedSteps, PerLane, Solve, in_dtype
+from ddln.engine import AbstractDynamics, AbstractFixedSteps, PerLane, Solve
+from ddln.engine.internal import in_dtype
 from ddln.flows import GradientDynamics, MirrorTrajectory, Trajectory
 from ddln.sweeps._engine import Job, computed
 from ddln.sweeps._flow_lanes import FixedStepRun, FlowLanes

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ddln._results import is_okay
 from ddln._types import PyTree
 from ddln._validation import is_known
-from ddln.engine import forbid_reverse, with_zeros
+from ddln.engine.internal import forbid_reverse, with_zeros
 from ddln.sweeps._flow_lanes import FlowLanes
 from ddln.sweeps._lanes import AbstractLanes, Lane
 from ddln.sweeps._limits import LimitLanes

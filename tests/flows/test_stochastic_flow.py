@@ -11,7 +11,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import ddln
-from ddln.engine import BrownianSteps
+from ddln.engine.internal import BrownianSteps
 
 SAMPLES, DIM = 4, 5
 RNG = np.random.default_rng(0)

@@ -12,15 +12,8 @@ from ddln._numerics import where_rows
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Int, Loss, PRNGKeyArray, PyTree, Theta
 from ddln._validation import is_known
-from ddln.engine import (
-    AbstractFixedSteps,
-    PerLane,
-    Saved,
-    Solve,
-    check_model,
-    check_start,
-    in_dtype,
-)
+from ddln.engine import AbstractFixedSteps, PerLane, Saved, Solve
+from ddln.engine.internal import check_model, check_start, in_dtype
 from ddln.flows._trajectory import Trajectory, fixed_steps, weight_trajectory
 from ddln.flows.descent._factors import TwoLayerFactors, no_factors
 from ddln.flows.descent._iterate import AbstractStep, Iterates, iterate
@@ -162,6 +155,16 @@ class DescentDynamics(AbstractFixedSteps):
         return eqx.tree_at(lambda d: d.key, self, jax.random.fold_in(self.key, index))
 
     def run(self, start, loss, solve):
+        """The trajectory of `ddln.descend`.
+
+        Args:
+            start: a parameterization.
+            loss: L(theta).
+            solve: the settings, of which `t1` (the number of steps), `ts` and `event` count.
+
+        Raises:
+            ValueError: for arguments that do not fit.
+        """
         if not is_known(solve.t1) or isinstance(solve.t1, PerLane):
             raise ValueError(
                 "Argument `t1` must be one number of steps for a descent, the same for all lanes, but it "

@@ -10,7 +10,7 @@ from ddln._numerics import where_rows
 from ddln._results import is_okay
 from ddln._types import Array, Float, Loss, Theta
 from ddln._validation import require_positive
-from ddln.engine import check_loss
+from ddln.engine.internal import check_loss
 from ddln.flows._mirror_flow import MirrorTrajectory, mirror_startable, require_potential
 from ddln.flows._trajectory import fixed_steps
 from ddln.flows.descent._descend import outcome, row_times

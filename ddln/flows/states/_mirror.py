@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ddln._types import Theta
 from ddln.flows.states._base import AbstractStates
 from ddln.parameterizations import Identity
-from ddln.potentials import AbstractPotential, AbstractSeparablePotential, only_inside
+from ddln.potentials import AbstractPotential, AbstractSeparablePotential
 
 
 class AbstractMirrorStates(AbstractStates):
@@ -71,7 +71,7 @@ class Primal(AbstractMirrorStates):
         return theta, jnp.zeros_like(theta)
 
     def effective(self, state):
-        return only_inside(self.potential.in_domain(state[0]), state[0])
+        return jnp.where(self.potential.in_domain(state[0]), state[0], jnp.nan)
 
     def velocity(self, theta, gradient):
         if isinstance(self.potential, AbstractSeparablePotential):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ddln._types import PRNGKeyArray
 from ddln.parameterizations import AbstractParameterization
-from ddln.potentials import potential
+from ddln.potentials import mirror_geometry, potential
 from ddln.theory._check import Check
 from ddln.theory.maps._conservation_laws import ConservationLaws, count_conservation_laws
 from ddln.theory.maps._mirror_hypotheses import commutator, integrability, regularity
@@ -232,7 +232,10 @@ def _require_declarations(
 
 def _potential(parameterization: AbstractParameterization, verdict: str) -> str:
     """The kind of potential."""
-    if potential.dispatch(type(parameterization)) is not potential.dispatch(object):
+    kind = type(parameterization)
+    if any(
+        table.dispatch(kind) is not table.dispatch(object) for table in (potential, mirror_geometry)
+    ):
         return "closed form"
     return "numerical" if verdict == "yes" else "none"
 

@@ -1,0 +1,242 @@
+"""Sweeps of every dynamics with data, ends and settings of their own in each lane.
+
+Each row of `DYNAMICS` is a dynamics as a sweep takes it, and the public function that makes one of its lanes.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import ddln
+
+SIZE = 12  # more than there are lanes, so that there is a queue
+RNG = np.random.default_rng(0)
+Y = jnp.asarray(RNG.normal(size=3))
+LAYERS = jnp.asarray(RNG.choice([-1.0, 1.0], (SIZE, 2, 4)) * RNG.uniform(0.5, 1.5, (SIZE, 2, 4)))
+STARTS = ddln.DeepDiagonal(LAYERS)
+ENDS = jnp.geomspace(0.2, 3.0, SIZE)
+NUMBERS = jnp.linspace(0.1, 1.0, SIZE)
+KEY = jax.random.key(1)
+NOISE = ddln.SampleNoise()
+
+
+def data(index):
+    key = jax.random.fold_in(jax.random.key(0), index)
+    return ddln.LeastSquares(jax.random.normal(key, (3, 4)), Y)
+
+
+def lane_noise(index):
+    return jax.random.fold_in(KEY, index)
+
+
+DYNAMICS = {
+    "gradient": (
+        None,
+        lambda p, loss, t1, i: ddln.gradient_flow(p, loss, t1, throw=False),
+    ),
+    "full": (
+        ddln.GradientDynamics(coordinates="full"),
+        lambda p, loss, t1, i: ddln.gradient_flow(p, loss, t1, coordinates="full", throw=False),
+    ),
+    "decay": (
+        ddln.GradientDynamics(ddln.PerLane(NUMBERS)),
+        lambda p, loss, t1, i: ddln.gradient_flow(
+            p, loss, t1, weight_decay=NUMBERS[i], throw=False
+        ),
+    ),
+    "momentum": (
+        ddln.MomentumDynamics(ddln.PerLane(NUMBERS)),
+        lambda p, loss, t1, i: ddln.momentum_flow(p, loss, t1, inertia=NUMBERS[i], throw=False),
+    ),
+    "mirror": (
+        ddln.MirrorDynamics(),
+        lambda p, loss, t1, i: ddln.mirror_flow(ddln.potential(p), loss, t1, throw=False),
+    ),
+    "primal": (
+        ddln.MirrorDynamics("primal"),
+        lambda p, loss, t1, i: ddln.mirror_flow(
+            ddln.potential(p), loss, t1, coordinates="primal", throw=False
+        ),
+    ),
+    "stochastic": (
+        ddln.StochasticDynamics(KEY, NOISE, ddln.PerLane(NUMBERS / 10), 20),
+        lambda p, loss, t1, i: ddln.stochastic_flow(
+            p,
+            loss,
+            t1,
+            key=lane_noise(i),
+            noise=NOISE,
+            step_size=NUMBERS[i] / 10,
+            steps=20,
+            throw=False,
+        ),
+    ),
+    "descent": (
+        ddln.DescentDynamics(ddln.PerLane(lambda i: optax.sgd(NUMBERS[i] / 10)), KEY, 2),
+        lambda p, loss, t1, i: ddln.descend(
+            p, loss, optax.sgd(NUMBERS[i] / 10), 20, key=lane_noise(i), batch_size=2, throw=False
+        ),
+    ),
+}
+
+
+def ends_of(name):
+    return 20 if name == "descent" else ddln.PerLane(ENDS)
+
+
+@pytest.mark.parametrize("name", DYNAMICS)
+def test_lanes_are_the_flows_one_by_one_and_stay_in_a_store(name, tmp_path):
+    dynamics, function = DYNAMICS[name]
+
+    def sweep(scale=1.0):
+        return ddln.sweep(
+            ddln.DeepDiagonal(scale * LAYERS),
+            ddln.PerLane(data),
+            ends_of(name),
+            dynamics=dynamics,
+            store=tmp_path / "lanes.zarr",
+            progress=False,
+        )
+
+    result = sweep()
+    assert result.okay.all()
+
+    @jax.jit
+    @jax.vmap
+    def alone(layers, t1, index):
+        flow = function(ddln.DeepDiagonal(layers), data(index), t1, index)
+        return flow.theta, flow.loss, flow.stats["num_steps"]
+
+    theta, loss, steps = alone(LAYERS, ENDS, jnp.arange(SIZE))
+    np.testing.assert_allclose(result.theta[:], theta, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(result.loss[:], loss, rtol=1e-8, atol=1e-12)
+    np.testing.assert_array_equal(result.stats["num_steps"][:], steps)
+    # Nothing is computed again; another start is another sweep.
+    np.testing.assert_array_equal(sweep().theta[:], result.theta[:])
+    with pytest.raises(ValueError, match="now"):
+        sweep(2.0)
+
+
+@pytest.mark.parametrize("name", [name for name in DYNAMICS if name not in ("full", "primal")])
+def test_gradients_of_sweeps_are_those_of_differences(name):
+    dynamics, _ = DYNAMICS[name]
+    losses = eqx.filter_vmap(data)(jnp.arange(SIZE))
+    arrays, static = eqx.partition((losses, STARTS), eqx.is_inexact_array)
+    weights = jnp.asarray(np.random.default_rng(2).normal(size=(SIZE, 1, 4)))
+
+    def value(arrays):
+        losses, starts = eqx.combine(arrays, static)
+        result = ddln.sweep(
+            starts,
+            ddln.PerLane(losses),
+            ends_of(name),
+            dynamics=dynamics,
+            rtol=1e-9,
+            atol=1e-11,
+            progress=False,
+        )
+        return jnp.sum(weights * jnp.sin(result.theta))
+
+    rng = np.random.default_rng(3)
+    direction = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), arrays)
+    slope = jax.jit(jax.grad(value))(arrays)
+    found = sum(map(jnp.vdot, jax.tree.leaves(slope), jax.tree.leaves(direction)))
+    h = 1e-5
+    run = jax.jit(value)
+    up, down = (
+        run(jax.tree.map(lambda a, d, s=s: a + s * h * d, arrays, direction)) for s in (1, -1)
+    )
+    np.testing.assert_allclose(found, (up - down) / (2 * h), rtol=2e-5)
+
+
+def test_events_with_a_threshold_of_their_own_stop_every_lane():
+    levels = jnp.geomspace(0.3, 1e-3, SIZE)
+    loss = data(0)
+    result = ddln.sweep(
+        STARTS,
+        loss,
+        100.0,
+        ts=jnp.linspace(0.0, 100.0, 4),
+        event=ddln.LossBelow(ddln.PerLane(levels)),
+        dynamics=ddln.MomentumDynamics(0.5),
+        observe=lambda flow: (flow.ts, flow.theta[0]),
+        progress=False,
+    )
+    assert (result.result == ddln.RESULTS.event_occurred).all()
+    assert np.isfinite(result.values[0][:, 0]).all()
+    ended = ddln.sweep(
+        STARTS, loss, 100.0, event=ddln.LossBelow(ddln.PerLane(levels)), progress=False
+    )
+    np.testing.assert_allclose(ended.loss[:, 0], levels, rtol=1e-6)
+
+
+def test_limits_of_a_data_set_each():
+    result = ddln.sweep(STARTS, ddln.PerLane(data), jnp.inf, progress=False)
+    assert result.okay.all()
+    for lane in (0, 7):
+        end = ddln.limit(ddln.DeepDiagonal(LAYERS[lane]), data(lane))
+        np.testing.assert_allclose(result.theta[lane, 0], end.theta, rtol=1e-9, atol=1e-12)
+
+
+def test_a_lane_with_bad_data_fails_alone():
+    X = jax.random.normal(jax.random.key(0), (SIZE, 3, 4)).at[5, 0, 0].set(jnp.nan)
+    y = jnp.broadcast_to(Y, (SIZE, 3))
+    losses = jax.jit(eqx.filter_vmap(ddln.LeastSquares))(X, y)
+    result = ddln.sweep(STARTS, ddln.PerLane(losses), 1.0, progress=False)
+    assert np.flatnonzero(~result.okay).tolist() == [5]
+    assert result.result[5] == ddln.RESULTS.nonfinite_initial_loss
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"loss": ddln.PerLane(jnp.ones((SIZE + 1, 2)))}, "must be as many as the 12"),
+        ({"dynamics": "momentum"}, "`dynamics` must be a dynamics"),
+        (
+            {"dynamics": ddln.MomentumDynamics(1.0), "coordinates": "full"},
+            "must be left out with `dynamics`",
+        ),
+        (
+            {"dynamics": ddln.MomentumDynamics(1.0), "t1": np.inf},
+            "`dynamics` must be gradient flow",
+        ),
+        ({"weight_decay": 0.1, "t1": np.inf}, "`dynamics` must be gradient flow"),
+        ({"event": ddln.LossBelow(0.1), "t1": np.inf}, "`event` must be None for t1 = inf"),
+        (
+            {"dynamics": ddln.DescentDynamics(optax.sgd(0.1)), "t1": ddln.PerLane(ENDS)},
+            "`t1` must be one number of steps",
+        ),
+        ({"dynamics": ddln.DescentDynamics(optax.sgd(0.1)), "t1": 1.5}, "`steps` must be a whole"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_before_work_starts(settings, message):
+    arguments = {"loss": data(0), "t1": 1.0, "progress": False, **settings}
+    with pytest.raises(ValueError, match=message):
+        ddln.sweep(STARTS, **arguments)
+
+
+def test_other_numbers_do_not_compile_again():
+    traces = []
+
+    def loss(theta):
+        traces.append(1)
+        return jnp.sum((theta - 1) ** 2)
+
+    for seed in range(3):
+        ddln.sweep(
+            ddln.DeepDiagonal(LAYERS * (1 + seed / 10)),
+            loss,
+            ddln.PerLane(ENDS + seed),
+            dynamics=ddln.MomentumDynamics(0.5 + seed),
+            rtol=1e-5 * (1 + seed),
+            progress=False,
+        )
+        if seed == 0:
+            first = len(traces)
+        elif seed == 1:
+            shapes = len(traces) - first
+    # Shapes are evaluated in every call, and the program is not traced again.
+    assert len(traces) - first == 2 * shapes < 2 * first
