@@ -12,7 +12,7 @@ from ddln.engine import PerLane
 from ddln.engine.internal import take
 from ddln.parameterizations import AbstractParameterization
 from ddln.potentials import AbstractPotential
-from ddln.sweeps.store import describe_function
+from ddln.sweeps.store import describe_function, describe_tree
 
 # The start of a lane.
 Start = AbstractParameterization | AbstractPotential
@@ -148,7 +148,5 @@ class LaneData(eqx.Module):
         starts = {"size": self.size, **describe_function(self.starts.function, index)}
         if not self.per_lane:
             return {"initializations": starts}
-        values = [
-            describe_function(lambda i, v=value: take(v, i), index) for value in self.per_lane
-        ]
+        values = [describe_tree(value, index) for value in self.per_lane]
         return {"initializations": starts, "per_lane": values}
