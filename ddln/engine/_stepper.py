@@ -184,8 +184,9 @@ class FlowStepper(eqx.Module):
         crossing = None
         if lane.solve.event is not None:
             met = event_value(lane.solve.event, lane.dynamics, inputs.states, lane.loss, t1, after)
-            met = keep & (met if met.dtype == bool else met <= 0)
-            code = codes.where(met & (code == codes.successful), codes.event_occurred, code)
+            met = met if met.dtype == bool else met <= 0
+            met = keep & (code == codes.successful) & met
+            code = codes.where(met, codes.event_occurred, code)
             on = on & ~met
             if progress.crossing is not None:
                 # The step that crosses is left to `finish`, which locates the event within it.
