@@ -92,8 +92,8 @@ def test_directions_of_a_network_solve_the_linearized_equations():
 
 
 def chosen(point, correct, along, steepness=1.0, reach=np.inf):
-    vectors = (jnp.full(6, value) for value in (correct, along))
-    found = Directions(*vectors, jnp.zeros((3, 2)), jnp.full(6, steepness))
+    dz = [jnp.full(6, value) for value in (correct, along)]
+    found = Directions(dz[0], dz[1], jnp.zeros((3, 2)), jnp.full(6, steepness))
     return Step.chosen(point, found, reach)
 
 
