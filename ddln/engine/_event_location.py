@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ddln._numerics import where_rows
 from ddln._types import Array, Float, Loss, PyTree, Scalar
 from ddln.engine._dynamics import AbstractDynamics
-from ddln.engine._save_times import SaveTimes
+from ddln.engine._saving_solver import inner_solver, reversible
 
 
 def event_value(
@@ -67,7 +67,7 @@ def locate(
     """
     crossing, t0, state = progress.crossing, progress.t, progress.state
     t1 = jnp.where(crossing, jax.lax.stop_gradient(progress.next_time), t0)
-    inner: Any = solver.solver if isinstance(solver, SaveTimes) else solver
+    inner = reversible(inner_solver(solver))
     solver_state = inner.init(term, t0, t1, state, None)
     _, _, dense, _, _ = inner.step(term, t0, t1, state, None, solver_state, made_jump=False)
     # Lanes without a crossing make a step of length zero, whose interpolation would be 0 / 0.

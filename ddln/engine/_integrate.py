@@ -47,7 +47,7 @@ def integrate(
     solver = chosen_solver(dynamics, states, loss, solve.solver, reverse=reverse)
     dtype = dtype_of(dynamics, states, loss)
     solve = eqx.tree_at(lambda s: s.solver, solve, solver, is_leaf=lambda leaf: leaf is None)
-    dynamics, solve = in_dtype((dynamics, solve), dtype)
+    dynamics, solve = in_dtype(dynamics, dtype), solve.in_dtype(dtype)
     # Forward mode through a tolerance is zero in either mode.
     free = dynamics, states, loss, solve.t1, solve.ts, solve.event
     *parts, t1, ts, event = forbid_forward(adjoint, solver, free)

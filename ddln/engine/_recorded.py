@@ -28,6 +28,7 @@ from ddln.engine._queue import (
     vmap_lanes,
 )
 from ddln.engine._save_times import SaveTimes
+from ddln.engine._saving_solver import inner_solver, reversible
 from ddln.engine._stepper import FlowStepper, StepperInputs, StepperState
 from ddln.solvers import AbstractRosenbrock
 
@@ -62,17 +63,16 @@ def integrate_all_recorded(
 
     def factorize(row, state, t0, t1):
         term, solver = stepper.step_parts(inputs_of(row))
-        return _inner(solver).core(term, t0, t1, state, None)
+        return inner_solver(solver).core(term, t0, t1, state, None)
 
     def replayed_step(row, state, t0, t1, factor):
         term, solver = stepper.step_parts(inputs_of(row))
-        inner = _inner(solver)
+        inner = reversible(inner_solver(solver))
         if isinstance(inner, AbstractRosenbrock):
-            reverse = dataclasses.replace(inner, reverse=True)
-            solver = eqx.tree_at(_inner, solver, reverse) if saves else reverse
-            memory = factor
+            inner, memory = dataclasses.replace(inner, reverse=True), factor
         else:
             memory = inner.init(term, t0, t1, state, None)
+        solver = eqx.tree_at(inner_solver, solver, inner) if saves else inner
         rows = jax.lax.stop_gradient(_saved(one.solver_state, saves))
         after, _, _, memory, _ = solver.step(
             term, t0, t1, state, None, _joined(memory, rows, saves), made_jump=False
@@ -89,7 +89,7 @@ def integrate_all_recorded(
 
     at_step = first_inputs, one.state, one.t, one.t
     factor = converted_factorize = None
-    if isinstance(_inner(solver), AbstractRosenbrock) and inputs.end.size == 1:
+    if isinstance(inner_solver(solver), AbstractRosenbrock) and inputs.end.size == 1:
         converted_factorize = eqx.filter_closure_convert(factorize, *at_step)
         shape = eqx.filter_eval_shape(converted_factorize, *at_step)
         factor = kept_factor(shape, one.state, Slots.of(one.state, max_steps))
@@ -383,11 +383,6 @@ def with_zeros(cotangent: PyTree, like: PyTree) -> PyTree:
     return jax.tree.map(
         lambda leaf, bar: jnp.zeros_like(leaf) if bar is None else bar, like, cotangent
     )
-
-
-def _inner(solver: Any) -> Any:
-    """The solver that `SaveTimes` wraps, or the solver itself."""
-    return solver.solver if isinstance(solver, SaveTimes) else solver
 
 
 def _saved(solver_state: PyTree, saves: bool) -> PyTree:

@@ -1,5 +1,7 @@
 """The common part of solvers that save rows in their state."""
 
+from typing import Any
+
 import diffrax
 import equinox as eqx
 import jax
@@ -51,3 +53,20 @@ class AbstractSavingSolver(diffrax.AbstractWrappedSolver):
 def rows_like(state: PyTree[Array], places: Float[Array, " T"]) -> PyTree[Array]:
     """A row for each place, all with this state."""
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*places.shape, *leaf.shape)), state)
+
+
+def with_scan(solver: diffrax.AbstractRungeKutta, kind: str) -> diffrax.AbstractRungeKutta:
+    """A Runge-Kutta method with its loop over stages of this kind: "lax", or "bounded" for reverse mode."""
+    return eqx.tree_at(lambda s: s.scan_kind, solver, kind, is_leaf=lambda leaf: leaf is None)
+
+
+def inner_solver(solver: Any) -> Any:
+    """The solver that a saving solver wraps, or the solver itself."""
+    return solver.solver if isinstance(solver, AbstractSavingSolver) else solver
+
+
+def reversible(solver: Any) -> Any:
+    """An inner solver whose step can be differentiated in reverse mode."""
+    return (
+        with_scan(solver, "bounded") if isinstance(solver, diffrax.AbstractRungeKutta) else solver
+    )

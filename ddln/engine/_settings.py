@@ -17,10 +17,12 @@ T = TypeVar("T")
 
 
 def _as_times(ts: Any) -> Any:
-    """Lists of times as arrays."""
-    if not isinstance(ts, list | tuple):
+    """Sequences of times as arrays."""
+    if ts is None or isinstance(ts, PerLane) or hasattr(ts, "dtype") or not hasattr(ts, "__len__"):
         return ts
-    return np.asarray(ts) if all(map(is_known, ts)) else jnp.stack([jnp.asarray(t) for t in ts])
+    times = list(ts)
+    known = all(map(is_known, times))
+    return np.asarray(times) if known else jnp.stack([jnp.asarray(t) for t in times])
 
 
 class Solve(eqx.Module):
@@ -50,6 +52,13 @@ class Solve(eqx.Module):
     event: Callable | None = None
     max_steps: int = eqx.field(static=True, default=16384)
     dense: bool = eqx.field(static=True, default=False)
+
+    def in_dtype(self, dtype: Any) -> "Solve":
+        """The same settings, with all numbers but those of the solver as arrays of a dtype."""
+        numbers = in_dtype((self.t1, self.ts, self.rtol, self.atol, self.event), dtype)
+        return Solve(
+            *numbers[:4], self.solver, self.adjoint, numbers[4], self.max_steps, self.dense
+        )
 
     def checked(self) -> "Solve":
         """The same settings.

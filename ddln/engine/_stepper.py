@@ -15,6 +15,7 @@ from ddln.engine._dynamics import STATS, AbstractDynamics, Saved, chosen_solver,
 from ddln.engine._event_location import event_value, is_real, locate
 from ddln.engine._per_lane import with_values
 from ddln.engine._save_times import SaveTimes, saved_rows
+from ddln.engine._saving_solver import with_scan
 from ddln.engine._settings import Solve, in_dtype
 from ddln.engine._step_control import StepControl
 
@@ -261,8 +262,7 @@ class FlowStepper(eqx.Module):
     def _converted(self, states: Any) -> "FlowStepper":
         """The same with all numbers in the dtype of the state."""
         dtype = dtype_of(self.dynamics, states, self.loss)
-        dynamics, solve = in_dtype((self.dynamics, self.solve), dtype)
-        return FlowStepper(dynamics, self.loss, solve)
+        return FlowStepper(in_dtype(self.dynamics, dtype), self.loss, self.solve.in_dtype(dtype))
 
     def method(self, inputs: StepperInputs) -> Method:
         """The ingredients of a step, for a stepper without `PerLane` places."""
@@ -315,7 +315,7 @@ def _almost(end: Float[Array, ""]) -> Float[Array, ""]:
 def _prepared(solver: diffrax.AbstractSolver, control: StepControl) -> diffrax.AbstractSolver:
     """The solver as `diffrax.diffeqsolve` would call it."""
     if isinstance(solver, diffrax.AbstractRungeKutta) and solver.scan_kind is None:
-        solver = eqx.tree_at(lambda s: s.scan_kind, solver, "lax", is_leaf=lambda x: x is None)
+        solver = with_scan(solver, "lax")
     if isinstance(solver, diffrax.AbstractImplicitSolver):
         # The root finder may leave its tolerances to the controller, by a mark in their place.
         finder = solver.root_finder

@@ -8,7 +8,8 @@ at whose end it is true.
 import equinox as eqx
 import jax.numpy as jnp
 
-from ddln._types import Loss, Scalar
+from ddln._types import Array, Float, Loss, Scalar
+from ddln.engine import PerLane
 from ddln.losses import loss_gradient
 from ddln.parameterizations import AbstractParameterization
 
@@ -16,7 +17,7 @@ from ddln.parameterizations import AbstractParameterization
 class LossBelow(eqx.Module):
     """Stop when L(theta) reaches `value`."""
 
-    value: float
+    value: float | Float[Array, ""] | PerLane
 
     def __call__(self, t: Scalar, parameterization: AbstractParameterization, loss: Loss) -> Scalar:
         return loss(parameterization.effective()) - self.value
@@ -28,7 +29,7 @@ class GradientNormBelow(eqx.Module):
     It vanishes exactly at the stationary points of the flow.
     """
 
-    value: float
+    value: float | Float[Array, ""] | PerLane
 
     def __call__(self, t: Scalar, parameterization: AbstractParameterization, loss: Loss) -> Scalar:
         g = loss_gradient(loss, parameterization.effective())

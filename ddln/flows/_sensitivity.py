@@ -12,7 +12,7 @@ from ddln._results import is_okay
 from ddln._types import Array, Float, Loss, PyTree
 from ddln._validation import require_option
 from ddln.engine import Solve, integrate
-from ddln.engine.internal import check_model, in_dtype
+from ddln.engine.internal import check_model
 from ddln.flows._gradient_flow import GradientDynamics
 from ddln.flows._trajectory import Trajectory
 from ddln.losses import AbstractPredictionLoss, Weighted
@@ -96,7 +96,7 @@ def sensitivity(
     solve = Solve(t1, ts, rtol, atol, solver, forward, max_steps=max_steps).checked()
     dtype = check_model(parameterization, loss).dtype
     dynamics = GradientDynamics(coordinates=coordinates, dual=False)
-    found = _sensitivity(dynamics, parameterization, loss, in_dtype(solve, dtype), wrt)
+    found = _sensitivity(dynamics, parameterization, loss, solve.in_dtype(dtype), wrt)
     if throw:
         result = found.trajectory.result
         found = result.error_if(found, ~is_okay(result))

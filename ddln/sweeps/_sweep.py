@@ -277,7 +277,8 @@ def _lanes(
     if isinstance(dynamics, AbstractFixedSteps):
         return RunLanes(FixedStepRun.of(starts, dynamics, loss, solve), starts.size, observe)
     # As arrays: other numbers do not make another program.
-    dynamics, solve = in_dtype((dynamics, solve), jnp.result_type(float))
+    dtype = jnp.result_type(float)
+    dynamics, solve = in_dtype(dynamics, dtype), solve.in_dtype(dtype)
     return FlowLanes.of(starts, dynamics, loss, solve, observe)
 
 
