@@ -94,7 +94,7 @@ def test_checks_choose_by_needs():
     mixed = dataclasses.replace(flow, initial=ddln.MatrixFactorization(np.eye(2), np.eye(2)))
     assert not law.applies(mixed, loss)
     assert not dataclasses.replace(law, needs=None).applies(flow, loss)
-    assert dataclasses.replace(law, needs=()).applies(mixed, None)
+    assert dataclasses.replace(law, needs=()).applies(mixed, loss)
 
 
 def test_the_registry_has_every_statement_once():
