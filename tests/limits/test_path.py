@@ -182,3 +182,15 @@ def test_the_path_of_a_line_ends_at_the_nearest_solution():
     np.testing.assert_allclose(point.v, nearest, rtol=1e-12)
     few, _ = follow_path(LINE, DATA, size, TOLERANCE, jnp.asarray(1))
     assert (int(few.count), bool(few.done)) == (1, False)
+
+
+def test_steps_along_a_line_stay_on_the_path():
+    point = Point.first(LINE, DATA)
+    for _ in range(3):
+        found = directions(point, LINE)
+        step = Step.chosen(point, found, LINE.reach)
+        point, _ = take_step(point, found, step, LINE, DATA)
+        # The equations are linear: each solves them exactly for its target.
+        np.testing.assert_allclose(point.mismatch, 0, atol=1e-13)
+        target = (1 - point.progress) * (DATA.rows @ START) + point.progress * DATA.target
+        np.testing.assert_allclose(DATA.rows @ point.v, target, rtol=1e-12)
