@@ -92,7 +92,7 @@ class FlowStepper(eqx.Module):
     """
 
     dynamics: AbstractDynamics
-    loss: Loss
+    loss: Any
     solve: Solve
 
     def with_values(self, values: Any) -> "FlowStepper":

@@ -26,7 +26,7 @@ from ddln.engine.internal import (
     without_values,
 )
 from ddln.sweeps._batches import in_batches
-from ddln.sweeps._initializations import Initializations, LaneData
+from ddln.sweeps._initializations import Initializations, LaneData, describe_loss
 from ddln.sweeps._lanes import AbstractLanes, Lane
 from ddln.sweeps.store import describe_function, describe_tree
 
@@ -112,14 +112,19 @@ class FlowLanes(AbstractLanes):
 
     def record_bytes(self) -> int | None:
         """The memory that the record of one lane takes; None for a solver with memory."""
-        inputs, progress = eqx.filter_eval_shape(self._first)
-        lane = self.stepper.with_values(inputs.values)
-        solver = chosen_solver(
-            lane.dynamics, inputs.states, lane.loss, lane.solve.solver, reverse=False
-        )
+
+        def first():
+            inputs, progress = self._first()
+            lane = self.stepper.with_values(inputs.values)
+            solver = lane.solve.solver
+            return progress.state, chosen_solver(
+                lane.dynamics, inputs.states, lane.loss, solver, reverse=False
+            )
+
+        state, solver = eqx.filter_eval_shape(first)
         if not is_recordable(solver):
             return None
-        return record_bytes(progress.state, self.stepper.solve.max_steps)
+        return record_bytes(state, self.stepper.solve.max_steps)
 
     def vmapped(self, adjoint: diffrax.AbstractAdjoint | None, rows: PyTree) -> Lane:
         """The same lanes, each by itself, as they are differentiated by an adjoint of diffrax."""
@@ -172,11 +177,10 @@ class FlowLanes(AbstractLanes):
     def describe(self) -> dict[str, Any]:
         trajectory = self._trajectory()
         theta = jax.ShapeDtypeStruct(trajectory.theta.shape[1:], trajectory.theta.dtype)
-        stepper = self.stepper.with_values(eqx.filter_eval_shape(self.data.first)[1])
         described = {
             **self.data.describe(),
-            "loss": describe_function(stepper.loss, theta),
-            "dynamics": type(stepper.dynamics).__name__,
+            "loss": describe_loss(self.stepper.loss, theta),
+            "dynamics": type(self.stepper.dynamics).__name__,
             "method": trajectory.method,
             "dtype": str(theta.dtype),
             **describe_tree(self.stepper.solve, without=("adjoint",)),

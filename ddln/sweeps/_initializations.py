@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ddln._types import Array, Int, PyTree
 from ddln.engine import PerLane
-from ddln.engine.internal import take
+from ddln.engine.internal import per_lane_values, take
 from ddln.parameterizations import AbstractParameterization
 from ddln.potentials import AbstractPotential
 from ddln.sweeps.store import describe_function, describe_tree
@@ -150,3 +150,8 @@ class LaneData(eqx.Module):
             return {"initializations": starts}
         values = [describe_tree(value, index) for value in self.per_lane]
         return {"initializations": starts, "per_lane": values}
+
+
+def describe_loss(loss: Any, theta: jax.ShapeDtypeStruct) -> Any:
+    """The loss of a sweep as plain text and numbers; `LaneData` describes what differs between lanes."""
+    return describe_tree(loss) if per_lane_values(loss) else describe_function(loss, theta)

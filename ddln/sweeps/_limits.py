@@ -10,7 +10,7 @@ from ddln._types import Array, Int, PyTree
 from ddln.engine.internal import per_lane_values, with_values, without_values
 from ddln.limits import Limit, limit
 from ddln.sweeps._batches import in_batches
-from ddln.sweeps._initializations import Initializations, LaneData
+from ddln.sweeps._initializations import Initializations, LaneData, describe_loss
 from ddln.sweeps._lanes import AbstractLanes, Lane
 from ddln.sweeps.store import describe_function
 
@@ -61,12 +61,10 @@ class LimitLanes(AbstractLanes):
         return self.data.numbers()
 
     def describe(self) -> dict[str, Any]:
-        _, values = eqx.filter_eval_shape(self.data.first)
-        loss = with_values(self.loss, values)
         end = eqx.filter_eval_shape(lambda: self._limit(*self.data.first()))
         described = {
             **self.data.describe(),
-            "loss": describe_function(loss, end.theta),
+            "loss": describe_loss(self.loss, end.theta),
             "method": "limit",
             "dtype": str(end.theta.dtype),
         }

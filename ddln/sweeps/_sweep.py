@@ -32,7 +32,7 @@ from ddln.sweeps.store import SweepStore, layout
 def sweep(
     initializations: Start | Initializations,
     loss: Loss | PerLane,
-    t1: float | Float[Array, ""] | PerLane,
+    t1: float | int | Float[Array, ""] | PerLane,
     *,
     dynamics: AbstractDynamics | AbstractFixedSteps | None = None,
     ts: Any = None,
@@ -150,7 +150,7 @@ def sweep(
 def compile_sweep(
     initializations: Start | Initializations,
     loss: Loss | PerLane,
-    t1: float | Float[Array, ""] | PerLane,
+    t1: float | int | Float[Array, ""] | PerLane,
     *,
     dynamics: AbstractDynamics | AbstractFixedSteps | None = None,
     ts: Any = None,

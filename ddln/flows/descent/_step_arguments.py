@@ -13,7 +13,7 @@ from ddln._validation import is_known, require_finite
 from ddln.losses import AbstractPredictionLoss
 
 
-def check_steps(steps: int, ts: Any) -> None:
+def check_steps(steps: Any, ts: Any) -> None:
     """The number of steps, and the steps to save at if there are any."""
     whole = isinstance(steps, int | np.integer) or (
         isinstance(steps, float | np.floating) and float(steps).is_integer()
