@@ -54,7 +54,7 @@ def integrate(
     solve = eqx.tree_at(
         lambda s: (s.t1, s.ts, s.event), solve, (t1, ts, event), is_leaf=lambda leaf: leaf is None
     )
-    trajectory = forbid_reverse(adjoint, solver, _integrate(*parts, solve))
+    trajectory = forbid_reverse(adjoint, solver, _integrate(*parts, solve))  # pyright: ignore
     if throw:
         result = trajectory.result
         trajectory = result.error_if(trajectory, ~is_okay(result))
@@ -65,7 +65,7 @@ def integrate(
 def _integrate(dynamics: AbstractDynamics, states: Any, loss: Loss, solve: Solve) -> Any:
     stepper = FlowStepper(dynamics, loss, solve)
     inputs, progress = stepper.begin_in(states)
-    if solve.adjoint is None and not solve.dense and is_recordable(solve.solver):
+    if solve.adjoint is None and not solve.dense and is_recordable(solve.solver):  # pyright: ignore
         return stepper.finish(inputs, integrate_recorded(stepper, inputs, progress))
     return _by_diffrax(stepper, inputs, progress)
 
@@ -79,7 +79,7 @@ def _by_diffrax(stepper: FlowStepper, inputs: StepperInputs, progress: StepperSt
     if solve.event is not None:
 
         def condition(t, y, args, **_):
-            return event_value(solve.event, dynamics, states, loss, t, y)
+            return event_value(solve.event, dynamics, states, loss, t, y)  # pyright: ignore
 
         # `flip`: an event is positive before it is met. (Detecting that would add a host callback.)
         # diffrax finds the root in the default float dtype; for any other the step's end must do.
@@ -88,7 +88,7 @@ def _by_diffrax(stepper: FlowStepper, inputs: StepperInputs, progress: StepperSt
         event = diffrax.Event(condition, finder, direction=False)
     solution = diffrax.diffeqsolve(
         method.term,
-        solve.solver if ts is None else SaveTimes(solve.solver, ts),
+        solve.solver if ts is None else SaveTimes(solve.solver, ts),  # pyright: ignore
         jnp.zeros_like(inputs.end),
         inputs.end,
         None,

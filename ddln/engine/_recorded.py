@@ -352,7 +352,7 @@ class _Backward(NamedTuple):
             _, vjp = jax.vjp(step, self.moving_step, rows[0], state, span.t1[i])
         else:
             t1 = span.t1[i]
-            _, vjp = jax.vjp(lambda *moving: step(*moving, t1), self.moving_step, rows[0], state)
+            _, vjp = jax.vjp(lambda *moving: step(*moving, t1), self.moving_step, rows[0], state)  # pyright: ignore
         more, row_bar, before_bar, *t1_bar = vjp(where_rows(made, (state_bar, saved_bar), 0))
         state_bar = where_rows(made, before_bar, state_bar)
         for bar in t1_bar:

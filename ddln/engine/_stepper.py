@@ -225,7 +225,7 @@ class FlowStepper(eqx.Module):
             rows = saved_rows(progress)
         if progress.crossing is not None:
             last, end, rows = locate(
-                lambda t, y: event_value(lane.solve.event, dynamics, states, loss, t, y),
+                lambda t, y: event_value(lane.solve.event, dynamics, states, loss, t, y),  # pyright: ignore
                 method.term,
                 method.solver,
                 progress,
@@ -267,7 +267,7 @@ class FlowStepper(eqx.Module):
     def method(self, inputs: StepperInputs) -> Method:
         """The ingredients of a step, for a stepper without `PerLane` places."""
         dynamics, loss, solve = self.dynamics, self.loss, self.solve
-        control = StepControl(solve.rtol, inputs.atol, dynamics.inside(inputs.states))
+        control = StepControl(solve.rtol, inputs.atol, dynamics.inside(inputs.states))  # pyright: ignore
         solver = chosen_solver(dynamics, inputs.states, loss, solve.solver, reverse=False)
         name = method_name(dynamics, inputs.states, solver)
         solver = _prepared(solver, control)

@@ -20,7 +20,7 @@ class LossBelow(eqx.Module):
     value: float | Float[Array, ""] | PerLane
 
     def __call__(self, t: Scalar, parameterization: AbstractParameterization, loss: Loss) -> Scalar:
-        return loss(parameterization.effective()) - self.value
+        return loss(parameterization.effective()) - self.value  # pyright: ignore
 
 
 class GradientNormBelow(eqx.Module):
@@ -35,4 +35,4 @@ class GradientNormBelow(eqx.Module):
         g = loss_gradient(loss, parameterization.effective())
         squared = jnp.sum(g * parameterization.metric_product(g))
         # Compared as squares: the square root has no derivative at a stationary point.
-        return squared - self.value**2
+        return squared - self.value**2  # pyright: ignore

@@ -125,8 +125,8 @@ class GradientDynamics(AbstractDynamics):
     """
 
     weight_decay: Any = None
-    coordinates: str = eqx.field(static=True)
-    dual: bool = eqx.field(static=True)
+    coordinates: str = eqx.field(static=True)  # pyright: ignore
+    dual: bool = eqx.field(static=True)  # pyright: ignore
 
     def __init__(self, weight_decay: Any = None, *, coordinates: str = "auto", dual: bool = True):
         if (decay := known(weight_decay)) is not None:

@@ -145,7 +145,7 @@ class MomentumDynamics(AbstractDynamics):
                 "Argument `coordinates` must be 'full' or 'auto' unless the parameterization is a "
                 "`ddln.DeepDiagonal` with two layers, but it is 'reduced'."
             )
-        return PhaseSpace(FullSpace(start))
+        return PhaseSpace(FullSpace(start))  # pyright: ignore
 
     def initial_state(self, states, loss):
         unknowns = states.start()
