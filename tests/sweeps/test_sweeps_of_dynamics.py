@@ -120,7 +120,7 @@ def test_lanes_are_the_flows_one_by_one_and_stay_in_a_store(name, tmp_path):
         sweep(2.0)
 
 
-@pytest.mark.parametrize("name", ["decay", "momentum", "stochastic", "descent"])
+@pytest.mark.parametrize("name", ["gradient", "decay", "momentum", "stochastic", "descent"])
 def test_gradients_of_sweeps_are_those_of_differences(name):
     dynamics, _ = DYNAMICS[name]
     losses = eqx.filter_vmap(data)(jnp.arange(SIZE))
@@ -181,6 +181,16 @@ def test_limits_of_a_data_set_each():
         np.testing.assert_allclose(result.theta[lane, 0], end.theta, rtol=1e-9, atol=1e-12)
 
 
+def test_a_lane_with_bad_data_fails_alone():
+    X = jax.random.normal(jax.random.key(0), (SIZE, 3, 4)).at[5, 0, 0].set(jnp.nan)
+    y = jnp.broadcast_to(Y, (SIZE, 3))
+    losses = eqx.filter_vmap(ddln.LeastSquares)(X, y)
+    result = ddln.sweep(STARTS, ddln.PerLane(losses), 1.0, progress=False)
+    assert np.flatnonzero(~result.okay).tolist() == [5]
+    (reason,) = result.failures()
+    assert reason == ddln.RESULTS[ddln.RESULTS.nonfinite_initial_loss]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -199,6 +209,7 @@ def test_limits_of_a_data_set_each():
             {"dynamics": ddln.DescentDynamics(optax.sgd(0.1)), "t1": ddln.PerLane(ENDS)},
             "`t1` must be one number of steps",
         ),
+        ({"dynamics": ddln.DescentDynamics(optax.sgd(0.1)), "t1": 1.5}, "`steps` must be a whole"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_before_work_starts(settings, message):
