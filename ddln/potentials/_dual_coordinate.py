@@ -156,8 +156,6 @@ def _dual_jvp(primals, tangents):
 dual.defjvp(_dual_jvp, symbolic_zeros=True)
 
 
-@jax.custom_jvp
-@jax.jit
 def dual_tail(
     start: Float[Array, "*shape"], gaps: Float[Array, "m *shape"]
 ) -> Float[Array, "*shape"]:
@@ -165,8 +163,16 @@ def dual_tail(
 
     Infinite for m = 1, and for start <= 0 at a tie.
     """
-    if gaps.shape[0] == 1:
-        return jnp.full_like(start, jnp.inf)
+    # A constant may not come out of a custom rule: under `jax.vmap` JAX takes it for one lane's.
+    return jnp.full_like(start, jnp.inf) if gaps.shape[0] == 1 else _finite_tail(start, gaps)
+
+
+@jax.custom_jvp
+@jax.jit
+def _finite_tail(
+    start: Float[Array, "*shape"], gaps: Float[Array, "m *shape"]
+) -> Float[Array, "*shape"]:
+    """`dual_tail` for m >= 2."""
     crosses = _crosses_zero(start, jnp.ones_like(start), gaps)
     safe = jnp.where(crosses, 1, start)
     size = jnp.abs(safe)
@@ -175,20 +181,20 @@ def dual_tail(
     return jnp.where(crosses, jnp.inf, tail)
 
 
-def _dual_tail_jvp(primals, tangents):
+def _finite_tail_jvp(primals, tangents):
     start, gaps = primals
     start_dot, gaps_dot = tangents
-    out = dual_tail(start, gaps)
+    out = _finite_tail(start, gaps)
     out_dot = jnp.zeros_like(out)
     if not is_zero(start_dot):
         out_dot = out_dot - start_dot / rho(start, gaps)
-    if not is_zero(gaps_dot) and gaps.shape[0] > 1:
+    if not is_zero(gaps_dot):
         slopes = -0.5 * dual_tail(jnp.broadcast_to(start, gaps.shape), _repeated(gaps))
         out_dot = out_dot + jnp.sum(slopes * gaps_dot, axis=0)
     return out, out_dot
 
 
-dual_tail.defjvp(_dual_tail_jvp, symbolic_zeros=True)
+_finite_tail.defjvp(_finite_tail_jvp, symbolic_zeros=True)
 
 
 def _newton_step(v: Array, remaining: Array, gaps: Array) -> Array:

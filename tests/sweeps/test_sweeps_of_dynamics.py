@@ -120,7 +120,7 @@ def test_lanes_are_the_flows_one_by_one_and_stay_in_a_store(name, tmp_path):
         sweep(2.0)
 
 
-@pytest.mark.parametrize("name", ["gradient", "decay", "momentum", "stochastic", "descent"])
+@pytest.mark.parametrize("name", ["gradient", "decay", "momentum", "mirror", "stochastic", "descent"])
 def test_gradients_of_sweeps_are_those_of_differences(name):
     dynamics, _ = DYNAMICS[name]
     losses = eqx.filter_vmap(data)(jnp.arange(SIZE))
