@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import gamma
 
+import ddln
 from ddln.parameterizations import DeepDiagonal
 from ddln.potentials import DeepDiagonalPotential, potential
 
@@ -302,3 +303,17 @@ def test_it_exports(platform):
     exported = jax.export.export(jax.jit(program), platforms=[platform])(*batched)
     assert exported.platforms == (platform,)
     assert "custom_call" not in exported.mlir_module()
+
+
+def test_derivatives_of_a_stack_of_two_layers_lower():
+    """The range of xi is infinite: a constant, of which no rule for derivatives may be made."""
+    layers = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 3)))
+
+    def total(scale):
+        potentials = jax.vmap(lambda u: ddln.potential(ddln.DeepDiagonal(scale * u)))(layers)
+        return jnp.sum(jax.vmap(lambda q: q.inverse_mirror_map(jnp.full(3, 0.1)))(potentials))
+
+    # theta(xi) = ((u + v)^2 exp(2 xi) - (u - v)^2 exp(-2 xi)) / 4 is of degree 2 in the layers.
+    up, down = jnp.square(layers[:, 0] + layers[:, 1]), jnp.square(layers[:, 0] - layers[:, 1])
+    theta = jnp.sum(up * np.exp(0.2) - down * np.exp(-0.2)) / 4
+    np.testing.assert_allclose(jax.jit(jax.grad(total))(2.0), 2 * 2.0 * theta, rtol=1e-12)

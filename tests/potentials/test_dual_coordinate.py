@@ -199,16 +199,3 @@ def test_gap_derivative_matches_mpmath():
     values = jax.grad(lambda g: dual(jnp.zeros(1), jnp.ones(1), g[:, None])[0])(jnp.asarray(gaps))
     expected = [-references.integral(0.0, 1.0, [*gaps, gap, gap]) / mp.mpf(2) for gap in gaps]
     assert references.relative_error(np.asarray(values), expected) < 1e-12
-
-
-def test_derivatives_of_stacked_ranges_lower():
-    """The range of two layers is infinite: a constant, of which no rule for derivatives may be made."""
-
-    @jax.jit
-    @jax.grad
-    def sensitivity(scale):
-        starts, gaps = scale * jnp.ones((4, 3)), scale * jnp.ones((4, 1, 3))
-        stop = jax.vmap(lambda v, g: jnp.minimum(dual_tail(v, g), v))(starts, gaps)
-        return jnp.sum(stop)
-
-    assert sensitivity(2.0) == 12
