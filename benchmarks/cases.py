@@ -34,6 +34,11 @@ class Case(NamedTuple):
     devices: int = 1
 
 
+def two_layers(initializations: int) -> Setting:
+    """Flows of two layers, with scales over two decades."""
+    return case_h(depth=2, initializations=initializations, t1=100.0)
+
+
 CORES = os.cpu_count() or 1
 TSIT5, KVAERNO5 = diffrax.Tsit5(), diffrax.Kvaerno5()
 LSODA, RADAU = methods.scipy_in_processes("LSODA"), methods.scipy_in_processes("Radau")
@@ -166,6 +171,16 @@ DERIVATIVES = [
     ),
     Case("derivatives", "gradient of a sweep", methods.gradient_of_sweep, case_h(), 10),
     Case("derivatives", "gradient of 64 limits", methods.gradient_of_limits, case_h(), 50),
+    *(
+        Case(
+            "derivatives",
+            f"gradient of a sweep of {name} flows",
+            methods.gradient_of_sweep_of(dynamics),
+            two_layers(64),
+            5,
+        )
+        for name, dynamics in methods.DYNAMICS.items()
+    ),
     # More than 10^4 steps.
     Case(
         "derivatives",
@@ -176,4 +191,33 @@ DERIVATIVES = [
     ),
 ]
 
-CASES = [*ROWS, *DERIVATIVES, *PRECISION, *PAPER, *SCALING, *MATRIX_FREE, *LIMITS, *LARGE, *DESCENT]
+# The sweep against `jax.vmap` of the function, which waits for the slowest lane.
+DYNAMICS = [
+    Case("dynamics", f"{name}, {how}", method, two_layers(1024), 1)
+    for name, dynamics in methods.DYNAMICS.items()
+    for how, method in (
+        ("ddln.sweep", methods.sweep_of(dynamics)),
+        ("vmap of the function", methods.vmap_of(dynamics)),
+    )
+]
+PER_LANE = [
+    Case("per lane", name, method, case_h(initializations=1024), 5)
+    for name, method in (
+        ("one data set", methods.sweep),
+        ("a data set each", methods.sweep_of_data_sets),
+    )
+]
+
+CASES = [
+    *ROWS,
+    *DERIVATIVES,
+    *DYNAMICS,
+    *PER_LANE,
+    *PRECISION,
+    *PAPER,
+    *SCALING,
+    *MATRIX_FREE,
+    *LIMITS,
+    *LARGE,
+    *DESCENT,
+]

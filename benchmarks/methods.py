@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import scipy.integrate
 
 import ddln
 from benchmarks.lane_steps import batched_steps
@@ -66,10 +67,13 @@ def compiled(function: Callable, *arguments: Any) -> tuple[Callable[[], Any], fl
     return lambda: jax.block_until_ready(program(*arguments)), seconds
 
 
-def sweep_on(devices: Callable[[], list[Any] | None]) -> Method:
+def sweep_on(
+    devices: Callable[[], list[Any] | None],
+    loss_of: Callable[[Setting], Any] = lambda setting: setting.loss,
+) -> Method:
     @contextlib.contextmanager
     def method(setting: Setting) -> Iterator[Prepared]:
-        networks, loss = setting.networks, setting.loss
+        networks, loss = setting.networks, loss_of(setting)
         settings = {"rtol": setting.rtol, "atol": setting.atol, "devices": devices()}
         _, seconds = timed(lambda: ddln.compile_sweep(networks, loss, setting.t1, **settings))
 
@@ -86,6 +90,17 @@ def sweep_on(devices: Callable[[], list[Any] | None]) -> Method:
 
 sweep = sweep_on(lambda: None)
 sweep_on_all_devices = sweep_on(jax.devices)
+
+
+def _data_set_of_each_lane(setting: Setting) -> ddln.PerLane:
+    """The data set, once more for each lane: the steps are those of one data set for all."""
+    count = len(setting.layers)
+    return ddln.PerLane(
+        jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * count), setting.loss)
+    )
+
+
+sweep_of_data_sets = sweep_on(lambda: None, _data_set_of_each_lane)
 
 
 def _flow(setting: Setting, **settings: Any) -> Callable:
@@ -179,11 +194,12 @@ def _squares_of_flow(setting: Setting, layers: jax.Array) -> tuple[jax.Array, ja
 
 
 def _squares_of_sweep(
-    setting: Setting, layers: jax.Array, t1: float | None = None
+    setting: Setting, layers: jax.Array, t1: float | None = None, dynamics: Any = None
 ) -> tuple[jax.Array, jax.Array]:
     starts = jax.vmap(ddln.DeepDiagonal)(layers)
     t1 = setting.t1 if t1 is None else t1
-    result = ddln.sweep(starts, setting.loss, t1, rtol=setting.rtol, atol=setting.atol)
+    tolerances = {"rtol": setting.rtol, "atol": setting.atol}
+    result = ddln.sweep(starts, setting.loss, t1, dynamics=dynamics, **tolerances)
     assert result.theta is not None
     return jnp.sum(jnp.square(jnp.asarray(result.theta))), result.stats["num_steps"]
 
@@ -191,6 +207,118 @@ def _squares_of_sweep(
 gradient_of_one_flow = gradient_of(_squares_of_flow)
 gradient_of_sweep = gradient_of(_squares_of_sweep)
 gradient_of_limits = gradient_of(functools.partial(_squares_of_sweep, t1=np.inf))
+
+
+class Dynamics(NamedTuple):
+    """A dynamics besides plain gradient flow, for two layers.
+
+    Attributes:
+        object: as `ddln.sweep` takes it.
+        function: the public function, from a network, a loss, an end and settings.
+        inertia, decay: the constants of inertia w'' + w' = -grad_w L - decay w.
+    """
+
+    object: ddln.AbstractDynamics
+    function: Callable[..., Any]
+    inertia: float = 0.0
+    decay: float = 0.0
+
+    def end_by_scipy(self, setting: Setting, layers: np.ndarray) -> np.ndarray:
+        """theta at t1 of one lane, by LSODA on the layers."""
+        X, y, scale = np.asarray(setting.loss.X), np.asarray(setting.loss.y), setting.scale
+
+        def force(u):
+            g = 2 * scale * X.T @ (X @ (u[0] * u[1]) - y)
+            return -g * u[::-1] - self.decay * u
+
+        def velocity(t, state):
+            u, *rest = state.reshape(-1, *layers.shape)
+            if not rest:
+                return force(u).ravel()
+            return np.stack([rest[0], (force(u) - rest[0]) / self.inertia]).ravel()
+
+        start = np.stack([layers, 0 * layers]) if self.inertia else layers
+        solution = scipy.integrate.solve_ivp(
+            velocity, (0.0, setting.t1), start.ravel(), "LSODA", rtol=1e-9, atol=1e-12
+        )
+        u, v = solution.y[:, -1].reshape(-1, *layers.shape)[0]
+        return u * v
+
+
+DYNAMICS = {
+    "momentum": Dynamics(
+        ddln.MomentumDynamics(1.0), functools.partial(ddln.momentum_flow, inertia=1.0), inertia=1.0
+    ),
+    "mirror": Dynamics(
+        ddln.MirrorDynamics(),
+        lambda start, *rest, **settings: ddln.mirror_flow(ddln.potential(start), *rest, **settings),
+    ),
+    "decayed": Dynamics(
+        ddln.GradientDynamics(0.01),
+        functools.partial(ddln.gradient_flow, weight_decay=0.01),
+        decay=0.01,
+    ),
+}
+
+
+def _checked(dynamics: Dynamics, setting: Setting, run: Callable[[], Any]) -> Prepared:
+    lane = len(setting.layers) // 2
+    expected = dynamics.end_by_scipy(setting, np.asarray(setting.layers[lane]))
+
+    def answer():
+        theta, steps = run()
+        error = np.max(np.abs(theta[lane] - expected)) / np.max(np.abs(expected))
+        assert error < 1e-3
+        return Answer(theta, steps, {"relative difference from SciPy": float(error)})
+
+    return Prepared(answer)
+
+
+def sweep_of(dynamics: Dynamics) -> Method:
+    """A sweep of another dynamics; one lane is checked by SciPy."""
+
+    @contextlib.contextmanager
+    def method(setting: Setting) -> Iterator[Prepared]:
+        settings = {"rtol": setting.rtol, "atol": setting.atol, "dynamics": dynamics.object}
+        arguments = setting.networks, setting.loss, setting.t1
+        _, seconds = timed(lambda: ddln.compile_sweep(*arguments, **settings))
+
+        def run():
+            result = ddln.sweep(*arguments, progress=False, **settings)
+            assert result.theta is not None
+            assert result.okay.all()
+            return result.theta[:, -1], result.stats["num_steps"]
+
+        yield _checked(dynamics, setting, run)._replace(compile_seconds=seconds)
+
+    return method
+
+
+def vmap_of(dynamics: Dynamics) -> Method:
+    """The public function of another dynamics under `jax.vmap`; one lane is checked by SciPy."""
+
+    @contextlib.contextmanager
+    def method(setting: Setting) -> Iterator[Prepared]:
+        def one(layers):
+            flow = dynamics.function(
+                ddln.DeepDiagonal(layers),
+                setting.loss,
+                setting.t1,
+                rtol=setting.rtol,
+                atol=setting.atol,
+                throw=False,
+            )
+            return flow.theta[-1], flow.stats["num_steps"]
+
+        program, seconds = compiled(jax.vmap(one), setting.layers)
+        yield _checked(dynamics, setting, program)._replace(compile_seconds=seconds)
+
+    return method
+
+
+def gradient_of_sweep_of(dynamics: Dynamics) -> Method:
+    """Reverse mode through a sweep of another dynamics."""
+    return gradient_of(functools.partial(_squares_of_sweep, dynamics=dynamics.object))
 
 
 def _velocity_of_layers(setting: Setting) -> Callable:

@@ -123,6 +123,14 @@ def _over_forward(name: str) -> Callable[[Results], float]:
     return ratio
 
 
+def _over_vmap(name: str) -> Callable[[Results], float]:
+    return lambda r: (
+        r.seconds("dynamics", f"{name}, vmap of the function")
+        / r.seconds("dynamics", f"{name}, ddln.sweep")
+    )
+
+
+OTHERS = ("momentum", "mirror", "decayed")
 ONE, SWEPT, ENDS = "gradient of one flow", "gradient of a sweep", "gradient of 64 limits"
 LONG = "gradient of a long flow, d 1000"
 TARGETS = [
@@ -178,6 +186,28 @@ TARGETS = [
     Target("gradient of one flow of case H over its forward run", _over_forward(ONE), 3),
     Target("gradient of a sweep of case H over its forward run", _over_forward(SWEPT), 4),
     Target("gradient of 64 limits over the limits", _over_forward(ENDS), 1.5),
+    *(
+        Target(
+            f"gradient of a sweep of {name} flows over its forward run",
+            _over_forward(f"gradient of a sweep of {name} flows"),
+            4,
+        )
+        for name in OTHERS
+    ),
+    *(
+        Target(
+            f"sweep of 1024 {name} flows: times faster than vmap of the function",
+            _over_vmap(name),
+            3,
+            True,
+        )
+        for name in OTHERS
+    ),
+    Target(
+        "1024 flows: time with a data set each over that with one",
+        lambda r: r.seconds("per lane", "a data set each") / r.seconds("per lane", "one data set"),
+        1.3,
+    ),
     Target(
         "gradient through a long flow, d = 1000: MiB of temporaries",
         lambda r: r["derivatives"][LONG]["MiB of temporaries"],
@@ -361,6 +391,8 @@ def report() -> None:
         figure_4=table_of_rows(results["figure 4"]),
         limits=table_of_rows(results["limits"]),
         descent=table_of_rows(results["descent"]),
+        dynamics=table_of_rows(results["dynamics"]),
+        per_lane=table_of_rows(results["per lane"]),
         derivatives=table_of_derivatives(results["derivatives"]),
         matrix_free=table_of_rows(results["matrix-free"]),
         large=table_of_rows(results["large"]),

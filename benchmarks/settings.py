@@ -72,5 +72,5 @@ class Setting:
         return np.load(file)
 
 
-def case_h(rtol: float = 1e-6, **sizes: int) -> Setting:
-    return Setting(sizes=tuple(sizes.items()), rtol=rtol)
+def case_h(rtol: float = 1e-6, t1: float = 1000.0, **sizes: int) -> Setting:
+    return Setting(sizes=tuple(sizes.items()), t1=t1, rtol=rtol)

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import diffrax
 import equinox as eqx
@@ -110,7 +110,25 @@ class AbstractFixedSteps(eqx.Module):
     """A dynamics with a given number of steps, without a start: `ddln.sweep(..., dynamics=...)` takes one.
 
     Its lanes end together, so that they need no queue: a sweep vmaps `run`.
+
+    Attributes:
+        takes: the names of the settings among `solver`, `adjoint`, `event` and `dense` that count.
     """
+
+    takes: ClassVar[tuple[str, ...]] = ()
+
+    def check_settings(self, solve: Any) -> None:
+        """Raises if a setting is given that does not count.
+
+        Raises:
+            ValueError: with the name of the setting.
+        """
+        for name, unset in (("solver", None), ("adjoint", None), ("event", None), ("dense", False)):
+            if name not in self.takes and getattr(solve, name) is not unset:
+                raise ValueError(
+                    f"Argument `{name}` must be {unset} for `{type(self).__name__}`, which makes a given "
+                    "number of steps of its own. Save at several of them with `ts`."
+                )
 
     @abc.abstractmethod
     def run(self, start: Any, loss: Loss, solve: Any) -> Any:

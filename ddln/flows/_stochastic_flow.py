@@ -1,6 +1,6 @@
 """Stochastic gradient flow: stochastic gradient descent in continuous time."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import diffrax
 import equinox as eqx
@@ -166,6 +166,7 @@ class StochasticDynamics(AbstractFixedSteps):
     steps: int = eqx.field(static=True)
     coordinates: str = eqx.field(static=True)
     refinement: int = eqx.field(static=True)
+    takes: ClassVar[tuple[str, ...]] = ("solver", "adjoint")
 
     def __init__(
         self,
@@ -206,6 +207,7 @@ class StochasticDynamics(AbstractFixedSteps):
         Raises:
             ValueError: for arguments that do not fit.
         """
+        self.check_settings(solve)
         if not isinstance(loss, AbstractPredictionLoss):
             raise ValueError(
                 "Argument `loss` must be a `ddln.AbstractPredictionLoss`, whose samples make the noise, "

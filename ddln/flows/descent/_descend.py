@@ -1,7 +1,7 @@
 """Training in discrete time, by any optax optimizer."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import diffrax
 import equinox as eqx
@@ -148,6 +148,7 @@ class DescentDynamics(AbstractFixedSteps):
     replacement: bool = eqx.field(static=True, kw_only=True, default=False)
     label_noise: Any = eqx.field(kw_only=True, default=None)
     dual: bool = eqx.field(static=True, kw_only=True, default=True)
+    takes: ClassVar[tuple[str, ...]] = ("event",)
 
     def for_lane(self, index):
         if self.key is None or isinstance(self.key, PerLane):
@@ -165,6 +166,7 @@ class DescentDynamics(AbstractFixedSteps):
         Raises:
             ValueError: for arguments that do not fit.
         """
+        self.check_settings(solve)
         if not is_known(solve.t1) or isinstance(solve.t1, PerLane):
             raise ValueError(
                 "Argument `t1` must be one number of steps for a descent, the same for all lanes, but it "
