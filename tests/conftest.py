@@ -20,8 +20,14 @@ os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 # Tracing makes many objects that live on, and the collector would look at all of them again and again.
 gc.set_threshold(100_000, 20, 20)
 if jax.__version_info__[:2] == (0, 10):
-    # This halves it again. Other versions may not know the flag, and XLA aborts on such a flag.
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+    # Halves it again: fewer kernels, no passes that speed up loops, no more modules than one. Other
+    # versions may not know the flags, and XLA aborts on such a flag.
+    os.environ.setdefault(
+        "XLA_FLAGS",
+        "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
+        "--xla_disable_hlo_passes=while-loop-invariant-code-motion,simplify-while-loops,"
+        "while-loop-constant-sinking",
+    )
 
 MAPS = Path("/proc/self/maps")
 # Linux allows a process 65530 memory maps. Compiled programs hold some each, and LLVM aborts beyond.

@@ -96,6 +96,7 @@ def close(found, right, tolerance):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_first_and_second_derivatives_are_those_of_the_closed_form():
     slope, curvature = slope_and_curvature(objective(gradient_flow))
     close(slope, exact()[0], 1e-7)
@@ -113,7 +114,17 @@ FIRST_ORDER = {
 }
 
 
-@pytest.mark.parametrize("name", FIRST_ORDER)
+# Each program takes 5 to 20 s to compile.
+BY_DEFAULT = "full", "Tsit5"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in BY_DEFAULT else pytest.mark.slow)
+        for name in FIRST_ORDER
+    ],
+)
 def test_gradients_are_those_of_the_closed_form(name):
     function, settings = FIRST_ORDER[name]
     close(in_lanes(jax.grad(objective(function, **settings), (0, 1, 2))), exact()[0], 1e-6)
@@ -171,24 +182,27 @@ def vanishing_limit(layers, target, t1):
     return path.theta[-1] + path.ts[1]
 
 
-OTHERS = [momentum_flow, stochastic_flow, descend, mirror_descent, limit, vanishing_limit]
+OTHERS = [descend, mirror_descent, limit, vanishing_limit]
+OTHERS += [pytest.param(f, marks=pytest.mark.slow) for f in (momentum_flow, stochastic_flow)]
 
 
 @pytest.mark.parametrize("function", OTHERS)
 def test_gradients_are_differences(function):
     value = objective(function)
-    steps = jnp.asarray([1e-3, -1e-3, 5e-4, -5e-4])
+    # The gradient is that of the first. The others use its program: another would have to be compiled.
+    steps = jnp.asarray([0.0, 1e-3, -1e-3, 5e-4, -5e-4])
 
     def gradient_and_difference(*arguments):
-        slope = jax.grad(value, (0, 1, 2))(*arguments)
         # Of the size of the start, so that a small one keeps its signs.
         size = jnp.max(jnp.abs(arguments[0]))
         directions = (DIRECTIONS[0] * size, *DIRECTIONS[1:])
 
         def moved(step):
-            return value(*(a + step * d for a, d in zip(arguments, directions, strict=True)))
+            there = (a + step * d for a, d in zip(arguments, directions, strict=True))
+            return jax.value_and_grad(value, (0, 1, 2))(*there)
 
-        far, far_back, near, near_back = jax.vmap(moved)(steps)
+        (_, far, far_back, near, near_back), slopes = jax.vmap(moved)(steps)
+        slope = jax.tree.map(lambda leaf: leaf[0], slopes)
         rates = (far - far_back) / 2e-3, (near - near_back) / 1e-3
         inner = sum(jnp.vdot(a, b) for a, b in zip(slope, directions, strict=True))
         return inner, (4 * rates[1] - rates[0]) / 3
@@ -197,6 +211,7 @@ def test_gradients_are_differences(function):
     np.testing.assert_allclose(found, difference, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_many_steps_are_taken_back_from_every_second_state_or_fewer(monkeypatch):
     monkeypatch.setattr("ddln.engine._checkpoints.SLOTS", 8)
     # Another bound, so that the program is a new one.
@@ -210,6 +225,7 @@ def tied(size, **settings):
     return objective(gradient_flow, **settings)(layers, Y, T1)
 
 
+@pytest.mark.slow
 def test_where_layers_tie_derivatives_are_two_sided():
     step = 1e-4
     sizes = 1 + step * jnp.arange(-1.0, 2.0)
