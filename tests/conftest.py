@@ -29,9 +29,34 @@ if jax.__version_info__[:2] == (0, 10):
         "while-loop-constant-sinking",
     )
 
+# Tests that `pytest` leaves out and `pytest -m slow` runs.
+SLOW = set(Path(__file__).with_name("slow.txt").read_text(encoding="utf-8").splitlines())
+
 MAPS = Path("/proc/self/maps")
 # Linux allows a process 65530 memory maps. Compiled programs hold some each, and LLVM aborts beyond.
 MANY_MAPS = 20_000
+
+
+def slow_line(nodeid: str) -> str | None:
+    """The line of `slow.txt` that names this test: its id, or that without parameters."""
+    names = (nodeid, nodeid.split("[")[0])
+    return next((name for name in names if name in SLOW), None)
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(config, items):
+    """Marks the slow tests; a line of `slow.txt` that names no test of a whole file is an error."""
+    found = set()
+    for item in items:
+        if line := slow_line(item.nodeid):
+            item.add_marker(pytest.mark.slow)
+            found.add(line)
+    whole = {item.nodeid.split("::")[0] for item in items}
+    if any("::" in argument for argument in config.args):
+        whole = set()
+    unknown = [line for line in sorted(SLOW) if line.split("::")[0] in whole and line not in found]
+    if unknown:
+        raise pytest.UsageError(f"tests/slow.txt names tests that do not exist: {unknown}")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -96,7 +96,6 @@ def close(found, right, tolerance):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.slow
 def test_first_and_second_derivatives_are_those_of_the_closed_form():
     slope, curvature = slope_and_curvature(objective(gradient_flow))
     close(slope, exact()[0], 1e-7)
@@ -114,17 +113,7 @@ FIRST_ORDER = {
 }
 
 
-# Each program takes 5 to 20 s to compile.
-BY_DEFAULT = "full", "Tsit5"
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[] if name in BY_DEFAULT else pytest.mark.slow)
-        for name in FIRST_ORDER
-    ],
-)
+@pytest.mark.parametrize("name", FIRST_ORDER)
 def test_gradients_are_those_of_the_closed_form(name):
     function, settings = FIRST_ORDER[name]
     close(in_lanes(jax.grad(objective(function, **settings), (0, 1, 2))), exact()[0], 1e-6)
@@ -182,8 +171,7 @@ def vanishing_limit(layers, target, t1):
     return path.theta[-1] + path.ts[1]
 
 
-OTHERS = [descend, mirror_descent, limit, vanishing_limit]
-OTHERS += [pytest.param(f, marks=pytest.mark.slow) for f in (momentum_flow, stochastic_flow)]
+OTHERS = [momentum_flow, stochastic_flow, descend, mirror_descent, limit, vanishing_limit]
 
 
 @pytest.mark.parametrize("function", OTHERS)
@@ -211,7 +199,6 @@ def test_gradients_are_differences(function):
     np.testing.assert_allclose(found, difference, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.slow
 def test_many_steps_are_taken_back_from_every_second_state_or_fewer(monkeypatch):
     monkeypatch.setattr("ddln.engine._checkpoints.SLOTS", 8)
     # Another bound, so that the program is a new one.
@@ -225,7 +212,6 @@ def tied(size, **settings):
     return objective(gradient_flow, **settings)(layers, Y, T1)
 
 
-@pytest.mark.slow
 def test_where_layers_tie_derivatives_are_two_sided():
     step = 1e-4
     sizes = 1 + step * jnp.arange(-1.0, 2.0)

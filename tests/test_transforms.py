@@ -338,24 +338,7 @@ class Run(NamedTuple):
         return jnp.asarray(self.row.argument, dtype)
 
 
-# Rows whose programs take 10 s and more to compile; `gradient_flow reduced` stands for the flows by default.
-SLOW = {
-    "bregman_decrease",
-    "bregman_rate",
-    "gradient_flow RKC",
-    "gradient_flow Tsit5",
-    "gradient_flow event",
-    "gradient_flow full",
-    "mirror_flow",
-}
-
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(name, marks=pytest.mark.slow if name in SLOW else []) for name in sorted(TABLE)
-    ],
-)
+@pytest.fixture(scope="module", params=sorted(TABLE))
 def run(request):
     row = TABLE[request.param]
     return Run(request.param, row, jax.jit(row.function))
