@@ -266,7 +266,7 @@ def pytest_main(watch: Watch) -> str | None:
     import pytest
 
     # Plain asserts, because modules that are imported already cannot be rewritten.
-    options = ["-n", "0", "-x", "-q", "-p", "no:cacheprovider", "--assert=plain"]
+    options = ["-n", "0", "-x", "-q", "-m", "", "-p", "no:cacheprovider", "--assert=plain"]
     code = pytest.main([*options, *watch.arguments], plugins=[watch])
     return watch.failure or (f"exit code {code}" if code else None)
 

@@ -20,12 +20,43 @@ os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 # Tracing makes many objects that live on, and the collector would look at all of them again and again.
 gc.set_threshold(100_000, 20, 20)
 if jax.__version_info__[:2] == (0, 10):
-    # This halves it again. Other versions may not know the flag, and XLA aborts on such a flag.
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+    # Halves it again: fewer kernels, no passes that speed up loops, no more modules than one. Other
+    # versions may not know the flags, and XLA aborts on such a flag.
+    os.environ.setdefault(
+        "XLA_FLAGS",
+        "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
+        "--xla_disable_hlo_passes=while-loop-invariant-code-motion,simplify-while-loops,"
+        "while-loop-constant-sinking",
+    )
+
+# Tests that `pytest` leaves out and `pytest -m slow` runs.
+SLOW = set(Path(__file__).with_name("slow.txt").read_text(encoding="utf-8").splitlines())
 
 MAPS = Path("/proc/self/maps")
 # Linux allows a process 65530 memory maps. Compiled programs hold some each, and LLVM aborts beyond.
 MANY_MAPS = 20_000
+
+
+def slow_line(nodeid: str) -> str | None:
+    """The line of `slow.txt` that names this test: its id, or that without parameters."""
+    names = (nodeid, nodeid.split("[")[0])
+    return next((name for name in names if name in SLOW), None)
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(config, items):
+    """Marks the slow tests; a line of `slow.txt` that names no test of a whole file is an error."""
+    found = set()
+    for item in items:
+        if line := slow_line(item.nodeid):
+            item.add_marker(pytest.mark.slow)
+            found.add(line)
+    whole = {item.nodeid.split("::")[0] for item in items}
+    if any("::" in argument for argument in config.args):
+        whole = set()
+    unknown = [line for line in sorted(SLOW) if line.split("::")[0] in whole and line not in found]
+    if unknown:
+        raise pytest.UsageError(f"tests/slow.txt names tests that do not exist: {unknown}")
 
 
 @pytest.fixture(scope="module", autouse=True)

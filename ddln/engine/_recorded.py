@@ -147,7 +147,9 @@ def _run_forward(perturbed, program: _Program, max_steps: int, saves: bool):
         accepted = after.counts[:, 1] > k
         return checkpoints.record(slots, lanes, k, accepted, after.t, before.state, factor)
 
-    _, factor = jax.eval_shape(program.advance, *_row((program.inputs, first), 0))
+    # A function around it: JAX prints what it traces, here a whole program, to name it.
+    row = _row((program.inputs, first), 0)
+    _, factor = jax.eval_shape(lambda *args: program.advance(*args), *row)
     empty = Checkpoints.empty(first.t.shape[0], slots, first.t.dtype, state, factor)
     ended, checkpoints = integrate_all(program.advance, program.inputs, first, empty, record_step)
     return ended, (checkpoints, ended.counts[:, 1], ended.t)
