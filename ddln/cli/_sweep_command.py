@@ -35,6 +35,7 @@ from ddln.cli._options import SweepOptions
 from ddln.cli._output import STORE, SUMMARY, prepare, resume
 from ddln.cli._tables import check_rows, check_table, depth_row, depth_table
 from ddln.sweeps import SweepStore
+from ddln.sweeps.store import decoded
 
 
 def run(options: SweepOptions) -> None:
@@ -189,7 +190,7 @@ def _kept(store: SweepStore, experiment: Experiment) -> list[int]:
             "on with it."
         )
     data = store.to_xarray()
-    begun, now = data.attrs.get("options", {}), experiment.identity
+    begun, now = decoded(data.attrs).get("options", {}), experiment.identity
     differing = [name for name in begun if name in now and begun[name] != now[name]]
     if differing:
         lines = (

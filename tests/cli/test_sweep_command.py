@@ -278,7 +278,7 @@ def test_export_to_netcdf(finished, tmp_path, monkeypatch, engine):
     with xarray.open_dataset(file, engine=engine) as copy:
         for name in data.variables:
             np.testing.assert_array_equal(copy[name], data[name])
-        assert json.loads(copy.attrs["sweeps"]) == data.attrs["sweeps"]
+        assert copy.attrs["sweeps"] == data.attrs["sweeps"]
 
 
 @pytest.mark.parametrize(
