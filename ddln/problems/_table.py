@@ -173,8 +173,8 @@ def _require_columns(source: Any, names: Sequence[str], kept: Sequence[str]) -> 
     """Raise unless at least two columns are kept, and all have distinct names."""
     if len(kept) < 2:
         raise ValueError(
-            "Argument `file` must have at least two columns, features and a target, but "
-            f"{source} has only `{', '.join(kept)}`. In CSV, commas, semicolons, tabs or spaces separate columns."
+            f"Argument `file` must have at least two columns, features and a target, but {source} has only "
+            f"`{', '.join(kept)}`. In CSV, commas, semicolons, tabs or spaces separate columns."
         )
     first = {}
     for column, name in enumerate(names, start=1):
