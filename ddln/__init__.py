@@ -110,11 +110,16 @@ if TYPE_CHECKING:
 _LATER = ("plots", "problems", "theory")
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> ModuleType | str:
     if name in _LATER:
         return importlib.import_module(f"ddln.{name}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ddln")
     raise AttributeError(f"module 'ddln' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_LATER]
+    helpers = ("ModuleType", "TYPE_CHECKING", "importlib")
+    return sorted({*globals(), *_LATER, "__version__"}.difference(helpers))

@@ -1,43 +1,61 @@
 """Result codes: what became of one solve, a value per lane under `jax.vmap`."""
 
+import warnings
+
 import diffrax
 import jax
 
 from ddln._types import Array, Bool
 
+# Equinox warns of the new message for a code of diffrax.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
 
-class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
-    """Why a computation ended. Extends `diffrax.RESULTS`; `RESULTS[code]` is the message."""
+    class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
+        """Why a computation ended. Extends `diffrax.RESULTS`; `RESULTS[code]` is the message."""
 
-    nonfinite_initialization = (
-        "The initialization has NaN or infinite entries, so the flow was not started. "
-        "Check the leaves of the parameterization."
-    )
-    nonfinite_initial_loss = (
-        "The loss or its gradient is not finite at the initialization, so the flow was not "
-        "started. Reduce the scale of the initialization, or use float64."
-    )
-    underflowing_initialization = (
-        "The metric at the initialization underflows, so the flow could not move and was not started. "
-        "Use float64, or a larger scale of the initialization."
-    )
-    diverged = (
-        "The next iterate would not have been finite: the step size is too large. The last finite one "
-        "was kept, and `num_steps` is its number. Use a smaller step size."
-    )
-    limit_out_of_reach = (
-        "The limit was not found, and may not exist in the reach of the flow: coordinates with tied "
-        "layers keep their sign, and coordinates with two layers at zero never move. "
-        "Perturb those layers, or increase `max_steps`."
-    )
-    minimum_out_of_reach = (
-        "The path ends where the loss is not least: coordinates that keep their sign, or never move, "
-        "hold it back. Perturb tied layers, and layers at zero."
-    )
-    ambiguous_plateau = (
-        "Dependent columns of `X`, other than equal or opposite ones, are active together: the rows "
-        "minimize the loss, but other minimizers do too. Perturb `X`."
-    )
+        # diffrax has no word for it.
+        successful = "successful"
+        nonfinite_initialization = (
+            "The initialization has NaN or infinite entries, so the flow was not started. "
+            "Check the leaves of the parameterization."
+        )
+        nonfinite_initial_loss = (
+            "The loss or its gradient is not finite at the initialization, so the flow was not "
+            "started. Reduce the scale of the initialization, or use float64."
+        )
+        underflowing_initialization = (
+            "The metric at the initialization underflows, so the flow could not move and was not started. "
+            "Use float64, or a larger scale of the initialization."
+        )
+        diverged = (
+            "The next iterate would not have been finite: the step size is too large. The last finite one "
+            "was kept, and `num_steps` is its number. Use a smaller step size."
+        )
+        limit_out_of_reach = (
+            "The limit was not found, and may not exist in the reach of the flow: coordinates with tied "
+            "layers keep their sign, and coordinates with two layers at zero never move. "
+            "Perturb those layers, or increase `max_steps`."
+        )
+        minimum_out_of_reach = (
+            "The path ends where the loss is not least: coordinates that keep their sign, or never move, "
+            "hold it back. Perturb tied layers, and layers at zero."
+        )
+        ambiguous_plateau = (
+            "Dependent columns of `X`, other than equal or opposite ones, are active together: the rows "
+            "minimize the loss, but other minimizers do too. Perturb `X`."
+        )
+        invalid_times = (
+            "The end `t1` must be finite and positive, and the times `ts` must lie in [0, t1], but they do "
+            "not, so the flow was not started."
+        )
+        unresolved_time = (
+            "The next step is shorter than the distance of two numbers at the time that was reached, so the "
+            "flow could not go on. float32 cannot resolve the time: use float64, or a larger tolerance."
+        )
+        undefined_event = (
+            "The event is NaN, so the flow was stopped. Return a number or a truth value."
+        )
 
 
 def is_okay(result: RESULTS) -> Bool[Array, "..."]:

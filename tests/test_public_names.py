@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -19,6 +20,7 @@ import ddln
 assert jax.config.values == before
 assert not {"ddln.theory", "ddln.plots", "matplotlib"} & set(sys.modules)
 assert {"theory", "plots", "problems"} <= set(dir(ddln))
+assert not {"importlib", "ModuleType", "TYPE_CHECKING"} & set(dir(ddln))
 print(ddln.theory.gain.__name__, ddln.plots.layers.__name__, ddln.problems.diabetes.__name__)
 """
 
@@ -31,3 +33,13 @@ def test_submodules_are_imported_when_used():
 def test_unknown_name():
     with pytest.raises(AttributeError, match="'ddln' has no attribute 'gradient'"):
         _ = ddln.gradient  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_version():
+    assert ddln.__version__ == version("ddln")
+
+
+def test_a_store_shows_its_place():
+    store = ddln.SweepStore("runs/a.zarr", ("depth", "lane"), {"depth": [2, 3]})
+    assert repr(store) == "SweepStore('runs/a.zarr', dims=('depth', 'lane'))"
+    assert repr(store.at(depth=3)).endswith(", at {'depth': 3})")

@@ -23,3 +23,8 @@ def test_okay_per_lane():
     codes = ddln.RESULTS.successful, ddln.RESULTS.max_steps_reached
     code = jax.vmap(lambda okay: ddln.RESULTS.where(okay, *codes))(jnp.array([True, False]))
     np.testing.assert_array_equal(ddln.is_okay(code), [True, False])
+
+
+def test_success_has_a_word():
+    assert repr(ddln.RESULTS.successful).endswith("RESULTS<successful>")
+    assert ddln.RESULTS[ddln.RESULTS.promote(diffrax.RESULTS.successful)] == "successful"

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ddln.cli._places import store_at
+from ddln.sweeps.store import decoded
 
 
 def coefficients(run: str | os.PathLike[str]) -> Any:
@@ -33,7 +34,8 @@ def coefficients(run: str | os.PathLike[str]) -> Any:
     """
     store = store_at(os.fspath(run))
     data = store.to_xarray()
-    kept = data.attrs.get("standardization")
+    attrs = decoded(data.attrs)
+    kept = attrs.get("standardization")
     if kept is None:
         raise ValueError(
             f"Argument `run` must be a run of `ddln sweep`, but the store at {store.url} does not have "
@@ -41,6 +43,6 @@ def coefficients(run: str | os.PathLike[str]) -> Any:
         )
     theta = data["theta"].where(data["result"] >= 0).rename(coordinate="feature")
     scale = kept["target_norm"] / np.asarray(kept["feature_norm"])
-    coefficient = theta.assign_coords(feature=data.attrs["features"]) * scale
+    coefficient = theta.assign_coords(feature=attrs["features"]) * scale
     shift = (coefficient * np.asarray(kept["feature_mean"])).sum("feature", skipna=False)
     return coefficient.to_dataset(name="coefficient").assign(intercept=kept["target_mean"] - shift)

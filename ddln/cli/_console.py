@@ -1,5 +1,6 @@
 """The terminal, on which nothing that a command prints can end it."""
 
+import errno
 import os
 import sys
 from typing import Any
@@ -25,18 +26,21 @@ class Output:
         encoding = self._stream.encoding or "utf-8"
         try:
             self._stream.write(text.encode(encoding, "replace").decode(encoding))
-        except BrokenPipeError:
-            self._drop()
+        except OSError as error:
+            self._drop(error)
         return len(text)
 
     def flush(self) -> None:
         """Flush the stream, if it has a reader."""
         try:
             self._stream.flush()
-        except BrokenPipeError:
-            self._drop()
+        except OSError as error:
+            self._drop(error)
 
-    def _drop(self) -> None:
+    def _drop(self, error: OSError) -> None:
+        # EIO is the answer of a terminal that was closed.
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise error
         # The buffer of the stream and the flush at exit need a place to go to.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self._stream.fileno())

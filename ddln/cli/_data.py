@@ -40,7 +40,7 @@ class Split:
 
 
 def read(options: SweepOptions) -> Split:
-    """Read the data, split and standardize it.
+    """Read the data, split and standardize it, in float64 whatever the precision of the run.
 
     Raises:
         ValueError: if the training part is too small, a column is constant there, or y is.
@@ -49,8 +49,16 @@ def read(options: SweepOptions) -> Split:
     problem = (
         diabetes(quadratic=True)
         if file is None
-        else load(file, target=options.target, drop=options.drop)
+        else load(
+            file,
+            target=options.target,
+            drop=options.drop,
+            encode=options.encode,
+            missing=options.missing,
+        )
     )
+    # In the numbers of the file, counted from 0, where it left out rows with missing values.
+    rows = problem.standardization.rows if problem.standardization else np.arange(len(problem.y))
     X, y = np.asarray(problem.X), np.asarray(problem.y)
     samples = len(y)
     train = options.train
@@ -81,7 +89,7 @@ def read(options: SweepOptions) -> Split:
             "target": problem.target_name,
             "target_mean": float(center),
             "target_norm": float(size),
-            "train_rows": chosen.tolist(),
+            "train_rows": rows[chosen].tolist(),
         },
     )
 

@@ -35,8 +35,8 @@ UNCONVERGED = 1e-3
 
 # The options that determine the numbers, besides the data.
 IDENTITY = (
-    "target", "train", "drop", "depths", "scales", "scale_count", "initializations", "t1", "saves",
-    "rtol", "atol", "max_steps", "seed", "precision",
+    "target", "train", "drop", "encode", "missing", "depths", "scales", "scale_count",
+    "initializations", "t1", "saves", "rtol", "atol", "max_steps", "seed", "precision",
 )  # fmt: skip
 
 

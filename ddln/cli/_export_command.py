@@ -1,7 +1,6 @@
 """`ddln export`: the results of a sweep in other formats, chunk by chunk where a format allows it."""
 
 import importlib.util
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,7 @@ from ddln.cli._options import ExportOptions
 from ddln.cli._output import STORE
 from ddln.cli._places import store_at
 from ddln.sweeps import SweepStore
+from ddln.sweeps.store import decoded
 
 ENDINGS = {"csv": ".csv", "parquet": ".parquet", "netcdf": ".nc"}
 
@@ -55,7 +55,7 @@ def _name(url: str) -> str:
 
 def rows(block: xarray.Dataset) -> pandas.DataFrame:
     """A row for each flow and time saved; checks in words, coordinates by the names of the features."""
-    features = block.attrs.get("features", ())
+    features = decoded(block.attrs).get("features", ())
     flow_dims = tuple(str(dim) for dim in block["result"].dims)
     sizes = tuple(block.sizes[dim] for dim in flow_dims)
     saves = block.sizes["save"]
@@ -110,10 +110,6 @@ def _parquet(store: SweepStore, file: Path) -> None:
 
 def _netcdf(store: SweepStore, file: Path) -> None:
     data = store.to_xarray()
-    # Attributes of netCDF are numbers, text, or lists of them.
-    data.attrs = {key: _flat(value) for key, value in data.attrs.items()}
-    for variable in data.variables.values():
-        variable.attrs = {key: _flat(value) for key, value in variable.attrs.items()}
     if all(importlib.util.find_spec(name) is not None for name in ("h5netcdf", "h5py")):
         data.to_netcdf(file, engine="h5netcdf")
         return
@@ -124,7 +120,3 @@ def _netcdf(store: SweepStore, file: Path) -> None:
         raise ValueError(
             f'These results do not fit in netCDF 3. Install netCDF 4: pip install "ddln[data]" ({error})'
         ) from error
-
-
-def _flat(value: Any) -> Any:
-    return value if isinstance(value, str | int | float) else json.dumps(value)

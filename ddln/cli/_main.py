@@ -1,8 +1,12 @@
 """The entry point: choose the command, and show errors of use without a traceback."""
 
+import contextlib
 import dataclasses
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,13 +19,34 @@ NEEDS = 'The command line needs further packages. Install them with `pip install
 def main(arguments: list[str] | None = None) -> None:
     """Run `ddln` with the given arguments, those of the process if None."""
     try:
-        _run(sys.argv[1:] if arguments is None else arguments)
+        with stops_as_interrupts():
+            _run(sys.argv[1:] if arguments is None else arguments)
     except SystemExit as end:
         if arguments is None and end.code == INTERRUPTED:
             # Threads that compile would be waited for, and nothing of theirs is wanted any more.
             sys.stdout.flush()
             os._exit(INTERRUPTED)
         raise
+
+
+@contextlib.contextmanager
+def stops_as_interrupts() -> Iterator[None]:
+    """Let a scheduler that ends its job, or a terminal that closes, interrupt as Ctrl-C does.
+
+    A signal that is ignored, as `nohup` has it, stays so.
+    """
+    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
+    before = {
+        number: signal.signal(number, signal.default_int_handler)
+        for name in names
+        if (number := getattr(signal, name, None)) is not None
+        and signal.getsignal(number) == signal.SIG_DFL
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run(arguments: list[str]) -> None:

@@ -33,13 +33,17 @@ class SweepOptions:
     """
 
     data: Path | None = None
-    """A CSV, Parquet, NPY or NPZ file, or a folder of Parquet files; the embedded diabetes data if not
-    given."""
+    """A CSV, TSV, Parquet, Feather, NPY or NPZ file, or a folder of Parquet files; the embedded diabetes
+    data if not given."""
     target: str | None = None
     """The column of the file to predict, by its name, or by its position from 0 where no column has that
     name; the last one if not given."""
     drop: tuple[str, ...] = ()
     """Columns of the file to leave out, by name."""
+    encode: bool = False
+    """Turn texts into an indicator of each text, and dates into days."""
+    missing: Literal["error", "drop", "mean"] = "error"
+    """What to do about empty cells: refuse them, leave out their rows, or fill in the mean of the column."""
     train: int | None = None
     """Train on this many samples, chosen at random, and hold out the others. By default 32 of the
     embedded data and all of a file."""

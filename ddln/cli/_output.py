@@ -23,8 +23,8 @@ def prepare(out: Path | None, overwrite: bool) -> Path:
         ValueError: if the folder holds results (or anything else) and `overwrite` is not given.
     """
     if out is None:
-        out = DEFAULT / f"run-{max(_runs(), default=0) + 1:03d}"
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        return _new_run()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not overwrite:
             raise ValueError(
                 f"{out} is not empty. Choose another folder with --out, pass --resume to go on with the "
@@ -39,6 +39,18 @@ def prepare(out: Path | None, overwrite: bool) -> Path:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     return out
+
+
+def _new_run() -> Path:
+    """Make the folder of the next run, which another process may be about to make."""
+    DEFAULT.mkdir(exist_ok=True)
+    while True:
+        out = DEFAULT / f"run-{max(_runs(), default=0) + 1:03d}"
+        try:
+            out.mkdir()
+        except FileExistsError:
+            continue
+        return out
 
 
 def resume(out: Path | None, store: str | None) -> Path:

@@ -35,18 +35,22 @@ from ddln.cli._options import SweepOptions
 from ddln.cli._output import STORE, SUMMARY, prepare, resume
 from ddln.cli._tables import check_rows, check_table, depth_row, depth_table
 from ddln.sweeps import SweepStore
+from ddln.sweeps.store import decoded
 
 
 def run(options: SweepOptions) -> None:
     """Run the sweep; Ctrl-C keeps what is finished."""
     console = new_console()
     _check(options)
+    # A column of Unix times varies in its last digits.
+    jax.config.update("jax_enable_x64", True)
+    split = read(options)
     jax.config.update("jax_enable_x64", options.precision == "float64")
     if options.compilation_cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(options.compilation_cache))
         # For the workers.
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(options.compilation_cache)
-    experiment = Experiment(read(options), options)
+    experiment = Experiment(split, options)
     out = _folder(options)
     store = experiment.store(options.store or str(out / STORE))
     kept = _kept(store, experiment)
@@ -189,7 +193,7 @@ def _kept(store: SweepStore, experiment: Experiment) -> list[int]:
             "on with it."
         )
     data = store.to_xarray()
-    begun, now = data.attrs.get("options", {}), experiment.identity
+    begun, now = decoded(data.attrs).get("options", {}), experiment.identity
     differing = [name for name in begun if name in now and begun[name] != now[name]]
     if differing:
         lines = (
@@ -248,6 +252,8 @@ def _check(options: SweepOptions) -> None:
         "--t1 must be positive and finite": not 0 < options.t1 < np.inf,
         "--workers must be at least 1": options.workers is not None and options.workers < 1,
         "--drop is for the columns of --data": bool(options.drop) and options.data is None,
+        "--encode and --missing are for the columns of --data": options.data is None
+        and (options.encode or options.missing != "error"),
         "--target is for the columns of --data": options.target is not None
         and options.data is None,
         "--resume and --overwrite exclude each other": options.resume and options.overwrite,

@@ -22,8 +22,9 @@ def event_value(
     t: Scalar,
     state: PyTree[Array],
 ) -> Array:
-    """`event(t, parameterization, loss)` in a state."""
-    return jnp.asarray(event(t, dynamics.parameterization(states, state), loss))
+    """`event(t, parameterization, loss)` in a state; a real number in the dtype of t."""
+    value = jnp.asarray(event(t, dynamics.parameterization(states, state), loss))
+    return value.astype(t.dtype) if jnp.issubdtype(value.dtype, jnp.floating) else value
 
 
 def is_real(

@@ -15,6 +15,9 @@ from ddln.engine._per_lane import PerLane
 
 T = TypeVar("T")
 
+# Times may exceed t1 by this many units of rounding.
+ROUNDING = 8
+
 
 def _as_times(ts: Any) -> Any:
     """Sequences of times as arrays."""
@@ -61,12 +64,23 @@ class Solve(eqx.Module):
         )
 
     def checked(self) -> "Solve":
-        """The same settings.
+        """The same settings; times that rounding put beyond t1 are t1.
 
         Raises:
-            ValueError: if one is out of its range.
+            ValueError: if one is out of its range, or of another type.
         """
-        _check_times(self.t1, self.ts)
+        if self.solver is not None and not isinstance(self.solver, diffrax.AbstractSolver):
+            raise ValueError(
+                "Argument `solver` must be None or a solver such as `diffrax.Kvaerno5()`, but it is "
+                f"{self.solver!r}."
+            )
+        if self.event is not None and (isinstance(self.event, type) or not callable(self.event)):
+            raise ValueError(
+                "Argument `event` must be None or a function such as `ddln.LossBelow(1e-3)`, but it is "
+                f"{self.event!r}."
+            )
+        ts = _clipped(self.ts, self.t1)
+        _check_times(self.t1, ts)
         for name in ("rtol", "atol"):
             if (value := known(getattr(self, name))) is not None:
                 require_positive(name, value)
@@ -75,7 +89,7 @@ class Solve(eqx.Module):
                 f"Argument `max_steps` must be at least 1, but it is {self.max_steps}."
             )
         check_adjoint(self.adjoint)
-        return self
+        return eqx.tree_at(lambda solve: solve.ts, self, ts, is_leaf=lambda leaf: leaf is None)
 
 
 def in_dtype(tree: T, dtype: Any) -> T:
@@ -94,6 +108,38 @@ def known(value: Any) -> Any:
     if isinstance(value, PerLane):
         value = None if value.is_rule else value.values
     return value if value is not None and is_known(value) else None
+
+
+def _clipped(ts: Any, t1: Any) -> Any:
+    """The times, with those that exceed t1 by a few units of rounding set to t1.
+
+    A grid made of t1, such as `jnp.geomspace(1e-3, t1, 50)`, ends there only up to rounding. The unit
+    is that of the coarser dtype.
+    """
+    if isinstance(ts, PerLane) and known(ts) is not None and np.ndim(ts.values) == 2:
+        ends = known(t1)
+        rows = None if ends is None else _clipped_array(ts.values, np.asarray(ends)[..., None])
+        return ts if rows is None else PerLane(rows)
+    if ts is None or isinstance(ts, PerLane) or np.ndim(ts) != 1:
+        return ts
+    # Times that all lanes share end with the first lane.
+    end = t1 if not isinstance(t1, PerLane) else None if known(t1) is None else known(t1).min()
+    return ts if end is None or np.ndim(end) else _clipped_array(ts, end)
+
+
+def _clipped_array(ts: Any, end: Any) -> Any:
+    dtypes = [jnp.result_type(value) for value in (ts, end)]
+    units = [float(jnp.finfo(d).eps) for d in dtypes if jnp.issubdtype(d, jnp.floating)]
+    if not units or not all(jnp.issubdtype(d, jnp.number) for d in dtypes):
+        return ts
+    numpy = np if is_known(ts) and is_known(end) else jnp
+    # By NumPy: JAX may be set to promote nothing.
+    dtype = jax.dtypes.canonicalize_dtype(np.promote_types(*dtypes))
+    times, last = (numpy.asarray(value, dtype) for value in (ts, end))
+    beyond = (times > last) & (times <= last * (1 + ROUNDING * max(units)))
+    if numpy is np and not beyond.any():
+        return ts
+    return numpy.where(beyond, last, times)
 
 
 def _check_times(t1: Any, ts: Any) -> None:

@@ -114,15 +114,20 @@ class FlowStepper(eqx.Module):
         dynamics, loss, solve = lane.dynamics, lane.loss, lane.solve
         first = dynamics.initial_state(states, loss)
         startable, refusal = dynamics.startable(states, loss)
-        end = jnp.where(startable, solve.t1, 0)
         result = RESULTS.where(startable, RESULTS.successful, refusal)  # pyright: ignore
+        timely = _are_times(solve)
+        result = RESULTS.where(startable & ~timely, RESULTS.invalid_times, result)  # pyright: ignore
+        startable = startable & timely
+        end = jnp.where(startable, solve.t1, 0)
         crossing = None
         if solve.event is not None and is_real(solve.event, dynamics, states, loss, first):
             met = event_value(solve.event, dynamics, states, loss, jnp.zeros_like(end), first)
+            undefined = startable & jnp.isnan(met)
             met = startable & (met <= 0)
-            end, crossing = jnp.where(met, 0, end), jnp.zeros_like(met)
+            end, crossing = jnp.where(met | undefined, 0, end), jnp.zeros_like(met)
             occurred = RESULTS.promote(diffrax.RESULTS.event_occurred)
             result = RESULTS.where(met, occurred, result)
+            result = RESULTS.where(undefined, RESULTS.undefined_event, result)  # pyright: ignore
         inputs = StepperInputs(
             states=states,
             values=tuple(values),
@@ -182,9 +187,11 @@ class FlowStepper(eqx.Module):
         code = codes.where(code == codes.successful, control_code, code)
         accepted = keep
         on = (code == codes.successful) & (t < inputs.end)
-        crossing = None
+        crossing, undefined = None, jnp.zeros_like(on)
         if lane.solve.event is not None:
             met = event_value(lane.solve.event, lane.dynamics, inputs.states, lane.loss, t1, after)
+            if jnp.issubdtype(met.dtype, jnp.floating):
+                undefined = on & keep & jnp.isnan(met)
             met = met if met.dtype == bool else met <= 0
             met = keep & (code == codes.successful) & met
             code = codes.where(met, codes.event_occurred, code)
@@ -198,6 +205,12 @@ class FlowStepper(eqx.Module):
         exhausted = counts[0] >= self.solve.max_steps
         code = codes.where(on & exhausted, codes.max_steps_reached, code)
 
+        result = RESULTS.promote(code)
+        # A step of one unit of rounding that is rejected, or of none, is so for ever.
+        stuck = on & jnp.where(keep, next_time <= t, next_time >= t1)
+        result = RESULTS.where(stuck, RESULTS.unresolved_time, result)  # pyright: ignore
+        result = RESULTS.where(undefined, RESULTS.undefined_event, result)  # pyright: ignore
+
         def kept(new, old):
             return jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, old)
 
@@ -208,8 +221,8 @@ class FlowStepper(eqx.Module):
             controller_state=controller_state,
             next_time=next_time,
             counts=counts,
-            result=RESULTS.promote(code),
-            running=on & ~exhausted,
+            result=result,
+            running=on & ~exhausted & ~stuck & ~undefined,
             crossing=crossing,
         )
         # An integration that ended keeps what it ended with.
@@ -305,6 +318,12 @@ def filled(
     rows = where_rows(stepped, rows, jax.tree.map(lambda leaf: leaf[None], first))
     times = jnp.where(reached, times, jnp.inf)
     return dynamics.trajectory(states, loss, Saved(times=times, rows=rows, reached=reached, **rest))
+
+
+def _are_times(solve: Solve) -> Bool[Array, ""]:
+    """True if the end and the times to save at are as `Solve.checked` wants them where it knows them."""
+    fine = (solve.t1 > 0) & jnp.isfinite(solve.t1)
+    return fine if solve.ts is None else fine & jnp.all((solve.ts >= 0) & (solve.ts <= solve.t1))
 
 
 def _almost(end: Float[Array, ""]) -> Float[Array, ""]:

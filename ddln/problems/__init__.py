@@ -8,3 +8,4 @@ from ddln.problems._load import load as load
 from ddln.problems._problem import Problem as Problem
 from ddln.problems._sparse import sparse_classification as sparse_classification
 from ddln.problems._sparse import sparse_regression as sparse_regression
+from ddln.problems._standardize import Standardization as Standardization

@@ -1,31 +1,37 @@
-"""Comma-separated values."""
+"""Values separated by commas, semicolons, tabs, bars or spaces."""
 
 import csv
-import shlex
+import gzip
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ddln.problems._table import Table, kept_columns
+from ddln.problems._table import MISSING, Columns, kept_columns, number
 
-# Cells of a column of booleans, as pandas, R and spreadsheets write them.
-BOOLEANS = {"true": 1.0, "false": 0.0}
-# Columns of which an error names the cells.
-SHOWN = 10
+SEPARATORS = (",", ";", "\t", "|")
 
 
-def read_csv(file: Path, drop: Sequence[str]) -> Table:
-    """Read a UTF-8 CSV file: a line of column names, then rows of numbers. Blank lines are skipped.
+def read_csv(file: Path, drop: Sequence[str], missing: str) -> Columns:
+    """Read a UTF-8 CSV file: a line of column names, then rows. Blank lines are skipped.
 
-    True and False count as 1 and 0.
+    The names tell the separator. Where it is no comma and no space, commas are decimal points. True and
+    False count as 1 and 0. A first column without a name that counts the rows is an index, and no data.
     """
     try:
-        # utf-8-sig drops the byte order mark that spreadsheets write.
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream)
+        with _opened(file) as stream:
+            first = next((line for line in stream if line.strip()), "")
+            stream.seek(0)
+            separator = max(
+                SEPARATORS, key=lambda s: len(next(csv.reader([first], delimiter=s), []))
+            )
+            # Spaces separate where nothing else does.
+            spaced = separator not in first
+            lines = (" ".join(line.split()) for line in stream) if spaced else stream
+            reader = csv.reader(lines, delimiter=" " if spaced else separator)
             records = [(reader.line_num, record) for record in reader if record]
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError) as error:
         raise ValueError(
             f"Argument `file` must be comma-separated text in UTF-8, but {file} is not: {error}."
         ) from None
@@ -34,74 +40,55 @@ def read_csv(file: Path, drop: Sequence[str]) -> Table:
             f"Argument `file` must start with a line of column names, but {file} is empty."
         )
     (header_line, header), *rows = records
-    names = tuple(name.strip() for name in header)
-    if all(_number(name) is not None for name in names):
+    names = tuple(_unquoted(name.strip()) for name in header)
+    if all(number(name) is not None for name in names):
         raise ValueError(
             f"Argument `file` must start with a line of column names, but {file}, line "
             f"{header_line}, holds only numbers. Add the names."
         )
+    for line, record in rows:
+        if len(record) != len(names):
+            short = len(record) < len(names)
+            end = "ends before" if short else "goes on after"
+            raise ValueError(
+                f"Argument `file` must have {len(names)} cells in every row, but {file}, "
+                f"line {line}, {end} column `{names[len(record)] if short else names[-1]}`."
+            )
+    if names[0] == "" and _counts([record[0] for _, record in rows]):
+        names, rows = names[1:], [(line, record[1:]) for line, record in rows]
     if "" in names:
         raise ValueError(
             f"Argument `file` must name every column, but {file}, line {header_line}, column "
             f"{names.index('') + 1} has no name. If it is an index of rows, remove it."
         )
     kept = kept_columns(file, names, drop)
-    values = np.empty((len(rows), len(kept)))
-    wrong: dict[str, list[tuple[int, str]]] = {}
-    for row, (line, record) in enumerate(rows):
-        if len(record) < len(names):
-            raise ValueError(
-                f"Argument `file` must have {len(names)} cells in every row, but {file}, "
-                f"line {line}, ends before column `{names[len(record)]}`."
-            )
-        if len(record) > len(names):
-            raise ValueError(
-                f"Argument `file` must have {len(names)} cells in every row, but {file}, "
-                f"line {line}, goes on after column `{names[-1]}`."
-            )
-        for place, column in enumerate(kept):
-            cell = record[column]
-            number = BOOLEANS.get(cell.strip().lower(), _number(cell))
-            if number is None:
-                wrong.setdefault(names[column], []).append((line, cell))
-            else:
-                values[row, place] = number
-    if wrong:
-        raise ValueError(_no_numbers(file, wrong))
-    return Table(file, tuple(names[column] for column in kept), values, [line for line, _ in rows])
+    decimal = "." if separator == "," or spaced else ","
+    columns = [_column([record[place] for _, record in rows], decimal, missing) for place in kept]
+    return Columns(file, tuple(names[c] for c in kept), tuple(columns), [line for line, _ in rows])
 
 
-def _no_numbers(file: Path, wrong: dict[str, list[tuple[int, str]]]) -> str:
-    """The message on all cells that hold no number: (line, cell) by column."""
-    name, ((line, cell), *_) = next(iter(wrong.items()))
-    text = (
-        f"Argument `file` must hold numbers, but {file}, line {line}, column `{name}` is {cell!r}."
-    )
-    if len(wrong) > 1 or len(wrong[name]) > 1:
-        text += " Cells without a number, by column:"
-        for name, cells in list(wrong.items())[:SHOWN]:
-            empty = sum(not cell.strip() for _, cell in cells)
-            line, cell = next(((n, c) for n, c in cells if c.strip()), cells[0])
-            text += f"\n  `{name}`: {len(cells)}"
-            text += (
-                f", {empty} of them empty"
-                if 0 < empty < len(cells)
-                else ", all empty"
-                if empty
-                else ""
-            )
-            text += f", {cell!r} in line {line}" if cell.strip() else f", in line {line}"
-        text += f"\n  and {len(wrong) - SHOWN} more columns" if len(wrong) > SHOWN else ""
-    return (
-        f"{text}\nFill or remove empty cells, encode categories as numbers (`pandas.get_dummies`), or leave "
-        f"columns out with `drop` (`--drop {shlex.join(wrong)}` on the command line)."
-    )
+def _unquoted(name: str) -> str:
+    return name[1:-1] if len(name) > 2 and name[0] == name[-1] == "'" else name
 
 
-def _number(cell: str) -> float | None:
-    """The number in a cell, if it holds one."""
-    try:
-        # Python takes 1_000 for a number; in data it is a damaged cell.
-        return None if "_" in cell else float(cell)
-    except ValueError:
-        return None
+def _opened(file: Path) -> Any:
+    # utf-8-sig drops the byte order mark that spreadsheets write.
+    settings = {"encoding": "utf-8-sig", "newline": ""}
+    return gzip.open(file, "rt", **settings) if file.suffix == ".gz" else file.open(**settings)
+
+
+def _counts(cells: list[str]) -> bool:
+    """True if the cells number the rows, from 0 or 1."""
+    return any(cells == [str(start + row) for row in range(len(cells))] for start in (0, 1))
+
+
+def _column(cells: list[str], decimal: str, missing: str) -> np.ndarray:
+    """The numbers of a column, or its texts if a cell has none."""
+    absent = [missing != "error" and cell.strip().lower() in MISSING for cell in cells]
+    numbers = [
+        np.nan if gap else number(cell, decimal) for cell, gap in zip(cells, absent, strict=True)
+    ]
+    if None not in numbers:
+        return np.asarray(numbers, float)
+    texts = [None if gap else cell for cell, gap in zip(cells, absent, strict=True)]
+    return np.asarray([*texts, None], object)[:-1]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ddln.problems._table import Table, kept_columns
+from ddln.problems._table import Columns, kept_columns
 
 # What NumPy raises on damaged, truncated or pickled content.
 _DAMAGE = (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error)
 
 
-def read_npy(file: Path, drop: Sequence[str]) -> Table:
+def read_npy(file: Path, drop: Sequence[str]) -> Columns:
     """Read an NPY file with one matrix; its columns are named x0, x1, ..."""
     try:
         with file.open("rb") as stream:
@@ -24,7 +24,7 @@ def read_npy(file: Path, drop: Sequence[str]) -> Table:
     return _table(file, [f"x{j}" for j in range(matrix.shape[1])], matrix, drop)
 
 
-def read_npz(file: Path, drop: Sequence[str]) -> Table:
+def read_npz(file: Path, drop: Sequence[str]) -> Columns:
     """Read an NPZ file with arrays X and y; the columns are named x0, x1, ..., y."""
     arrays = {}
     try:
@@ -53,9 +53,9 @@ def read_npz(file: Path, drop: Sequence[str]) -> Table:
     return _table(file, names, np.column_stack([X, y]), drop)
 
 
-def _table(file: Path, names: list[str], values: np.ndarray, drop: Sequence[str]) -> Table:
+def _table(file: Path, names: list[str], values: np.ndarray, drop: Sequence[str]) -> Columns:
     kept = kept_columns(file, names, drop)
-    return Table(file, tuple(names[column] for column in kept), values[:, kept])
+    return Columns(file, tuple(names[c] for c in kept), tuple(values[:, c] for c in kept))
 
 
 def _unreadable(where: str) -> ValueError:

@@ -7,6 +7,7 @@ import equinox as eqx
 from ddln._types import Array, Float
 from ddln._validation import float_array
 from ddln.losses import LeastSquares
+from ddln.problems._standardize import Standardization
 
 
 class Problem(eqx.Module):
@@ -29,6 +30,7 @@ class Problem(eqx.Module):
         feature_names: a name for each column of X; x0, x1, ... if not given.
         target_name: the name of y.
         name: the name of the problem.
+        standardization: the units of the data, and the rows that they are from, where `load` read them.
 
     Raises:
         ValueError: if the shapes or the number of names do not match, an axis is empty, or known
@@ -41,6 +43,7 @@ class Problem(eqx.Module):
     feature_names: tuple[str, ...] = eqx.field(static=True)
     target_name: str = eqx.field(static=True)
     name: str = eqx.field(static=True)
+    standardization: Standardization | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class Problem(eqx.Module):
         feature_names: Sequence[str] | None = None,
         target_name: str = "y",
         name: str = "problem",
+        standardization: Standardization | None = None,
     ):
         self.X = float_array("X", X, "n d")
         self.y = float_array("y", y, "n")
@@ -76,6 +80,7 @@ class Problem(eqx.Module):
         self.feature_names = tuple(feature_names)
         self.target_name = target_name
         self.name = name
+        self.standardization = standardization
 
     def loss(self, scale: float = 0.5) -> LeastSquares:
         """The least squares loss scale * |X theta - y|^2.

@@ -16,6 +16,7 @@ from ddln.sweeps.store import (
     as_results,
     attributes,
     codes,
+    encoded,
     inner_dims,
     variables,
 )
@@ -113,4 +114,4 @@ class SweepResult(eqx.Module):
             inner = inner_dims(name, array.shape[1:])
             shape = (*sizes, *array.shape[1:])
             named[name] = (*dims, *inner), array.reshape(shape), attributes(name)
-        return xarray.Dataset(named, coords, {"method": self.method, **dict(attrs or {})})
+        return xarray.Dataset(named, coords, {"method": self.method, **encoded(dict(attrs or {}))})

@@ -329,6 +329,17 @@ def _require_plain(**arguments: Any) -> None:
             )
 
 
+def _refuse_fork(executor: Executor | None) -> None:
+    """Refuse processes that are copies of this one, whose threads hold locks that nobody releases there."""
+    context = getattr(executor, "_mp_context", None)
+    if context is not None and context.get_start_method() == "fork":
+        raise ValueError(
+            "Argument `executor` must start new processes, but it forks this one, which may hang for ever: "
+            "JAX has threads. Pass `mp_context=multiprocessing.get_context('spawn')` to the "
+            "ProcessPoolExecutor."
+        )
+
+
 def _run(
     plan: Plan,
     chunk_size: int | None,
@@ -341,6 +352,7 @@ def _run(
         raise ValueError(
             "Argument `devices` must be None with `executor`: each worker has devices of its own."
         )
+    _refuse_fork(executor)
     size = plan.lanes.size
     with opened(store, plan, chunk_size) as sink:
         job = Job(sink.plan, sink.grid, sink.first, sink.write)

@@ -49,6 +49,15 @@ def _leaves(tree: Any, seen: set[int]) -> Iterator[Any]:
 def traced(
     lanes: AbstractLanes, width: int, adjoint: diffrax.AbstractAdjoint | None, throw: bool
 ) -> SweepResult:
+    """All lanes, chunk by chunk, compiled once; a function that closes over traced values is traced anew."""
+    hidden = _leaves(eqx.filter(lanes, eqx.is_array, inverse=True), set())
+    known = is_known(jnp.zeros(())) and all(map(is_known, hidden))
+    return (_compiled if known else _traced)(lanes, width, adjoint, throw)
+
+
+def _traced(
+    lanes: AbstractLanes, width: int, adjoint: diffrax.AbstractAdjoint | None, throw: bool
+) -> SweepResult:
     """All lanes, chunk by chunk. In reverse mode several chunks are taken again, one by one."""
     size, width = lanes.size, min(width, lanes.size)
     rows, reversible = lanes.rows(), lanes.of_rows
@@ -76,6 +85,9 @@ def traced(
     if throw:
         result = result.result.error_if(result, ~is_okay(result.result))
     return result
+
+
+_compiled = eqx.filter_jit(_traced)
 
 
 def _taken_again(lanes: FlowLanes, adjoint: diffrax.AbstractAdjoint | None, rows: PyTree) -> Lane:

@@ -138,6 +138,15 @@ class Check(eqx.Module):
         clear = ~self._any(self.where | self.undecided)
         return self.applies & clear & self._any(self.compared)
 
+    def __bool__(self) -> bool:
+        """`holds`, so that `assert check` is what it says; a batch has no truth value."""
+        if self.lhs.ndim > len(self.axes):
+            raise ValueError(
+                f"A check of {self.applies.shape} lanes has no truth value. "
+                "Use `check.holds.all()` or `check.holds.any()`."
+            )
+        return bool(self.holds)
+
     @property
     def status(self) -> str | np.ndarray:
         """The verdict in words, from known values: a string, or an array of strings for a batch."""

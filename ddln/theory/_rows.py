@@ -44,7 +44,16 @@ class Rows(eqx.Module):
 
 
 def fill_unreached(trajectory: Trajectory) -> Rows:
-    """Replace the rows of a trajectory that were not reached."""
+    """Replace the rows of a trajectory that were not reached.
+
+    Raises:
+        ValueError: if it is a batch.
+    """
+    if trajectory.ts.ndim != 1:
+        raise ValueError(
+            f"Argument `trajectory` must be one flow, but its `ts` has shape {trajectory.ts.shape}. For a "
+            "batch use `jax.vmap(lambda one: ddln.theory.pl_rate(one, loss))(trajectory)`, and so on."
+        )
     reached = jnp.isfinite(trajectory.ts)
 
     def fill(leaf: Array, first: Array) -> Array:

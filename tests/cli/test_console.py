@@ -39,3 +39,23 @@ def test_names_are_literal(monkeypatch):
     screen = console()
     screen.print("prices[v2].csv :smile: [bold]x[/]", Text.assemble(("[old]", "bold")))
     assert stream.getvalue().split() == ["prices[v2].csv", ":smile:", "[bold]x[/]", "[old]"]
+
+
+def test_a_closed_terminal_ends_nothing():
+    leader, follower = os.openpty()
+    stream = open(follower, "w", encoding="utf-8")  # noqa: SIM115
+    os.close(leader)
+    output = Output(stream)
+    for _ in range(3):
+        output.write("lost")
+        output.flush()
+    stream.close()
+
+
+def test_other_errors_of_a_stream_are_raised(tmp_path):
+    """Such as those of a full disk, which `/dev/full` is."""
+    with open("/dev/full", "w", encoding="utf-8") as stream:
+        Output(stream).write("lost")
+        with pytest.raises(OSError, match="No space"):
+            Output(stream).flush()
+        os.dup2(os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT), stream.fileno())

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from ddln.cli._output import prepare, resume
@@ -61,3 +63,10 @@ def test_a_job_that_is_started_again_begins_where_there_is_nothing(tmp_path, mon
     (out / "results.zarr.lock").write_text("")
     assert resume(out, None) == out
     assert resume(None, "elsewhere.zarr").name == "run-001"
+
+
+def test_runs_that_start_together_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: prepare(None, False), range(40)))
+    assert sorted(folder.name for folder in folders) == [f"run-{n:03d}" for n in range(1, 41)]

@@ -1,3 +1,4 @@
+import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,3 +58,24 @@ def test_lanes_stop_at_their_own_times():
     )(stack)
     np.testing.assert_allclose(flows.loss, 1e-2, rtol=1e-3)
     assert len(np.unique(flows.ts)) == 3
+
+
+def test_values_of_events_in_other_dtypes():
+    """Integers and truth values of Python, and float32 in a flow of float64."""
+    single = ddln.gradient_flow(
+        NETWORK,
+        LOSS,
+        1e3,
+        event=lambda t, network, loss: (loss(network()) - 1e-2).astype(jnp.float32),
+    )
+    double = ddln.gradient_flow(NETWORK, LOSS, 1e3, event=ddln.LossBelow(1e-2))
+    np.testing.assert_allclose(single.ts, double.ts, rtol=1e-5)
+    for value, stops in ((1.0, False), (True, True), (0, True)):
+        flow = ddln.gradient_flow(
+            NETWORK,
+            LOSS,
+            1.0,
+            event=lambda t, network, loss, value=value: value,
+            solver=diffrax.Tsit5(),
+        )
+        assert (flow.result == ddln.RESULTS.event_occurred) == stops

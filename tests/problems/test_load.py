@@ -211,7 +211,7 @@ def test_integers_and_booleans_are_numbers(tmp_path):
         ("1,2\n3,4\n", "but {file}, line 1, holds only numbers"),
         ("a,,y\n1,2,3\n", "must name every column, but {file}, line 1, column 2 has no name"),
         ("a,b,a\n1,2,3\n", "distinct column names, but in {file} columns 1 and 3 are both `a`"),
-        ("a;y\n1;2\n", "at least two columns, .* {file} has only `a;y`. In CSV, commas"),
+        ("a:y\n1:2\n", "at least two columns, .* {file} has only `a:y`. In CSV, commas"),
         (
             "a,b,y\n1,2,3\n\n4,5\n",
             "3 cells in every row, but {file}, line 4, ends before column `y`",
@@ -368,7 +368,10 @@ def test_npz_has_its_own_target(tmp_path):
         ({"a": [1.0, None, 3.0], "y": [1, 2, 3]}, "{file}, row 2, column `a` is nan"),
         ({"a": [1, 2, None], "y": [1, 2, 3]}, "{file}, row 3, column `a` is nan"),
         ({"a": [True, None, False], "y": [1, 2, 3]}, "{file}, row 2, column `a` is nan"),
-        ({"a": ["1", "2"], "y": [1, 2]}, "hold numbers, but {file}, column `a` has type string"),
+        (
+            {"a": ["1", "2"], "y": [1, 2]},
+            "hold numbers, but {file}, column `a` has texts such as '1'",
+        ),
         ({"a": [1.0, 2.0]}, "at least two columns, .* {file} has only `a`"),
         ({"a": pa.array([], pa.float64()), "y": pa.array([], pa.float64())}, "{file} has none"),
     ],
@@ -409,6 +412,6 @@ def test_missing_file_and_unknown_ending(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"folder\.csv is not one"):
         load(tmp_path / "folder.csv")
     with pytest.raises(
-        ValueError, match=r"end in one of \.csv, \.npy, \.npz, \.parquet, but it is"
+        ValueError, match=r"end in one of \.csv, \.csv\.gz, .*\.parquet, \.tsv, but it is"
     ):
         load(tmp_path / "data.txt")

@@ -175,3 +175,9 @@ def test_tasks_are_tried_three_times(alone):
 def test_no_devices_with_an_executor():
     with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="`devices` must be None"):
         sweep(executor=pool, devices=jax.devices())
+
+
+def test_processes_that_are_forked_are_refused():
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, context) as pool, pytest.raises(ValueError, match="'spawn'"):
+        sweep(executor=pool)

@@ -127,3 +127,24 @@ def test_memory_is_that_of_a_chunk():
 def test_what_a_traced_sweep_cannot_have(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be None inside of a JAX transformation"):
         jax.eval_shape(lambda u: sweep_of(u, Y, 1.0, **{name: value}).theta, LAYERS)
+
+
+def test_a_sweep_that_is_differentiated_without_jit_is_compiled_once():
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, seconds, **_: compiled.append(name) if "backend_compile" in name else None
+    )
+
+    def end(scale):
+        starts = jax.vmap(ddln.DeepDiagonal)(scale * LAYERS[:2, :, :1])
+        loss = ddln.LeastSquares(X[:, :1], Y)
+        return jnp.sum(ddln.sweep(starts, loss, 0.1, solver=diffrax.Tsit5(), rtol=1e-2).theta)
+
+    slopes = [jax.grad(end)(jnp.asarray(scale)) for scale in (1.0, 1.1)]
+    assert compiled
+    compiled.clear()
+    slopes.append(jax.grad(end)(jnp.asarray(1.2)))
+    assert compiled == []
+    # Convex over so short a range: the slope changes evenly.
+    np.testing.assert_allclose(np.diff(slopes, 2), 0, atol=1e-1)
+    assert len(set(map(float, slopes))) == 3

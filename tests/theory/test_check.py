@@ -133,3 +133,12 @@ def test_misuse(change, name):
     }  # fmt: skip
     with pytest.raises(ValueError, match=f"Argument `{name}`"):
         Check(**(arguments | change))
+
+
+def test_truth_is_that_the_statement_holds():
+    assert make([0.0], [1.0])
+    assert not make([1.0], [0.0])
+    assert not make([0.0], [1.0], hypotheses={"never": jnp.array(False)})
+    batch = jax.vmap(lambda rhs: make([1.0], rhs))(jnp.array([[2.0], [0.0]]))
+    with pytest.raises(ValueError, match=r"`check\.holds\.all\(\)`"):
+        bool(batch)

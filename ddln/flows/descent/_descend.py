@@ -215,9 +215,12 @@ class _DescentStep(AbstractStep):
         g, epoch = self._gradient(k, theta, state.epoch)
         (slopes,) = pull_back(g)
         updates, optimizer = self.optimizer.update(slopes, state.optimizer, state.weights)
+        # A converted update returns constants of its state as numbers and truth values of Python.
+        optimizer = jax.tree.map(jnp.asarray, optimizer)
         dual, dual_optimizer, factors = state.dual, state.dual_optimizer, state.factors
         if dual is not None and self.optimizer.dual_update is not None:
             move, dual_optimizer = self.optimizer.dual_update(g, dual_optimizer)
+            dual_optimizer = jax.tree.map(jnp.asarray, dual_optimizer)
             dual = dual + move
             if factors is not None:
                 factors = factors.after(move)

@@ -13,6 +13,8 @@ from ddln.sweeps.store._variables import MISSING as MISSING
 from ddln.sweeps.store._variables import as_results as as_results
 from ddln.sweeps.store._variables import attributes as attributes
 from ddln.sweeps.store._variables import codes as codes
+from ddln.sweeps.store._variables import decoded as decoded
+from ddln.sweeps.store._variables import encoded as encoded
 from ddln.sweeps.store._variables import inner_dims as inner_dims
 from ddln.sweeps.store._variables import restored as restored
 from ddln.sweeps.store._variables import variables as variables

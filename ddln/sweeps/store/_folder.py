@@ -1,7 +1,6 @@
 """Files of a store, on a local disk or in any place that fsspec reaches."""
 
 import contextlib
-import json
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -10,7 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from ddln.sweeps.store._lock import in_use, is_alive, locked, owner, read_owner
+from ddln.sweeps.store._lock import beating, locked, read_owner, require_dead
 
 
 def folder_at(url: str) -> "AbstractFolder":
@@ -153,15 +152,19 @@ class RemoteFolder(AbstractFolder):
     def lock(self) -> Iterator[None]:
         # No kernel arbitrates, so two processes that start in the same instant are not kept apart.
         path = f"{self._root}.lock"
+
+        def read() -> bytes:
+            self._files.invalidate_cache()
+            try:
+                return self._files.cat_file(path)
+            except FileNotFoundError:
+                return b""
+
+        if (other := read_owner(read())) is not None:
+            require_dead(f"{self.url}.lock", other, read)
         try:
-            other = read_owner(self._files.cat_file(path))
-        except FileNotFoundError:
-            other = None
-        if other is not None and is_alive(other):
-            raise ValueError(in_use(f"{self.url}.lock", other))
-        self._files.pipe_file(path, json.dumps(owner()).encode())
-        try:
-            yield
+            with beating(lambda content: self._files.pipe_file(path, content)):
+                yield
         finally:
             with contextlib.suppress(FileNotFoundError):
                 self._files.rm_file(path)

@@ -6,7 +6,7 @@ from typing import Any
 from ddln.sweeps.store._array_spec import MOST_METADATA, ArraySpec, are_plain, parse_json, require
 from ddln.sweeps.store._folder import AbstractFolder
 from ddln.sweeps.store._grid import Grid
-from ddln.sweeps.store._variables import MARK
+from ddln.sweeps.store._variables import MARK, decoded, meanings
 
 FORMAT = 1
 ROOT = "zarr.json"
@@ -24,7 +24,8 @@ class Header:
     """Metadata of a store.
 
     Attributes:
-        attrs: attributes of the group: `versions`, `sweeps` (their configurations and fingerprints), ...
+        attrs: attributes of the group, decoded: `versions`, `sweeps` (their configurations and
+            fingerprints), ...
         grid: the lanes.
         dims: names of the dimensions of the grid.
         specs: the arrays with lanes, by name.
@@ -53,13 +54,17 @@ class Header:
         }
         dims = tuple(attrs["dims"])
         count = len(dims)
-        specs = {name: spec for name, spec in arrays.items() if spec.dims[:count] == dims}
+        specs = {
+            name: spec
+            for name, spec in arrays.items()
+            if spec.dims[:count] == dims and spec.dims != (name,)
+        }
         for name, dtype, inner in NEEDED:
             spec = specs.get(name)
             fine = spec is not None and spec.dims == (*dims, *inner) and dtype in (spec.dtype, None)
             require(fine, f"The store at {folder} has no {name!r} for its lanes.")
-        meanings = specs[MARK].attrs.get("flag_meanings", [])
-        fine = isinstance(meanings, list) and all(isinstance(text, str) for text in meanings)
+        texts = meanings(specs[MARK].attrs)
+        fine = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
         require(fine, f"The store at {folder} does not say what its result codes mean.")
         grid = Grid(specs[MARK].shape, specs[MARK].chunk)
         require(grid.is_consecutive, f"The store at {folder} has chunks of shape {grid.chunk}.")
@@ -89,11 +94,8 @@ def _root(folder: AbstractFolder, sizes: dict[str, int]) -> dict[str, Any]:
     attrs: Any = data.get("attributes")
     fine = data.get("zarr_format") == 3 and data.get("node_type") == "group"
     require(fine, f"{folder} is not a Zarr group of format 3.")
-    require(
-        isinstance(attrs, dict) and "ddln_format" in attrs,
-        f"{folder} is not a store of sweeps, or it was left unfinished as it was created. "
-        "Choose another place, or delete it if nothing in it is of use.",
-    )
+    require(isinstance(attrs, dict) and "ddln_format" in attrs, _without_attributes(folder, sizes))
+    attrs = decoded(attrs)
     form: Any = attrs["ddln_format"]
     dims: Any = attrs.get("dims")
     sweeps: Any = attrs.get("sweeps")
@@ -112,6 +114,19 @@ def _root(folder: AbstractFolder, sizes: dict[str, int]) -> dict[str, Any]:
     )
     require(fine, f"The store at {folder} does not say what was computed.")
     return attrs
+
+
+def _without_attributes(folder: AbstractFolder, sizes: dict[str, int]) -> str:
+    """The message on a group without the attributes of a store."""
+    text = f"{folder} is not a store of sweeps"
+    if f"{MARK}/{ROOT}" not in sizes:
+        return f"{text}, or it was left unfinished as it was created. Choose another place."
+    names = sorted(key.removesuffix(f"/{ROOT}") for key in sizes if key.endswith(f"/{ROOT}"))
+    return (
+        f"{text} any more: its group has lost the attributes by which one is known. Its arrays, "
+        f"{', '.join(names)}, are as they were, and `xarray.open_zarr` reads them. `to_zarr(mode='a')` of "
+        "xarray replaces attributes: put those of `xarray.open_zarr(store)` on a dataset that adds an array."
+    )
 
 
 def _names(attrs: dict[str, Any], sizes: dict[str, int]) -> list[str]:

@@ -8,6 +8,7 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
+import diffrax
 import numpy as np
 
 from ddln.sweeps.store._array_spec import ArraySpec
@@ -15,9 +16,12 @@ from ddln.sweeps.store._fingerprint import differences, fingerprint
 from ddln.sweeps.store._folder import AbstractFolder, folder_at
 from ddln.sweeps.store._grid import Grid
 from ddln.sweeps.store._header import Header
-from ddln.sweeps.store._variables import MARK
+from ddln.sweeps.store._variables import MARK, encoded, meanings
 
 PACKAGES = ("ddln", "jax", "jaxlib", "equinox", "diffrax", "numpy")
+# A store of an earlier version knows at least these result codes: those of diffrax, and the first three of
+# this package. Later versions add codes.
+MEANINGS = len(diffrax.RESULTS) + 3
 # From a warning in this file to the call of `ddln.sweep`: the sink, a context manager, and the sweep.
 STACK = 7
 
@@ -100,7 +104,7 @@ class OpenStore:
 
     def failures(self, chunk: int) -> Counter[str]:
         """Number of failed lanes in a chunk, by reason."""
-        messages = dict(enumerate(self.header.specs[MARK].attrs.get("flag_meanings", ())))
+        messages = dict(enumerate(meanings(self.header.specs[MARK].attrs)))
         codes = Counter(self.read(MARK, chunk)[~self.read("okay", chunk)].tolist())
         return Counter({messages.get(code, f"code {code}"): n for code, n in codes.items()})
 
@@ -143,7 +147,7 @@ class OpenStore:
         old["chunk"], new["chunk"] = list(self.grid.chunk), list(specs[MARK].chunk)
         for name, values in labels.items():
             stored = self._group[name][:] if name in header.labels else "absent"
-            old[name], new[name] = np.asarray(stored).tolist(), values.tolist()
+            old[name], new[name] = _comparable(np.asarray(stored)), _comparable(values)
         if sweep in sweeps:
             old["configuration"] = sweeps[sweep]["configuration"]
             new["configuration"] = configuration
@@ -184,7 +188,7 @@ def update_attributes(zarr_store: Any, attrs: dict[str, Any]) -> None:
     """Set attributes of a store's group, and bring its consolidated metadata up to date."""
     import zarr
 
-    open_group(zarr_store).attrs.update(attrs)
+    open_group(zarr_store).attrs.update(encoded(attrs))
     with warnings.catch_warnings():
         # That format 3 does not describe consolidated metadata yet; xarray warns where they are absent.
         warnings.simplefilter("ignore")
@@ -196,10 +200,15 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
 
 
+def _comparable(labels: np.ndarray) -> list[Any]:
+    """Labels as a list, in which NaN equals NaN."""
+    return ["NaN" if label != label else label for label in labels.tolist()]
+
+
 def _described(specs: dict[str, ArraySpec]) -> dict[str, Any]:
     """Fields of the schemas that must agree, but for the chunks."""
     return {
         name: {"dims": list(spec.dims), "shape": list(spec.shape), "dtype": spec.dtype}
-        | {"meanings": spec.attrs.get("flag_meanings", [])}
+        | {"meanings": meanings(spec.attrs)[:MEANINGS]}
         for name, spec in specs.items()
     }

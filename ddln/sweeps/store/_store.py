@@ -1,6 +1,5 @@
 """Store of sweeps: a Zarr group that grows chunk by chunk, and survives the death of its writer."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ import numpy as np
 
 from ddln.sweeps.store._folder import folder_at
 from ddln.sweeps.store._open_store import OpenStore
-from ddln.sweeps.store._variables import is_plain
+from ddln.sweeps.store._variables import encoded, is_plain
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,8 @@ class SweepStore:
     The arrays are `time` and `loss` [lanes, save], `theta` [lanes, save, coordinate] (or [..., row,
     column]), the values of `observe`, numbers of steps, `okay` and `result` (-1 where a lane is missing).
     Read them with `xarray.open_zarr(url)`. Labels, units, configuration, versions and fingerprint are in
-    the attributes. Chunk files are not compressed and end with a checksum. Arrays that others add to the
-    group are left alone, and not read.
+    the attributes, dictionaries as JSON text. Chunk files are not compressed and end with a checksum.
+    Arrays that others add to the group are left alone, and not read.
 
     Example (three depths in one store, two starts at each of 64 scales):
         >>> labels = {"depth": [2, 3, 4], "scale": np.geomspace(0.01, 1, 64)}
@@ -65,16 +64,18 @@ class SweepStore:
         >>> store.to_xarray()["loss"].sel(depth=3).isel(save=-1)
 
     One process writes at a time: a lock beside the store, `url.lock`, names it. On a local disk the lock
-    ends with its process. At a URL the lock of a dead process on the same machine is taken over, but two
-    processes that start in the same instant are not kept apart. The lock of another machine stays: if its
-    process no longer runs, delete the file.
+    ends with its process. Its owner counts in it every 5 seconds: the lock of another machine, or at a URL
+    or on a file system without locks, is taken over after half a minute without a count, so that a job that
+    was killed goes on elsewhere. Without the kernel's lock two processes that start in the same instant
+    are not kept apart; equal sweeps write equal chunks.
 
     Args:
-        url: a path, or a URL that fsspec understands (`s3://...`, `gs://...`, `memory://...`).
+        url: a path (`~` is the home folder), or a URL that fsspec understands (`s3://...`, `gs://...`, `memory://...`).
         dims: names of the dimensions that the lanes unfold to, in C order.
         coords: labels: numbers for each entry of a dimension, with or without lanes. All of `dims` but
             the innermost one without `at` need some; one may do without, its size is what remains.
-        attrs: further attributes of the store, as JSON.
+        attrs: further attributes of the store, plain data. As netCDF has them, lists and dictionaries are
+            kept as JSON text.
 
     Raises:
         ValueError: for names and labels that do not fit.
@@ -88,6 +89,8 @@ class SweepStore:
         attrs: Mapping[str, Any] | None = None,
     ):
         self.url = os.fspath(url)
+        if "://" not in self.url:
+            self.url = os.path.expanduser(self.url)
         self.dims = tuple(dims)
         self.coords = {name: np.asarray(labels) for name, labels in (coords or {}).items()}
         self.attrs = dict(attrs or {})
@@ -107,7 +110,7 @@ class SweepStore:
                     f"Argument `coords` must hold lists of numbers, but {name!r} has shape "
                     f"{labels.shape} and dtype {labels.dtype}."
                 )
-        json.dumps(self.attrs)
+        encoded(self.attrs)
 
     def at(self, **where: Any) -> "SweepStore":
         """Part of the store with these labels, for one sweep among several.
@@ -132,6 +135,10 @@ class SweepStore:
             # The stored label is the name: 2.0 and 2 mean the same part.
             part.where[name] = labels[labels == label][0].item()
         return part
+
+    def __repr__(self) -> str:
+        where = f", at {self.where}" if self.where else ""
+        return f"SweepStore({self.url!r}, dims={self.dims}{where})"
 
     def exists(self) -> bool:
         """True if there is anything at this place."""

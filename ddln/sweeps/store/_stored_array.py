@@ -7,8 +7,11 @@ import numpy as np
 from ddln.sweeps.store._grid import Grid
 
 
-class StoredArray:
+class StoredArray(np.lib.mixins.NDArrayOperatorsMixin):
     """Rows of a Zarr array, one for each lane; read on demand, a chunk at a time.
+
+    An index reads the rows it names. Arithmetic, comparisons, NumPy's functions, and the methods and
+    attributes of `numpy.ndarray` read all of them.
 
     Attributes:
         shape: the number of lanes, and the shape of a row.
@@ -35,6 +38,16 @@ class StoredArray:
     @property
     def size(self) -> int:
         return int(np.prod(self.shape))
+
+    def __getattr__(self, name: str) -> Any:
+        # Private names are asked for while a copy or a pickle is made, before there is anything to read.
+        if name.startswith("_") or not hasattr(np.ndarray, name):
+            raise AttributeError(f"'StoredArray' object has no attribute {name!r}")
+        return getattr(np.asarray(self), name)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **settings: Any) -> Any:
+        read = (np.asarray(x) if isinstance(x, StoredArray) else x for x in inputs)
+        return getattr(ufunc, method)(*read, **settings)
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -1,6 +1,7 @@
 """Named variables of a store, for the results of lanes."""
 
 import dataclasses
+import json
 from typing import Any
 
 import jax
@@ -84,8 +85,53 @@ def attributes(name: str) -> dict[str, Any]:
     return {
         "long_name": f"result code; {MISSING} where the lane was not computed yet",
         "flag_values": list(messages),
-        "flag_meanings": [message or "successful" for message in messages.values()],
+        # As JSON text: netCDF has no lists of texts.
+        "flag_meanings": json.dumps(list(messages.values())),
     }
+
+
+def meanings(attrs: dict[str, Any]) -> Any:
+    """Messages of the result codes, from the attributes of the mark."""
+    return _decoded(attrs.get("flag_meanings", []))
+
+
+def encoded(attrs: dict[str, Any]) -> dict[str, Any]:
+    """Attributes as netCDF has them: numbers and text as they are, all else as JSON text.
+
+    Raises:
+        ValueError: if one is no plain data.
+    """
+    try:
+        plain = json.loads(json.dumps(attrs, default=_plain))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"Argument `attrs` must be plain data, as JSON has it, but {error}."
+        ) from None
+    return {
+        name: value if type(value) in (str, int, float) else json.dumps(value)
+        for name, value in plain.items()
+    }
+
+
+def decoded(attrs: dict[str, Any]) -> dict[str, Any]:
+    """Inverse of `encoded`."""
+    return {name: _decoded(value) for name, value in attrs.items()}
+
+
+def _decoded(value: Any) -> Any:
+    if not isinstance(value, str) or not value.startswith(("{", "[", "true", "false", "null")):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's and JAX's numbers and arrays as those of Python, for `json.dumps`."""
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{value!r} is a {type(value).__name__}")
 
 
 def as_results(codes: Any) -> RESULTS:

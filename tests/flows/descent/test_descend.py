@@ -439,3 +439,19 @@ def test_bad_input(name):
         arguments["key"] = jax.random.key(0)
     with pytest.raises(ValueError, match=message):
         ddln.descend(**arguments)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [optax.contrib.dog(), optax.optimistic_gradient_descent(0.05)],
+    ids=["dog", "optimistic"],
+)
+def test_optimizers_whose_state_has_python_numbers(optimizer):
+    """Against the same updates by hand, outside of any loop."""
+    found = ddln.descend(ddln.DeepDiagonal(LAYERS), LOSS, optimizer, 3, dual=False)
+    weights, gradient = jnp.asarray(LAYERS), jax.grad(lambda u: LOSS(ddln.DeepDiagonal(u)()))
+    state = optimizer.init(weights)
+    for _ in range(3):
+        updates, state = optimizer.update(gradient(weights), state, weights)
+        weights = optax.apply_updates(weights, updates)
+    np.testing.assert_allclose(found.final.layers, weights, rtol=1e-12)

@@ -6,6 +6,7 @@ The subjects are `_store`, `_open_store`, `_writing`, `_variables`, `_folder`, `
 
 import json
 import os
+import shutil
 import socket
 
 import crash_target
@@ -90,9 +91,10 @@ def test_the_dataset_is_labelled_and_says_where_it_is_from(finished, in_memory):
     assert dict(data.sizes) == {"initialization": LANES, "save": 1, "coordinate": 3}
     np.testing.assert_array_equal(data["theta"], in_memory.theta)
     assert data["time"].attrs["units"] == "1"
-    assert data["result"].attrs["flag_meanings"][0] == "successful"
-    assert set(data.attrs["versions"]) >= {"ddln", "jax", "jaxlib", "diffrax", "numpy", "python"}
-    entry = data.attrs["sweeps"]["all"]
+    assert json.loads(data["result"].attrs["flag_meanings"])[0] == "successful"
+    versions = json.loads(data.attrs["versions"])
+    assert set(versions) >= {"ddln", "jax", "jaxlib", "diffrax", "numpy", "python"}
+    entry = json.loads(data.attrs["sweeps"])["all"]
     assert entry["configuration"]["method"] == "descent"
     assert len(entry["fingerprint"]) == 64
 
@@ -343,3 +345,71 @@ def test_what_zarr_left_behind_is_cleared(finished):
     left.write_bytes(b"abc")
     sweep(finished)
     assert not left.exists()
+
+
+@pytest.mark.parametrize("engine", ["h5netcdf", "scipy"])
+def test_datasets_are_written_as_netcdf_as_they_are(finished, in_memory, tmp_path, engine):
+    """SciPy's writer has netCDF 3: numbers, text, and lists of numbers."""
+    for data in (
+        ddln.SweepStore(finished).to_xarray(),
+        xarray.open_zarr(finished),
+        in_memory.to_xarray(attrs={"about": {"by": ["me"]}, "scale": np.float32(0.5)}),
+    ):
+        data.to_netcdf(tmp_path / "copy.nc", engine=engine)
+        with xarray.open_dataset(tmp_path / "copy.nc", engine=engine) as copy:
+            np.testing.assert_array_equal(copy["theta"], data["theta"])
+            assert dict(copy.attrs) == dict(data.attrs)
+
+
+def test_labels_of_lanes_and_attributes_of_numpy(path):
+    labels = {"initialization": [*range(LANES - 1), np.nan], "coordinate": [1, 2, 4]}
+    attrs = {"scale": np.float32(0.5), "sizes": np.arange(3), "on": np.True_}
+    store = ddln.SweepStore(path, coords=labels, attrs=attrs)
+    sweep(store)
+    assert counted(store) == []
+    data = store.to_xarray()
+    np.testing.assert_array_equal(data["initialization"], labels["initialization"])
+    np.testing.assert_array_equal(data["coordinate"], [1, 2, 4])
+    assert (data.attrs["scale"], json.loads(data.attrs["sizes"])) == (0.5, [0, 1, 2])
+    with pytest.raises(ValueError, match="of another sweep"):
+        sweep(ddln.SweepStore(path, coords=labels | {"coordinate": [1, 2, 3]}, attrs=attrs))
+
+
+@pytest.mark.parametrize("value", [object(), {1j}, {"deep": [print]}])
+def test_attributes_that_are_no_plain_data(value):
+    with pytest.raises(ValueError, match="`attrs` must be plain data"):
+        ddln.SweepStore("anywhere.zarr", attrs={"a": value})
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+def test_an_array_that_xarray_adds(finished):
+    """xarray replaces the attributes of the group, unless it is given them."""
+    added = xarray.Dataset({"mean": ("initialization", np.arange(LANES))})
+    before = xarray.open_zarr(finished).attrs
+    added.assign_attrs(before).to_zarr(finished, mode="a")
+    assert ddln.SweepStore(finished).status().done == LANES
+    assert counted(finished) == []
+    added.to_zarr(finished, mode="a")
+    with pytest.raises(ValueError, match=r"lost the attributes.*mean.*as they were") as refusal:
+        ddln.SweepStore(finished).status()
+    assert "delete" not in str(refusal.value)
+    assert int((xarray.open_zarr(finished)["result"] == 0).sum()) == LANES
+
+
+def test_a_store_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sweep("~/results.zarr")
+    assert (tmp_path / "results.zarr").is_dir()
+    assert ddln.SweepStore("~/results.zarr").status().done == LANES
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+@pytest.mark.parametrize("copied", ["xarray", "folder"])
+def test_a_copy_is_a_store(finished, tmp_path, copied):
+    copy = tmp_path / "copy.zarr"
+    if copied == "xarray":
+        xarray.open_zarr(finished).to_zarr(copy)
+    else:
+        shutil.copytree(finished, copy)
+    assert ddln.SweepStore(copy).status(verify=True).done == LANES
+    assert counted(copy) == []

@@ -149,7 +149,8 @@ def test_metadata_that_are_too_long(path, monkeypatch):
 def test_arrays_in_odd_places(path, name, listed):
     (path / name).mkdir(parents=True)
     (path / name / "zarr.json").write_bytes((path / "loss/zarr.json").read_bytes())
-    names = [*json.loads((path / "zarr.json").read_text())["attributes"]["arrays"], name]
+    attrs = json.loads((path / "zarr.json").read_text())["attributes"]
+    names = [*json.loads(attrs["arrays"]), name]
     change(path / "zarr.json", "attributes", "arrays", value=names if listed else ...)
     refused(path, "has arrays at .*" + name)
 

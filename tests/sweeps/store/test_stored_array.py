@@ -1,5 +1,6 @@
 """Stored arrays, indexed as arrays in memory."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import zarr
@@ -51,6 +52,28 @@ def test_is_like_an_array(stored):
     assert np.asarray(stored, np.float32).dtype == np.float32
     assert (stored.shape, stored.ndim, stored.size, len(stored)) == ((12, 2, 5), 3, 120, 12)
     assert repr(stored) == "StoredArray(shape=(12, 2, 5), dtype=float64)"
+
+
+def test_computes_as_in_memory(stored):
+    for function in (
+        lambda a: a.min(),
+        lambda a: a.mean(axis=0),
+        lambda a: a.T,
+        lambda a: a.astype(np.float32),
+        lambda a: a.reshape(-1).tolist(),
+        lambda a: 2 - a / 3,
+        lambda a: -a,
+        lambda a: a > 100,
+        lambda a: a == a,
+        lambda a: np.log1p(a),
+        lambda a: np.add.reduce(a, axis=1),
+        lambda a: np.concatenate([a, a]),
+        lambda a: jnp.asarray(a),
+    ):
+        found = function(stored)
+        np.testing.assert_array_equal(found, function(LANES), strict=not isinstance(found, list))
+    assert not hasattr(stored, "theta")
+    assert not hasattr(stored, "_other")
 
 
 def test_reads_only_the_chunks_it_needs(stored, monkeypatch):
