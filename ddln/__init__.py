@@ -70,8 +70,10 @@ from ddln.parameterizations import AbstractParameterization as AbstractParameter
 from ddln.parameterizations import AbstractReducedCoordinates as AbstractReducedCoordinates
 from ddln.parameterizations import CanonicalForm as CanonicalForm
 from ddln.parameterizations import Composed as Composed
+from ddln.parameterizations import Constant as Constant
 from ddln.parameterizations import DeepDiagonal as DeepDiagonal
 from ddln.parameterizations import DeepMatrixFactorization as DeepMatrixFactorization
+from ddln.parameterizations import FourVector as FourVector
 from ddln.parameterizations import FromFunction as FromFunction
 from ddln.parameterizations import Identity as Identity
 from ddln.parameterizations import LearningRates as LearningRates
@@ -79,6 +81,7 @@ from ddln.parameterizations import MatrixFactorization as MatrixFactorization
 from ddln.parameterizations import Power as Power
 from ddln.parameterizations import PowerDifference as PowerDifference
 from ddln.parameterizations import Square as Square
+from ddln.parameterizations import Sum as Sum
 from ddln.parameterizations import SymmetricFactorization as SymmetricFactorization
 from ddln.parameterizations import WeightNorm as WeightNorm
 from ddln.potentials import AbstractPotential as AbstractPotential
@@ -89,6 +92,7 @@ from ddln.potentials import NumericalPotential as NumericalPotential
 from ddln.potentials import PowerDifferencePotential as PowerDifferencePotential
 from ddln.potentials import PowerPotential as PowerPotential
 from ddln.potentials import QuadraticPotential as QuadraticPotential
+from ddln.potentials import SumPotential as SumPotential
 from ddln.potentials import potential as potential
 from ddln.solvers import RKC as RKC
 from ddln.solvers import Rodas5P as Rodas5P
