@@ -44,6 +44,7 @@ from ddln.flows import sensitivity as sensitivity
 from ddln.flows import stochastic_flow as stochastic_flow
 from ddln.limits import Limit as Limit
 from ddln.limits import MarginStationarity as MarginStationarity
+from ddln.limits import TaskSequence as TaskSequence
 from ddln.limits import VanishingLimit as VanishingLimit
 from ddln.limits import effective_sparsity as effective_sparsity
 from ddln.limits import excess_l1 as excess_l1
@@ -59,12 +60,14 @@ from ddln.limits import minimum_nuclear_norm as minimum_nuclear_norm
 from ddln.limits import regime_exponent as regime_exponent
 from ddln.limits import relative_distance as relative_distance
 from ddln.limits import richness as richness
+from ddln.limits import train_sequence as train_sequence
 from ddln.limits import vanishing_limit as vanishing_limit
 from ddln.losses import AbstractLoss as AbstractLoss
 from ddln.losses import AbstractPredictionLoss as AbstractPredictionLoss
 from ddln.losses import GeneralizedLinear as GeneralizedLinear
 from ddln.losses import LeastSquares as LeastSquares
 from ddln.losses import Logistic as Logistic
+from ddln.losses import Softmax as Softmax
 from ddln.losses import Weighted as Weighted
 from ddln.parameterizations import AbstractParameterization as AbstractParameterization
 from ddln.parameterizations import AbstractReducedCoordinates as AbstractReducedCoordinates

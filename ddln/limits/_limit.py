@@ -62,7 +62,8 @@ def limit(
     """The limit t -> infinity of the gradient flow w' = -grad_w L(h(w)) of a least-squares loss.
 
     Where the flow is a mirror flow with a separable potential Q (`DeepDiagonal`, `Square`, `Power`,
-    `PowerDifference`, `Identity`, `FourVector`, sums of these), it ends at the minimizer of Q among the minimizers of the loss,
+    `PowerDifference`, `Identity`, `FourVector`, sums of these), it ends at the minimizer of Q among the
+    minimizers of the loss,
 
         theta = argmin { Q(theta) : X^T (X theta - y) = 0 },     grad Q(theta) = X^T nu,
 

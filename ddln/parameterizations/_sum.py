@@ -4,7 +4,6 @@ import functools
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Theta

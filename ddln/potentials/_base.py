@@ -85,8 +85,9 @@ class AbstractPotential(eqx.Module):
 class AbstractCurve(eqx.Module):
     """The points (theta, xi = grad Q(theta)), elementwise, as functions of a coordinate v.
 
-    v is an array of the shape of theta, or a tree of such arrays that move together. A separable mirror flow stays on its curve, and so does its limit. Steps are taken in a second
-    coordinate z(v), in which theta and xi change mildly: theta by a factor of at most about
+    v is an array of the shape of theta, or a tree of such arrays that move together. A separable mirror
+    flow stays on its curve, and so does its limit. Steps are taken in a second coordinate z(v), in which
+    theta and xi change mildly: theta by a factor of at most about
     exp(steepness * dz). Unless a subclass says otherwise, z = v.
 
     Every array leaf is real and differentiable.
