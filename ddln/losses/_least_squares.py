@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 
 from ddln._numerics import above_rounding
 from ddln._types import Array, Float, Scalar, Theta
@@ -33,7 +34,7 @@ class LeastSquares(AbstractPredictionLoss):
     scale: float = eqx.field(static=True)
 
     def __init__(self, X, y, scale: float = 0.5):
-        if jnp.ndim(y) == 2 and jnp.shape(y)[1] > 1:
+        if np.ndim(y) == 2 and np.shape(y)[1] > 1:
             X, y = _single_outputs(float_array("X", X, "n d"), float_array("y", y, "n k"))
         self.X, self.y, self.scale = regression_data(X, y, scale)
 

@@ -35,7 +35,8 @@ class Softmax(AbstractLoss):
 
     def __init__(self, X, y, classes: int | None = None, scale: float = 1.0):
         self.X = float_array("X", X, "n d")
-        labels = jnp.asarray(y)
+        # While tracing, an array of JAX is traced even where its values are known.
+        labels = y if isinstance(y, jax.Array) else np.asarray(y)
         if labels.shape != self.X.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
             raise ValueError(
                 f"Argument `y` must have one integer for each of the {len(self.X)} rows of `X`, but it "
@@ -54,7 +55,11 @@ class Softmax(AbstractLoss):
                     f"{known[wrong[0]]}. Number the classes from 0, or raise `classes`."
                 )
         require_positive("scale", scale)
-        self.y, self.classes, self.scale = labels, int(classes), constant("scale", scale)
+        self.y, self.classes, self.scale = (
+            jnp.asarray(labels),
+            int(classes),
+            constant("scale", scale),
+        )
 
     def __call__(self, theta: Theta) -> Scalar:
         return self.scale * jnp.sum(

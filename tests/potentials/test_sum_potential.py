@@ -29,44 +29,27 @@ def effective(w):
     return theta + powers[0] ** 3 - powers[1] ** 3
 
 
-def everything(start, theta, xi):
-    q = ddln.potential(start)
-    return {
-        "mirror": q.mirror_map(theta),
-        "inverse": q.inverse_mirror_map(xi),
-        "value": q.value(theta),
-        "conjugate": q.conjugate(xi),
-        "hessian": q.hessian_diagonal(theta),
-        "bregman": q.bregman(theta, 0.5 * theta),
-        "defined": q.value(theta)
-        - q.value(0.5 * theta)
-        - jnp.sum(q.mirror_map(0.5 * theta) * theta * 0.5),
-        "start": jnp.concatenate([q.mirror_map(q.start), q.value(q.start)[None]]),
-    }
-
-
 def test_methods_and_derivatives():
     theta, conjugate = reference.dual_path(effective, W, XI)
     ahead, behind = (reference.dual_path(effective, W, XI + s * 1e-4)[0] for s in (1, -1))
     direction = jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), START)
 
     def along(step):
-        moved = jax.tree.map(lambda w, way: w + step * way, START, direction)
-        return everything(moved, jnp.asarray(theta) * (1 + step), jnp.asarray(XI) * (1 + step))
+        q = ddln.potential(jax.tree.map(lambda w, way: w + step * way, START, direction))
+        point = jnp.asarray(theta) * (1 + step)
+        return q.mirror_map(point), q.value(point)
 
+    q, xi = ddln.potential(START), jnp.asarray(XI)
+    np.testing.assert_allclose(q.inverse_mirror_map(xi), theta, rtol=1e-10)
+    np.testing.assert_allclose(q.conjugate(xi), conjugate, rtol=1e-10)
+    found = q.hessian_diagonal(jnp.asarray(theta))
+    np.testing.assert_allclose(found, 2e-4 / (ahead - behind), rtol=1e-6)
     steps = jnp.asarray([0.0, 1e-6, -1e-6])
     values, slopes = jax.jit(jax.vmap(lambda s: jax.jvp(along, (s,), (1.0,))))(steps)
-    found = jax.tree.map(lambda leaf: leaf[0], values)
-    np.testing.assert_allclose(found["inverse"], theta, rtol=1e-10)
-    np.testing.assert_allclose(found["mirror"], XI, rtol=1e-10)
-    np.testing.assert_allclose(found["conjugate"], conjugate, rtol=1e-10)
-    np.testing.assert_allclose(found["value"], XI @ theta - conjugate, rtol=1e-9)
-    np.testing.assert_allclose(found["hessian"], 2e-4 / (ahead - behind), rtol=1e-6)
-    np.testing.assert_allclose(found["bregman"], found["defined"], rtol=1e-9)
-    np.testing.assert_allclose(found["start"], 0, atol=1e-15)
-    for name, slope in slopes.items():
-        difference = (values[name][1] - values[name][2]) / 2e-6
-        np.testing.assert_allclose(slope[0], difference, rtol=1e-6, atol=1e-8, err_msg=name)
+    np.testing.assert_allclose(values[0][0], XI, rtol=1e-10)
+    np.testing.assert_allclose(values[1][0], XI @ theta - conjugate, rtol=1e-9)
+    for value, slope in zip(values, slopes, strict=True):
+        np.testing.assert_allclose(slope[0], (value[1] - value[2]) / 2e-6, rtol=1e-6, atol=1e-8)
 
 
 def test_value_is_the_infimal_convolution():
@@ -81,6 +64,12 @@ def test_value_is_the_infimal_convolution():
             options={"xtol": 1e-10},
         )
         np.testing.assert_allclose(total.value(jnp.asarray([theta])), split.fun, rtol=1e-10)
+    # The divergence by its definition, and both zeros of the start.
+    a, b = jnp.asarray([2.0]), jnp.asarray([-1.0])
+    defined = total.value(a) - total.value(b) - jnp.sum(total.mirror_map(b) * (a - b))
+    np.testing.assert_allclose(total.bregman(a, b), defined, rtol=1e-10)
+    np.testing.assert_allclose(total.mirror_map(total.start), 0, atol=1e-15)
+    np.testing.assert_allclose(total.value(total.start), 0, atol=1e-15)
 
 
 def test_domains_are_those_of_the_terms_together():
