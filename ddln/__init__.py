@@ -44,6 +44,7 @@ from ddln.flows import sensitivity as sensitivity
 from ddln.flows import stochastic_flow as stochastic_flow
 from ddln.limits import Limit as Limit
 from ddln.limits import MarginStationarity as MarginStationarity
+from ddln.limits import TaskSequence as TaskSequence
 from ddln.limits import VanishingLimit as VanishingLimit
 from ddln.limits import effective_sparsity as effective_sparsity
 from ddln.limits import excess_l1 as excess_l1
@@ -59,19 +60,23 @@ from ddln.limits import minimum_nuclear_norm as minimum_nuclear_norm
 from ddln.limits import regime_exponent as regime_exponent
 from ddln.limits import relative_distance as relative_distance
 from ddln.limits import richness as richness
+from ddln.limits import train_sequence as train_sequence
 from ddln.limits import vanishing_limit as vanishing_limit
 from ddln.losses import AbstractLoss as AbstractLoss
 from ddln.losses import AbstractPredictionLoss as AbstractPredictionLoss
 from ddln.losses import GeneralizedLinear as GeneralizedLinear
 from ddln.losses import LeastSquares as LeastSquares
 from ddln.losses import Logistic as Logistic
+from ddln.losses import Softmax as Softmax
 from ddln.losses import Weighted as Weighted
 from ddln.parameterizations import AbstractParameterization as AbstractParameterization
 from ddln.parameterizations import AbstractReducedCoordinates as AbstractReducedCoordinates
 from ddln.parameterizations import CanonicalForm as CanonicalForm
 from ddln.parameterizations import Composed as Composed
+from ddln.parameterizations import Constant as Constant
 from ddln.parameterizations import DeepDiagonal as DeepDiagonal
 from ddln.parameterizations import DeepMatrixFactorization as DeepMatrixFactorization
+from ddln.parameterizations import FourVector as FourVector
 from ddln.parameterizations import FromFunction as FromFunction
 from ddln.parameterizations import Identity as Identity
 from ddln.parameterizations import LearningRates as LearningRates
@@ -79,6 +84,7 @@ from ddln.parameterizations import MatrixFactorization as MatrixFactorization
 from ddln.parameterizations import Power as Power
 from ddln.parameterizations import PowerDifference as PowerDifference
 from ddln.parameterizations import Square as Square
+from ddln.parameterizations import Sum as Sum
 from ddln.parameterizations import SymmetricFactorization as SymmetricFactorization
 from ddln.parameterizations import WeightNorm as WeightNorm
 from ddln.potentials import AbstractPotential as AbstractPotential
@@ -89,6 +95,7 @@ from ddln.potentials import NumericalPotential as NumericalPotential
 from ddln.potentials import PowerDifferencePotential as PowerDifferencePotential
 from ddln.potentials import PowerPotential as PowerPotential
 from ddln.potentials import QuadraticPotential as QuadraticPotential
+from ddln.potentials import SumPotential as SumPotential
 from ddln.potentials import potential as potential
 from ddln.solvers import RKC as RKC
 from ddln.solvers import Rodas5P as Rodas5P

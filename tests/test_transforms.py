@@ -205,6 +205,32 @@ TABLE = {
         ),
         LAYERS,
     ),
+    "Sum": product_row(
+        lambda w: ddln.Sum(
+            ddln.Constant(np.ones(4, w.dtype)), ddln.DeepDiagonal(w), ddln.Power(jnp.abs(w[0]), 2.5)
+        )
+    ),
+    "Sum.two_layers": Row(
+        lambda w: (
+            ddln.Sum(ddln.FourVector(w[0], w[1], w[2], w[0]), ddln.DeepDiagonal(w[1:], -1.0))
+            .two_layers()
+            .layers
+        ),
+        LAYERS,
+    ),
+    "limit of Sum": Row(
+        lambda u: (
+            ddln.limit(
+                ddln.Sum(ddln.DeepDiagonal(u), ddln.DeepDiagonal(u[:2], 0.5)),
+                squares(u),
+                throw=False,
+            ).theta
+        ),
+        LAYERS,
+    ),
+    "Softmax": Row(
+        lambda t: ddln.Softmax(jnp.asarray(X, t.dtype), np.array([0, 2, 1]))(t.T), LAYERS
+    ),
     "vanishing_limit": Row(
         lambda u: (
             ddln.vanishing_limit(

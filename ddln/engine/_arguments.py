@@ -20,6 +20,11 @@ def check_model(parameterization: AbstractParameterization, loss: Loss) -> jax.S
             f"but it is a {type(parameterization).__name__}. For plain flow wrap theta in "
             "`ddln.Identity(theta)`."
         )
+    if not jax.tree.leaves(eqx.filter(parameterization, eqx.is_inexact_array)):
+        raise ValueError(
+            "Argument `parameterization` must have weights, but it has no floating-point leaf. "
+            "A constant is a term of a `ddln.Sum`."
+        )
     theta = eqx.filter_eval_shape(lambda p: p.effective(), parameterization)
     check_loss(loss, theta, "parameterization")
     return theta

@@ -15,6 +15,8 @@ from ddln.limits._measures import minimum_nuclear_norm as minimum_nuclear_norm
 from ddln.limits._measures import regime_exponent as regime_exponent
 from ddln.limits._measures import relative_distance as relative_distance
 from ddln.limits._measures import richness as richness
+from ddln.limits._train_sequence import TaskSequence as TaskSequence
+from ddln.limits._train_sequence import train_sequence as train_sequence
 from ddln.limits._vanishing_limit import VanishingLimit as VanishingLimit
 from ddln.limits._vanishing_limit import vanishing_limit as vanishing_limit
 from ddln.limits._weights import l1_weights as l1_weights

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from ddln._numerics import inverse_factor, product
-from ddln._types import Array, Bool, Float
+from ddln._types import Array, Bool, Float, PyTree
 from ddln.potentials import AbstractCurve
 
 
@@ -63,13 +63,13 @@ class Constraints(eqx.Module):
 
 @jax.custom_jvp
 def with_derivatives(
-    v: Float[Array, " d"],
+    v: PyTree[Float[Array, " d"]],
     multipliers: Float[Array, " n"],
     curve: AbstractCurve,
     design: Float[Array, "n d"],
     target: Float[Array, " n"],
     data: Constraints,
-) -> tuple[Float[Array, " d"], Float[Array, " n"]]:
+) -> tuple[PyTree[Float[Array, " d"]], Float[Array, " n"]]:
     """v and nu, unchanged, with derivatives in the curve, X and y by the implicit function theorem.
 
     They solve xi(v) = X^T nu and S^-2 V^T X^T (X theta(v) - y) = 0, nu in the range of U S^-1. The
@@ -98,7 +98,7 @@ def _with_derivatives_jvp(primals, tangents):
         + product(data.multiplier.T, product(design_dot, theta) - target_dot)
         + product(rows, theta_dot)
     )
-    regularization = jnp.asarray(data.rounding, v.dtype)
+    regularization = jnp.asarray(data.rounding, metric.dtype)
     inverse = inverse_factor(data.normal_matrix(metric, regularization))
 
     def solve(side):
@@ -111,5 +111,5 @@ def _with_derivatives_jvp(primals, tangents):
         again = solve(-primal_error - product(rows, moved))
         change = change + again
         moved = moved + metric * product(rows.T, again)
-    out_dot = (moved / curve.slope(v), product(data.multiplier, change))
+    out_dot = (curve.tangent(v, curve_dot, moved), product(data.multiplier, change))
     return (v, multipliers), out_dot

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ddln._numerics import product
 from ddln._results import RESULTS, is_okay
-from ddln._types import Array, Float, Loss, Scalar, Theta
+from ddln._types import Array, Float, Loss, PyTree, Scalar, Theta
 from ddln._validation import require_positive
 from ddln.engine.internal import check_model, check_start
 from ddln.flows import Trajectory, gradient_flow
@@ -62,7 +62,8 @@ def limit(
     """The limit t -> infinity of the gradient flow w' = -grad_w L(h(w)) of a least-squares loss.
 
     Where the flow is a mirror flow with a separable potential Q (`DeepDiagonal`, `Square`, `Power`,
-    `PowerDifference`, `Identity`), it ends at the minimizer of Q among the minimizers of the loss,
+    `PowerDifference`, `Identity`, `FourVector`, sums of these), it ends at the minimizer of Q among the
+    minimizers of the loss,
 
         theta = argmin { Q(theta) : X^T (X theta - y) = 0 },     grad Q(theta) = X^T nu,
 
@@ -186,7 +187,9 @@ def _end_of_path(
     )
 
 
-def _at_point(start: AbstractParameterization, v: Float[Array, " d"]) -> AbstractParameterization:
+def _at_point(
+    start: AbstractParameterization, v: PyTree[Float[Array, " d"]]
+) -> AbstractParameterization:
     """The parameterization at the point v of the curve of its flow from the start."""
     geometry = mirror_geometry(start)
     assert geometry is not None

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from ddln._numerics import inverse_factor, product
-from ddln._types import Array, Bool, Float, Int
+from ddln._types import Array, Bool, Float, Int, PyTree
 from ddln.limits._constraints import Constraints
 from ddln.potentials import AbstractCurve
 
@@ -19,7 +19,7 @@ class Point(eqx.Module):
     """A point of the path.
 
     Attributes:
-        v: the coordinates on the curves, shape [d].
+        v: the coordinates on the curves, shape [d], or a tree of such arrays.
         multipliers: mu, of the constraints A theta = b, shape [m].
         mismatch: xi(v) - A^T multipliers, shape [d]. It is carried, not computed: near the ends of
             its range the distance of xi to them is lost in xi, but not in the sum of its steps.
@@ -32,7 +32,7 @@ class Point(eqx.Module):
         done: True at the limit.
     """
 
-    v: Float[Array, " d"]
+    v: PyTree[Float[Array, " d"]]
     multipliers: Float[Array, " m"]
     mismatch: Float[Array, " d"]
     progress: Float[Array, ""]
@@ -46,12 +46,12 @@ class Point(eqx.Module):
     @classmethod
     def first(cls, curve: AbstractCurve, data: Constraints) -> "Point":
         """The start of the flow, which solves the problem of the target A theta_0."""
-        v = curve.origin
-        number = lambda value: jnp.asarray(value, v.dtype)  # noqa: E731
+        rows = data.rows
+        number = lambda value: jnp.asarray(value, rows.dtype)  # noqa: E731
         return cls(
-            v=v,
-            multipliers=jnp.zeros(len(data.rows), v.dtype),
-            mismatch=jnp.zeros_like(v),
+            v=curve.origin,
+            multipliers=jnp.zeros(len(rows), rows.dtype),
+            mismatch=jnp.zeros_like(rows[0]),
             progress=number(0),
             offset=number(1),
             range=number(FIRST_RANGE),
@@ -162,7 +162,7 @@ class Step(eqx.Module):
     @classmethod
     def chosen(cls, point: Point, directions: Directions, reach: float) -> "Step":
         """Choose a step: damp a large correction, and go along the path only after a small one."""
-        eps = float(jnp.finfo(point.v.dtype).eps)
+        eps = float(jnp.finfo(point.mismatch.dtype).eps)
         correct, steepness = directions.correct, directions.steepness
         correction = jnp.max(steepness * jnp.abs(correct))
         speed = jnp.max(steepness * jnp.abs(directions.along))
@@ -198,9 +198,9 @@ def take_step(
     dz = step.damping * directions.correct + step.pace * (grown * directions.along)
     correction, tangent = directions.multipliers.T
     change = step.damping * correction + step.pace * grown * tangent
-    moved = curve.step(point.v, dz)
+    v, moved = curve.move(point.v, dz)
     following = Point(
-        v=curve.advance(point.v, dz),
+        v=v,
         multipliers=point.multipliers + change,
         mismatch=point.mismatch + (moved - product(data.rows.T, change)),
         progress=step.progress,
@@ -230,7 +230,7 @@ def accept(
         quality: the quality of `point`.
         tolerance: of residual and gap.
     """
-    converged = max(CONVERGED, float(jnp.finfo(point.v.dtype).eps) ** (1 / 2))
+    converged = max(CONVERGED, float(jnp.finfo(point.mismatch.dtype).eps) ** (1 / 2))
     correction = following.correction
     small = point.progress >= 1
     small = small & (quality.residual <= tolerance) & (quality.gap <= tolerance)

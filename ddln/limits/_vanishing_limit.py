@@ -72,7 +72,8 @@ def vanishing_limit(
     sum(W_+ theta^+ + W_- theta^-) among the minimizers of the loss: `ddln.minimum_l1(X, y, W)`.
 
     Simultaneous arrivals enter together. Equal (or opposite) columns of X that are active together
-    share their sum as the flow does: in equal parts for L >= 3; for L = 2 in proportion to
+    share their sum as the flow does: in equal parts for L >= 3, or by the factors of the terms of a sum
+    whose ranges end first; for L = 2 in proportion to
     |u^2 - v^2| |(u + v)/(u - v)|^sign(theta), and the like for the other parameterizations.
 
     To be used under `jax.jit` and `jax.vmap`, and differentiable in both modes, in the initialization,
@@ -87,8 +88,9 @@ def vanishing_limit(
         >>> path.ts, path.theta[-1]
 
     Args:
-        parameterization: w_0, the start at alpha = 1: a `DeepDiagonal`, `Square`, `Power` or
-            `PowerDifference`. Its size is the unit of alpha.
+        parameterization: w_0, the start at alpha = 1: a `DeepDiagonal`, `Square`, `Power`,
+            `PowerDifference` or `FourVector`, or a `Sum` of these that has one degree, above 2 or of
+            pairs. Its size is the unit of alpha.
         loss: the squared loss.
         max_plateaus: K, the most plateaus; None allows 4 min(n, d) + 2. All K cost computing time.
         throw: True raises if the path is not found, also under `jax.jit`; False leaves the reason in

@@ -1,11 +1,12 @@
 """Weights of the l1 norm that flows from vanishing initializations minimize."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Float
 from ddln.parameterizations import AbstractParameterization
-from ddln.potentials import mirror_geometry, potential
+from ddln.potentials import SumPotential, mirror_geometry, potential
 
 
 def l1_weights(parameterization: AbstractParameterization) -> Float[Array, "2 *theta"]:
@@ -28,7 +29,8 @@ def l1_weights(parameterization: AbstractParameterization) -> Float[Array, "2 *t
         >>> ddln.minimum_l1(X, y, weights)
 
     Args:
-        parameterization: w_0, a `DeepDiagonal`, `Square`, `Power` or `PowerDifference`.
+        parameterization: w_0, a `DeepDiagonal`, `Square`, `Power`, `PowerDifference`, `FourVector`, or a
+            `Sum` of these that has one degree, above 2 or of pairs.
 
     Returns:
         The weights of the positive and of the negative parts of theta.
@@ -62,15 +64,19 @@ def ends_of(parameterization: AbstractParameterization) -> Ends:
     q = potential(parameterization) if known else None
     if q is None or (degree == 2 and q.hyperbolic is None):
         raise ValueError(
-            "Argument `parameterization` must be a `ddln.DeepDiagonal`, `Square`, `Power` or "
-            "`PowerDifference`, or another homogeneous map with a registered `MirrorGeometry`, but it "
+            "Argument `parameterization` must be a `ddln.DeepDiagonal`, `Square`, `Power`, "
+            "`PowerDifference`, `FourVector`, a sum of these of one degree above 2, or another "
+            "homogeneous map with a registered `MirrorGeometry`, but it "
             f"is a {type(parameterization).__name__}."
         )
     if q.hyperbolic is None:
         lower, upper = q.dual_domain
         weights = jnp.stack([upper, -lower])
-        # theta ~ (W - |xi|)^(-L/(L-2)) whatever the start.
-        return Ends(weights, jnp.ones_like(weights))
+        # theta ~ (W - |xi|)^(-L/(L-2)) whatever the start, but for the factor of the term of a sum.
+        shares = (
+            _shares_of_sum(q, degree) if isinstance(q, SumPotential) else jnp.ones_like(weights)
+        )
+        return Ends(weights, shares)
     # theta = A sinh(rate xi + k) with A sinh(k) = theta_0, or its limit theta_0 exp(rate xi), A = 0.
     start, (rate, width) = q.start, q.hyperbolic
     lower, upper = q.domain
@@ -81,3 +87,20 @@ def ends_of(parameterization: AbstractParameterization) -> Ends:
     positive = start >= 0
     shares = jnp.stack([jnp.where(positive, large, small), jnp.where(positive, small, large)])
     return Ends(jnp.where(reached, 2 / rate[None], jnp.inf), shares)
+
+
+def _shares_of_sum(q: SumPotential, degree: int | float) -> Float[Array, "2 *theta"]:
+    """The factors of theta ~ share (W - |xi|)^(-k), k = L/(L-2), on both sides, 1 where there is none.
+
+    M = d theta / d xi = k share (W - |xi|)^(-k-1), so that share = (k theta^(1 + 1/k) / M)^k far out.
+    """
+    power = degree / (degree - 2)
+    lower, upper = q.domain
+    far = float(jnp.finfo(q.start.dtype).max) ** 0.25
+    sides = []
+    for reached, theta in ((upper > 0, far), (lower < 0, -far)):
+        infinite = reached & jnp.isinf(jnp.where(theta > 0, upper, lower))
+        metric = 1 / q.hessian_diagonal(jnp.where(infinite, theta, q.start))
+        share = (power * far ** (1 + 1 / power) / jnp.where(infinite, metric, 1)) ** power
+        sides.append(jnp.where(infinite, share, 1))
+    return jax.lax.stop_gradient(jnp.stack(sides))

@@ -3,18 +3,25 @@
 import equinox as eqx
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 
 from ddln._numerics import above_rounding
 from ddln._types import Array, Float, Scalar, Theta
+from ddln._validation import float_array
 from ddln.losses._base import AbstractPredictionLoss, regression_data
 
 
 class LeastSquares(AbstractPredictionLoss):
     """L(theta) = scale * |X theta - y|^2.
 
+    With k outputs, y of shape [n, k] and X of shape [n, d], theta has shape [d, k]. The loss is then
+    kept as that of n k single predictions, X of shape [n k, d, k] and y of shape [n k]; noise and
+    mini-batches draw among these.
+
     Args:
-        X: the inputs, shape [n, *theta.shape]; measurement matrices for a matrix theta.
-        y: the targets, shape [n].
+        X: the inputs, shape [n, *theta.shape]; measurement matrices for a matrix theta; [n, d] for
+            several outputs.
+        y: the targets, shape [n]; or [n, k] for k > 1 outputs.
         scale: the factor; 0.5 gives the gradient X^T (X theta - y), 1 the loss of the figures of
             Labarrière et al. 2024, 0.5 / n a mean.
 
@@ -27,6 +34,8 @@ class LeastSquares(AbstractPredictionLoss):
     scale: float = eqx.field(static=True)
 
     def __init__(self, X, y, scale: float = 0.5):
+        if np.ndim(y) == 2 and np.shape(y)[1] > 1:
+            X, y = _single_outputs(float_array("X", X, "n d"), float_array("y", y, "n k"))
         self.X, self.y, self.scale = regression_data(X, y, scale)
 
     def pointwise(self, prediction, target):
@@ -60,3 +69,18 @@ class LeastSquares(AbstractPredictionLoss):
         singular = jnp.linalg.svd(self.design, compute_uv=False)
         kept = above_rounding(singular, self.design.shape)
         return 2 * self.scale * jnp.square(jnp.min(jnp.where(kept, singular, jnp.inf)))
+
+
+def _single_outputs(
+    X: Float[Array, "n d"], y: Float[Array, "m k"]
+) -> tuple[Float[Array, "nk d k"], Float[Array, " mk"]]:
+    """The inputs and targets of each output of each sample, as those of samples of their own."""
+    if len(X) != len(y):
+        raise ValueError(
+            f"Arguments `X` and `y` must have the same number of samples (axis 0), but `X` has {len(X)} "
+            f"and `y` has {len(y)}."
+        )
+    outputs = y.shape[1]
+    one = jnp.eye(outputs, dtype=X.dtype)
+    inputs = X[:, None, :, None] * one[None, :, None, :]
+    return inputs.reshape(-1, X.shape[1], outputs), y.reshape(-1)

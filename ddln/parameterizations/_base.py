@@ -15,7 +15,7 @@ from ddln._types import Array, Float, Theta
 class AbstractReducedCoordinates(eqx.Module):
     """A state with few unknowns per coordinate that determines the gradient flow of a parameterization.
 
-    With state v, one array of the shape of theta or a tuple of such arrays, and g = grad L(theta), the
+    With state v, one array of the shape of theta or nested tuples of such arrays, and g = grad L(theta), the
     flow of the weights is
 
         theta = effective(v),   v' = -speed(v) * g,
@@ -79,7 +79,7 @@ class AbstractParameterization(eqx.Module):
         return self.effective()
 
     @property
-    def homogeneity(self) -> int | None:
+    def homogeneity(self) -> int | float | None:
         """The degree L with h(s w) = s^L h(w), or None if h has no degree or an unknown one."""
         return None
 

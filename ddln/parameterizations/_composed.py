@@ -46,7 +46,7 @@ class Composed(AbstractParameterization):
         return self.outer(self.inner.effective())
 
     @property
-    def homogeneity(self) -> int | None:
+    def homogeneity(self) -> int | float | None:
         outer = eqx.filter_eval_shape(self._outer).homogeneity
         inner = self.inner.homogeneity
         return None if outer is None or inner is None else outer * inner

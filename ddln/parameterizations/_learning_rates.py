@@ -79,7 +79,7 @@ class LearningRates(AbstractParameterization):
         return self.scaled.separable
 
     @property
-    def homogeneity(self) -> int | None:
+    def homogeneity(self) -> int | float | None:
         return self.scaled.homogeneity
 
     def effective(self) -> Theta:

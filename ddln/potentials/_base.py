@@ -85,8 +85,9 @@ class AbstractPotential(eqx.Module):
 class AbstractCurve(eqx.Module):
     """The points (theta, xi = grad Q(theta)), elementwise, as functions of a coordinate v.
 
-    A separable mirror flow stays on its curve, and so does its limit. Steps are taken in a second
-    coordinate z(v), in which theta and xi change mildly: theta by a factor of at most about
+    v is an array of the shape of theta, or a tree of such arrays that move together. A separable mirror
+    flow stays on its curve, and so does its limit. Steps are taken in a second coordinate z(v), in which
+    theta and xi change mildly: theta by a factor of at most about
     exp(steepness * dz). Unless a subclass says otherwise, z = v.
 
     Every array leaf is real and differentiable.
@@ -100,36 +101,50 @@ class AbstractCurve(eqx.Module):
     reach: ClassVar[float] = float("inf")
 
     @abc.abstractmethod
-    def at(self, v: Theta) -> Theta:
+    def at(self, v: Any) -> Theta:
         """theta(v)."""
 
     @abc.abstractmethod
-    def metric(self, v: Theta) -> Theta:
+    def metric(self, v: Any) -> Theta:
         """M = d theta / d xi; 0 in a coordinate that never moves."""
 
     @abc.abstractmethod
-    def slope(self, v: Theta) -> Theta:
+    def slope(self, v: Any) -> Theta:
         """d theta / d v, not zero; arbitrary in a coordinate that never moves."""
 
-    def scale(self, v: Theta) -> Theta:
+    def scale(self, v: Any) -> Theta:
         """d v / d z, positive."""
         return jnp.ones_like(v)
 
     @abc.abstractmethod
-    def steepness(self, v: Theta) -> Theta:
+    def steepness(self, v: Any) -> Theta:
         """|d log theta / d z| far from the start."""
 
-    def advance(self, v: Theta, dz: Theta) -> Theta:
+    def advance(self, v: Any, dz: Theta) -> Any:
         """v after a step in z."""
         return v + dz
 
     @abc.abstractmethod
-    def step(self, v: Theta, dz: Theta) -> Theta:
+    def step(self, v: Any, dz: Theta) -> Theta:
         """Change of xi over a step in z, to relative accuracy however small it is."""
 
+    def move(self, v: Any, dz: Theta) -> tuple[Any, Theta]:
+        """v after a step in z, and the change of xi over it; override to share their work."""
+        return self.advance(v, dz), self.step(v, dz)
+
     @abc.abstractmethod
-    def dual(self, v: Theta) -> Theta:
+    def dual(self, v: Any) -> Theta:
         """xi(v), differentiable in the start as well."""
+
+    def tangent(self, v: Any, curve_dot: Any, change: Theta) -> Any:
+        """The tangent of v that changes theta by `change`, next to what `curve_dot` changes at fixed v.
+
+        Args:
+            v: a point.
+            curve_dot: the tangent of the curve itself, for a v of several arrays, which stay at one xi.
+            change: the part of the tangent of theta that is due to v.
+        """
+        return change / self.slope(v)
 
     def confined(self) -> Bool[Array, ""]:
         """True if a coordinate keeps its sign or never moves."""

@@ -108,12 +108,21 @@ def _(start: Square) -> MirrorGeometry:
 
 
 @mirror_geometry.register
-def _(start: Power) -> MirrorGeometry:
+def _(start: Power) -> MirrorGeometry | None:
     def of_power() -> AbstractPotential:
         theta = start.effective()
         return EntropyPotential(theta, 4.0) if depth == 2 else PowerPotential(theta, depth)
 
     depth = start.depth
+    # Below 2 a weight can reach zero, where the mirror flow ends and the flow goes on.
+    if depth < 2:
+        return None
+    if not isinstance(depth, int):
+        return MirrorGeometry(
+            potential=of_power,
+            curve=lambda: PowerPotential(start.effective().reshape(-1), depth),
+            weights=lambda v: (v ** (1 / depth),),
+        )
     return MirrorGeometry(
         potential=of_power,
         curve=lambda: _of_network(_equal_layers(start.weights, depth, 1.0)),
@@ -122,8 +131,10 @@ def _(start: Power) -> MirrorGeometry:
 
 
 @mirror_geometry.register
-def _(start: PowerDifference) -> MirrorGeometry:
+def _(start: PowerDifference) -> MirrorGeometry | None:
     u, v, depth = start.positive, start.negative, start.depth
+    if depth < 2:
+        return None
     if depth == 2:
         return MirrorGeometry(
             potential=lambda: HypentropyPotential(start.effective(), 2 * u * v, 4.0),

@@ -14,8 +14,8 @@ from ddln.potentials._domain import require_positive_start, require_shape
 from ddln.potentials._separable import AbstractSeparablePotential
 
 
-class PowerPotential(AbstractSeparablePotential):
-    """The potential of theta = w^L, w > 0, L >= 3; L = 2 is `EntropyPotential(start, rate=4)`.
+class PowerPotential(AbstractSeparablePotential, AbstractCurve):
+    """The potential of theta = w^L, w > 0, for any real L > 2; L = 2 is `EntropyPotential(start, rate=4)`.
 
     With r = 1 - 2/L, per coordinate and summed:
 
@@ -26,26 +26,28 @@ class PowerPotential(AbstractSeparablePotential):
     The domain is theta > 0 (`value`, and `bregman` in its first argument, admit 0 as well), and
     xi < theta_0^-r / (L (L - 2)).
 
+    As a curve, its coordinate v is theta itself, with z = log theta.
+
     Source: Labarrière et al. 2024, Appendix A.3, with two corrections of equation 29: the exponent
     of u(0) is -(L-2), and the whole is divided by L (L - 2).
 
     Args:
         start: theta_0 > 0, of any shape.
-        depth: L >= 3.
+        depth: L > 2.
 
     Raises:
-        ValueError: if a known entry of `start` is not finite and positive, or `depth` < 3.
+        ValueError: if a known entry of `start` is not finite and positive, or `depth` <= 2.
     """
 
     origin: Theta
-    depth: int = eqx.field(static=True)
+    depth: int | float = eqx.field(static=True)
 
-    def __init__(self, start, depth: int):
+    def __init__(self, start, depth: int | float):
         self.origin = float_array("start", start, "...")
         require_positive_start("start", self.origin)
-        if depth < 3:
+        if not depth > 2:
             raise ValueError(
-                f"Argument `depth` must be at least 3, but it is {depth}. "
+                f"Argument `depth` must be above 2, but it is {depth}. "
                 "Depth 2 is `EntropyPotential(start, rate=4.0)`."
             )
         self.depth = depth
@@ -79,8 +81,35 @@ class PowerPotential(AbstractSeparablePotential):
         """log(theta / reference) after a step of xi."""
         return -jnp.log1p(-self._speed * step * reference**self._decay) / self._decay
 
+    def at(self, v: Theta) -> Theta:
+        return v
+
+    def metric(self, v: Theta) -> Theta:
+        return self._metric(v)
+
+    def slope(self, v: Theta) -> Theta:
+        return jnp.ones_like(v)
+
+    def scale(self, v: Theta) -> Theta:
+        return v
+
+    def steepness(self, v: Theta) -> Theta:
+        return jnp.ones_like(v)
+
+    def advance(self, v: Theta, dz: Theta) -> Theta:
+        return v * jnp.exp(dz)
+
+    def step(self, v: Theta, dz: Theta) -> Theta:
+        return -(v**-self._decay) * jnp.expm1(-self._decay * dz) / self._speed
+
+    def dual(self, v: Theta) -> Theta:
+        return self._step(v, self.origin)
+
+    def confined(self) -> Bool[Array, ""]:
+        return jnp.asarray(True)
+
     def _mirror_map(self, theta: Theta) -> Theta:
-        return self._step(theta, self.origin)
+        return self.dual(theta)
 
     def _inverse_mirror_map(self, xi: Theta) -> Theta:
         return self.origin * jnp.exp(self._moved(self.origin, xi))
@@ -158,7 +187,7 @@ def _difference_inverse_jvp(exponent, primals, tangents):
 
 
 class PowerDifferencePotential(AbstractSeparablePotential, AbstractCurve):
-    """The potential of theta = u^L - v^L, u, v > 0, L >= 3; L = 2 is `HypentropyPotential`.
+    """The potential of theta = u^L - v^L, u, v > 0, for any real L > 2; L = 2 is `HypentropyPotential`.
 
     The two powers move with opposite dual coordinates: with K = L (L - 2), a = u_0^(2-L) and
     b = v_0^(2-L), along the flow u^(2-L) = a - K xi and v^(2-L) = b + K xi, so that
@@ -175,26 +204,33 @@ class PowerDifferencePotential(AbstractSeparablePotential, AbstractCurve):
     Args:
         positive: u_0 > 0, of any shape.
         negative: v_0 > 0, of the same shape.
-        depth: L >= 3.
+        depth: L > 2.
 
     Raises:
-        ValueError: if the shapes differ, a known entry is not positive, or `depth` < 3.
+        ValueError: if the shapes differ, a known entry is not positive, or `depth` <= 2 or so close to 2 that
+            powers overflow.
     """
 
     positive: Theta
     negative: Theta
-    depth: int = eqx.field(static=True)
+    depth: int | float = eqx.field(static=True)
 
-    def __init__(self, positive, negative, depth: int):
+    def __init__(self, positive, negative, depth: int | float):
         self.positive = float_array("positive", positive, "...")
         self.negative = float_array("negative", negative, "...")
         require_shape("negative", self.negative, self.positive)
         require_positive_start("positive", self.positive)
         require_positive_start("negative", self.negative)
-        if depth < 3:
+        if not depth > 2:
             raise ValueError(
-                f"Argument `depth` must be at least 3, but it is {depth}. "
+                f"Argument `depth` must be above 2, but it is {depth}. "
                 "Depth 2 is `HypentropyPotential(u**2 - v**2, 2 * u * v, 4.0)`."
+            )
+        # Powers of 2 cosh(x / 2) with this exponent and the next must stay in the range of the dtype.
+        if depth / (depth - 2) > 0.9 * jnp.finfo(self.positive.dtype).maxexp:
+            raise ValueError(
+                f"Argument `depth` must be 2 or further from it, but it is {depth}: powers of "
+                f"L / (L - 2) overflow in {self.positive.dtype}. Take 2."
             )
         self.depth = depth
 

@@ -52,6 +52,14 @@ def test_matrix_theta():
     assert loss.minimizer.shape == (2, 3)
 
 
+def test_several_outputs():
+    X, y = RNG.normal(size=(4, 5)), RNG.normal(size=(4, 3))
+    loss, theta = ddln.LeastSquares(X, y), jnp.asarray(RNG.normal(size=(5, 3)))
+    np.testing.assert_allclose(loss(theta), 0.5 * np.sum((X @ theta - y) ** 2))
+    np.testing.assert_allclose(loss.gradient(theta), X.T @ (X @ theta - y))
+    np.testing.assert_allclose(loss.minimizer, np.linalg.pinv(X) @ y, atol=1e-12)
+
+
 def test_minimizer_is_differentiable():
     X, y = problem(3, 5)
     gradient = jax.grad(lambda y: jnp.sum(ddln.LeastSquares(X, y).minimizer))(jnp.asarray(y))
@@ -70,6 +78,7 @@ def test_integers_become_floats():
         (np.ones((2, 0)), np.ones(2), "`X` must not be empty"),
         (np.ones(3), np.ones(3), r"One sample is a row"),
         (np.ones((2, 2)), np.ones((2, 1)), r"`y` must have the axes \[n\]"),
+        (np.ones((2, 2)), np.ones((3, 2)), r"`X` has 2 and `y` has 3"),
         (np.full((2, 2), np.nan), np.ones(2), r"`X` must be finite, but entry \[0, 0\] is nan"),
         (np.ones((2, 2)), np.array([1.0, np.inf]), r"`y` must be finite, but entry \[1\] is inf"),
     ],

@@ -26,6 +26,16 @@ MAPS = {
     "Square": (ddln.Square(W), lambda w: w**2 / 2),
     "Power": (ddln.Power(W, 3), lambda w: w**3),
     "PowerDifference": (ddln.PowerDifference(W, V, 3), lambda w: w[:3] ** 3 - w[3:] ** 3),
+    "Power 2.5": (ddln.Power(W, 2.5), lambda w: w**2.5),
+    "PowerDifference 1.5": (ddln.PowerDifference(W, V, 1.5), lambda w: w[:3] ** 1.5 - w[3:] ** 1.5),
+    "FourVector": (
+        ddln.FourVector(W, V, -V, R[:3, 0]),
+        lambda w: w[:3] * w[3:6] - w[6:9] * w[9:],
+    ),
+    "Sum": (
+        ddln.Sum(ddln.Constant(W), ddln.Sum(ddln.DeepDiagonal(R[:3].T, -0.7), ddln.Square(V))),
+        lambda w: W - 0.7 * w[:3] * w[3:6] + w[6:] ** 2 / 2,
+    ),
     "MatrixFactorization": (
         ddln.MatrixFactorization(U, R),
         lambda w: w[:6].reshape(3, 2) @ w[6:].reshape(4, 2).T,
@@ -85,6 +95,8 @@ def test_homogeneity(name):
     degrees = [d for d in range(1, 8) if np.allclose(function(1.5 * w), 1.5**d * function(w))]
     # Weight normalization is homogeneous in all weights together, which is not used.
     known = parameterization.homogeneity
+    if isinstance(known, float):
+        degrees = [known] if np.allclose(function(1.5 * w), 1.5**known * function(w)) else []
     assert known is None or [known] == degrees
 
 
@@ -114,6 +126,7 @@ def test_gradient_flow_against_scipy(name):
         ddln.Power(W, 4),
         ddln.PowerDifference(W, V, 2),
         ddln.PowerDifference(W, V, 3),
+        ddln.PowerDifference(W, V, 2.5),
     ],
     ids=lambda p: f"{type(p).__name__} {getattr(p, 'depth', '')}",
 )
@@ -148,7 +161,16 @@ def test_weight_norm_conserves_its_norm():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ddln.Power(W, 1), "`depth` must be at least 2, but it is 1. The first power"),
+        (
+            lambda: ddln.Power(W, 1),
+            "`depth` must be finite and above 1, but it is 1. The first power",
+        ),
+        (
+            lambda: ddln.Power(-W, 2.5),
+            "`weights` must not be negative for a depth that is no integer",
+        ),
+        (lambda: ddln.Power(0 * W, 1.5), "`weights` must be positive for a depth below 2"),
+        (lambda: ddln.PowerDifference(W, -V, 2.5), "`negative` must not be negative"),
         (lambda: ddln.PowerDifference(W, V[:2], 2), r"`negative` must have the shape \(3,\)"),
         (lambda: ddln.MatrixFactorization(U, R[:, :1]), "`right` must have 2 columns"),
         (lambda: ddln.DeepMatrixFactorization([U]), "at least 2 matrices, but it has 1"),

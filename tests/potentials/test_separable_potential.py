@@ -258,7 +258,7 @@ def test_the_inverse_of_the_difference_holds_far_out():
     [
         (lambda: EntropyPotential([1.0, 0.0]), r"`start` must be positive, but entry \[1\] is 0.0"),
         (lambda: EntropyPotential([1.0], 0.0), "`rate` must be finite and positive"),
-        (lambda: PowerPotential([1.0], 2), "`depth` must be at least 3.*EntropyPotential"),
+        (lambda: PowerPotential([1.0], 2), "`depth` must be above 2.*EntropyPotential"),
         (lambda: PowerPotential([-1.0], 3), "`start` must be positive"),
         (lambda: PowerDifferencePotential([1.0], [1.0], 2), "`depth`.*HypentropyPotential"),
         (lambda: PowerDifferencePotential([1.0], [1.0, 2.0], 3), "`negative` must have the shape"),

@@ -232,10 +232,8 @@ def _require_declarations(
 
 def _potential(parameterization: AbstractParameterization, verdict: str) -> str:
     """The kind of potential."""
-    kind = type(parameterization)
-    if any(
-        table.dispatch(kind) is not table.dispatch(object) for table in (potential, mirror_geometry)
-    ):
+    registered = potential.dispatch(type(parameterization)) is not potential.dispatch(object)
+    if registered or mirror_geometry(parameterization) is not None:
         return "closed form"
     return "numerical" if verdict == "yes" else "none"
 
