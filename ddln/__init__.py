@@ -28,6 +28,7 @@ from ddln.flows import MomentumDynamics as MomentumDynamics
 from ddln.flows import MomentumRecord as MomentumRecord
 from ddln.flows import MomentumScaling as MomentumScaling
 from ddln.flows import PairRecord as PairRecord
+from ddln.flows import PiecewiseConstant as PiecewiseConstant
 from ddln.flows import SampleNoise as SampleNoise
 from ddln.flows import Sensitivity as Sensitivity
 from ddln.flows import StochasticDynamics as StochasticDynamics

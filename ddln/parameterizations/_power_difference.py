@@ -82,5 +82,8 @@ class PowerDifferenceCoordinates(AbstractReducedCoordinates):
         power, factor = self.depth - 2, self.depth * (self.depth - 1)
         return factor * positive**power, -factor * negative**power
 
+    def decayed(self, total: Float[Array, ""]) -> "PowerDifferenceCoordinates":
+        return self
+
     def weights(self, v: tuple[Array, Array]) -> tuple[Array, ...]:
         return v
