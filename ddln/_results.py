@@ -39,14 +39,17 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "minimize the loss, but other minimizers do too. Perturb `X`."
     )
     ambiguous_minimum = (
-        "The penalized loss has more than one minimizer, of which this is one; that of the flow depends on its "
-        "start. Integrate with `ddln.gradient_flow`, or change `weight_decay` or `X` a little."
+        "The penalized loss has more than one minimizer, of which this is one; that of the flow depends on "
+        "its start. Integrate with `ddln.gradient_flow`, or change `weight_decay` or `X` a little."
     )
     minimum_at_infinity = (
         "The loss has no minimizer: it falls without end along a direction, as a logistic loss of separable "
         "data. See `ddln.max_margin_l1` for the direction, or use weight decay."
     )
-    unusable_weight_decay = "The weight decay is not positive or not finite, so that nothing was computed. Use a positive one."
+    unusable_weight_decay = (
+        "The weight decay is not positive or not finite, so that nothing was computed. "
+        "Use a positive one."
+    )
 
 
 def is_okay(result: RESULTS) -> Bool[Array, "..."]:

@@ -6,13 +6,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ddln._numerics import product
+from ddln._numerics import inverse_factor, product
 from ddln._types import Array, Bool, Float, Int
 from ddln.limits._signed_least_squares import independent
 from ddln.losses import AbstractPredictionLoss
 from ddln.solvers import DiagonalPlusLowRank, Woodbury
 
-MOST_STEPS, MOST_ROUNDS, REFINEMENTS = 100, 12, 4
+MOST_STEPS, MOST_ROUNDS, REFINEMENTS = 100, 50, 4
 # Candidates for a step, of which the first that decreases the residual is taken.
 HALVINGS = 6
 SIDES = (1.0, -1.0)
@@ -114,10 +114,7 @@ def _interior_point(
         dual, centred = residuals(x, z, loss.gradient(theta), mu)
         ratio = jnp.where(allowed, x / z, 0)
         side = jnp.sum(sides * (jnp.where(allowed, mu / z - x, 0) - ratio * dual), axis=0)
-        ones = jnp.ones_like(theta)
-        matrix = DiagonalPlusLowRank(ones, jnp.sum(ratio, axis=0), ones, design, curvature)
-        solver = Woodbury()
-        change, outer = solver.solution(solver.init(matrix, {}), side)
+        change, outer = _factorized(design, curvature, jnp.sum(ratio, axis=0))(side)
         dz = jnp.where(allowed, dual + sides * outer[None], 0)
         dx = jnp.where(allowed, mu / z - x - ratio * dz, 0)
 
@@ -160,10 +157,31 @@ def _solver(loss: AbstractPredictionLoss, theta: Array, signs: Array):
     curvature = loss.curvature(theta)
     stiffest = jnp.max(product(curvature, jnp.square(loss.design)))
     rho = float(jnp.finfo(theta.dtype).eps) ** 0.5 * jnp.where(stiffest > 0, stiffest, 1)
-    matrix = DiagonalPlusLowRank(jnp.full_like(theta, rho), inside, inside, loss.design, curvature)
-    solver = Woodbury()
-    state = jax.lax.stop_gradient(solver.init(matrix, {}))
-    return lambda side: solver.solution(state, side)[0]
+    solve = _factorized(loss.design, curvature, inside / rho)
+    return lambda side: solve(inside * side / rho)[0]
+
+
+def _factorized(design: Array, curvature: Array, ratio: Array):
+    """The map r -> (x, H x) with (I + E H) x = r, H = X^T C X, for any E >= 0, and r = 0 where E is 0."""
+    n, d = design.shape
+    if n <= d:
+        ones = jnp.ones_like(ratio)
+        woodbury = Woodbury()
+        matrix = DiagonalPlusLowRank(ones, ratio, ones, design, curvature)
+        state = jax.lax.stop_gradient(woodbury.init(matrix, {}))
+        return lambda side: woodbury.solution(state, side)
+    # There Woodbury's identity loses the digits that E H has above those of I.
+    hessian = product(design.T * curvature[None], design)
+    root = jnp.sqrt(ratio)
+    inverse = inverse_factor(jnp.eye(d, dtype=root.dtype) + root[:, None] * hessian * root[None])
+    inverse = jax.lax.stop_gradient(inverse)
+    divisor = jnp.where(root > 0, root, 1)
+
+    def solve(side):
+        x = root * product(inverse.T, product(inverse, side / divisor))
+        return x, product(hessian, x)
+
+    return solve
 
 
 def _forces(loss, weights, theta, signs):
@@ -186,17 +204,21 @@ def _active_set(loss, weights, theta) -> tuple[Array, Array, Int[Array, ""]]:
 
     def correct(state):
         theta, signs, _, count = state
-        theta = _refined(loss, weights, theta, signs, _solver(loss, theta, signs))
-        wrong = (signs != 0) & (theta * signs <= 0)
-        gradient = loss.gradient(theta)
-        excess = -sides * gradient[None] - weights
+        goal = _refined(loss, weights, theta, signs, _solver(loss, theta, signs))
+        wrong = (signs != 0) & (goal * signs <= 0)
+        # Go as far as the first change of sign; its coordinate leaves the support.
+        share = jnp.where(wrong, theta / jnp.where(wrong & (theta != goal), theta - goal, 1), 1)
+        shortest = jnp.min(share)
+        leaves = wrong & (share <= shortest)
+        theta = jnp.where(leaves, 0, theta + shortest * (goal - theta))
+        # Without a change of sign, the coordinate of the largest violation enters.
+        gradient = loss.gradient(goal)
+        excess = jnp.max(-sides * gradient[None] - weights, axis=0)
         size = jnp.max(jnp.abs(gradient)) + jnp.max(jnp.where(jnp.isfinite(weights), weights, 0))
-        enters = (jnp.max(excess, axis=0) > rounding * size) & (signs == 0)
-        entering = jnp.where(enters, -jnp.sign(gradient), 0)
-        # While signs are wrong nothing enters: the gradient is not yet that of a candidate.
-        bad = jnp.any(wrong)
-        new = jnp.where(wrong, 0, signs + jnp.where(bad, 0, entering))
-        return jnp.where(wrong, 0, theta), new, ~bad & ~jnp.any(enters), count + 1
+        enters = (excess > rounding * size) & (signs == 0) & ~jnp.any(wrong)
+        entering = enters & (jnp.arange(theta.size) == jnp.argmax(jnp.where(enters, excess, 0)))
+        new = jnp.where(leaves, 0, jnp.where(entering, -jnp.sign(gradient), signs))
+        return theta, new, ~jnp.any(wrong) & ~jnp.any(enters), count + 1
 
     start = theta, jnp.sign(theta), jnp.asarray(False), jnp.asarray(0)
     theta, signs, _, count = jax.lax.while_loop(
