@@ -1,6 +1,5 @@
 """Weight decay as a function of time, and what one step of a solver sees of it."""
 
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -57,13 +56,13 @@ class PiecewiseConstant(eqx.Module):
                 )
         require_not_negative("values", self.values)
 
-    def __call__(self, t: Scalar) -> Scalar:
+    def __call__(self, t: float | Scalar) -> Scalar:
         """The value at time t; at a jump the value after it."""
         after = jnp.searchsorted(_without_derivative(self.times), t, side="right")
         return jnp.take(self.values, after, mode="clip")
 
 
-@partial(jax.custom_jvp)
+@jax.custom_jvp
 def _without_derivative(times: Array) -> Array:
     return times
 
