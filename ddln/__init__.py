@@ -28,6 +28,7 @@ from ddln.flows import MomentumDynamics as MomentumDynamics
 from ddln.flows import MomentumRecord as MomentumRecord
 from ddln.flows import MomentumScaling as MomentumScaling
 from ddln.flows import PairRecord as PairRecord
+from ddln.flows import PiecewiseConstant as PiecewiseConstant
 from ddln.flows import SampleNoise as SampleNoise
 from ddln.flows import Sensitivity as Sensitivity
 from ddln.flows import StochasticDynamics as StochasticDynamics
@@ -42,6 +43,7 @@ from ddln.flows import momentum_flow as momentum_flow
 from ddln.flows import momentum_scaling as momentum_scaling
 from ddln.flows import sensitivity as sensitivity
 from ddln.flows import stochastic_flow as stochastic_flow
+from ddln.limits import LassoPath as LassoPath
 from ddln.limits import Limit as Limit
 from ddln.limits import MarginStationarity as MarginStationarity
 from ddln.limits import TaskSequence as TaskSequence
@@ -51,6 +53,7 @@ from ddln.limits import excess_l1 as excess_l1
 from ddln.limits import excess_law as excess_law
 from ddln.limits import l1_margin as l1_margin
 from ddln.limits import l1_weights as l1_weights
+from ddln.limits import lasso_path as lasso_path
 from ddln.limits import limit as limit
 from ddln.limits import margin_stationarity as margin_stationarity
 from ddln.limits import max_margin_l1 as max_margin_l1

@@ -45,6 +45,18 @@ with warnings.catch_warnings():
             "Dependent columns of `X`, other than equal or opposite ones, are active together: the rows "
             "minimize the loss, but other minimizers do too. Perturb `X`."
         )
+        ambiguous_minimum = (
+            "The penalized loss has more than one minimizer, of which this is one; that of the flow depends on "
+            "its start. Integrate with `ddln.gradient_flow`, or change `weight_decay` or `X` a little."
+        )
+        minimum_at_infinity = (
+            "The loss has no minimizer: it falls without end along a direction, as a logistic loss of separable "
+            "data. See `ddln.max_margin_l1` for the direction, or use weight decay."
+        )
+        unusable_weight_decay = (
+            "The weight decay is not positive or not finite, so that nothing was computed. "
+            "Use a positive one."
+        )
         invalid_times = (
             "The end `t1` must be finite and positive, and the times `ts` must lie in [0, t1], but they do "
             "not, so the flow was not started."

@@ -13,6 +13,7 @@ from ddln._numerics import where_rows
 from ddln._results import RESULTS
 from ddln._types import Array, Bool, Float, Loss, PyTree
 from ddln.parameterizations import AbstractParameterization
+from ddln.solvers import AbstractRosenbrock
 
 STATS = ("num_steps", "num_accepted_steps", "num_rejected_steps")
 
@@ -101,6 +102,10 @@ class AbstractDynamics(eqx.Module):
         """A test whether a state is inside of the domain, or None. A step that leaves it is rejected."""
         return None
 
+    def jumps(self) -> Float[Array, " K"] | None:
+        """Increasing times at which the field jumps, or None. No step crosses one."""
+        return None
+
     def name(self, states: Any) -> str:
         """The name of the coordinates, for `Trajectory.method`."""
         return type(states).__name__.lower()
@@ -159,5 +164,16 @@ def chosen_solver(
     *,
     reverse: bool,
 ) -> diffrax.AbstractSolver:
-    """The solver that was asked for, or that of the dynamics."""
-    return dynamics.default_solver(states, loss, reverse=reverse) if solver is None else solver
+    """The solver that was asked for, or that of the dynamics.
+
+    Raises:
+        ValueError: if the dynamics has jumps and the solver looks at a jump from both of its sides.
+    """
+    if solver is None:
+        return dynamics.default_solver(states, loss, reverse=reverse)
+    if dynamics.jumps() is not None and not isinstance(solver, AbstractRosenbrock):
+        raise ValueError(
+            "Argument `solver` must be None or a Rosenbrock method as `ddln.Rodas5P()` for a dynamics that "
+            f"jumps, as with `ddln.PiecewiseConstant`, but it is {solver!r}. Or pass a smooth function."
+        )
+    return solver

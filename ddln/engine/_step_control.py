@@ -44,12 +44,14 @@ class StepControl(diffrax.AbstractAdaptiveStepSizeController):
         rtol, atol: the tolerances.
         inside: whether a state is inside of the domain; a step that leaves it is rejected, because there
             is no way back. None if every state is.
+        jumps: increasing times that no step crosses, or None.
         norm: for the root finders of implicit solvers.
     """
 
     rtol: Array
     atol: Array
     inside: Callable[[PyTree[Array]], Array] | None = None
+    jumps: Array | None = None
     norm: Callable[[PyTree[Array]], Scalar] = eqx.field(static=True, default=_norm)
 
     def wrap(self, direction):
@@ -74,7 +76,9 @@ class StepControl(diffrax.AbstractAdaptiveStepSizeController):
         flat = largest <= 1e-15
         h1 = (0.01 / jnp.where(flat, 1, largest)) ** (1 / error_order)
         h = jnp.minimum(100 * h0, jnp.where(flat, jnp.maximum(1e-6, 1e-3 * h0), h1))
-        return t0 + jax.lax.stop_gradient(h).astype(jnp.result_type(t0)), None
+        return self._before_jump(
+            t0, t0 + jax.lax.stop_gradient(h).astype(jnp.result_type(t0))
+        ), None
 
     def adapt_step_size(
         self, t0, t1, y0, y1_candidate, args, y_error, error_order: Any, controller_state
@@ -95,7 +99,18 @@ class StepControl(diffrax.AbstractAdaptiveStepSizeController):
         factor = jnp.clip(wanted, jnp.where(keep, 1, SHORTER), jnp.where(keep, LONGER, SAFETY))
         step = jax.lax.stop_gradient(factor).astype(jnp.result_type(t0)) * (t1 - t0)
         start = jnp.where(keep, t1, t0)
-        return keep, start, start + step, False, None, diffrax.RESULTS.successful
+        end = self._before_jump(start, start + step)
+        return keep, start, end, False, None, diffrax.RESULTS.successful
+
+    def _before_jump(self, start: Any, end: Any) -> Any:
+        """The end of a step, or the first jump within it."""
+        if self.jumps is None:
+            return end
+        jumps = jax.lax.stop_gradient(self.jumps)
+        first = jnp.min(jnp.where(jumps > start, jumps, jnp.inf))
+        # No tiny step is left before the jump.
+        almost = first - 1e-3 * (first - start)
+        return jnp.where(end > almost, first, end)
 
     def _scale(self, size: Array) -> Array:
         return self.atol + self.rtol * size

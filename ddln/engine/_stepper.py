@@ -280,7 +280,8 @@ class FlowStepper(eqx.Module):
     def method(self, inputs: StepperInputs) -> Method:
         """The ingredients of a step, for a stepper without `PerLane` places."""
         dynamics, loss, solve = self.dynamics, self.loss, self.solve
-        control = StepControl(solve.rtol, inputs.atol, dynamics.inside(inputs.states))  # pyright: ignore
+        inside, jumps = dynamics.inside(inputs.states), dynamics.jumps()
+        control = StepControl(solve.rtol, inputs.atol, inside, jumps)  # pyright: ignore
         solver = chosen_solver(dynamics, inputs.states, loss, solve.solver, reverse=False)
         name = method_name(dynamics, inputs.states, solver)
         solver = _prepared(solver, control)

@@ -10,11 +10,14 @@ import jax.numpy as jnp
 
 from ddln._types import Array, Float, Loss
 from ddln._validation import require_not_negative
-from ddln.engine import AbstractDynamics, Solve, integrate
+from ddln.engine import AbstractDynamics, PerLane, Solve, integrate
 from ddln.engine.internal import check_model, check_start, known
+from ddln.flows._decay import PiecewiseConstant
+from ddln.flows._decay_fields import FullField, ReducedField
 from ddln.flows._trajectory import Trajectory, weight_trajectory
-from ddln.flows.states._weights import (
-    AbstractWeightStates,
+from ddln.flows.states import (
+    DecayedSpace,
+    FullSpace,
     ReducedSpace,
     atol_factor,
     startable,
@@ -47,7 +50,7 @@ def gradient_flow(
     event: Callable | None = None,
     dense: bool = False,
     dual: bool = True,
-    weight_decay: float | Float[Array, ""] | None = None,
+    weight_decay: float | Float[Array, ""] | Callable | None = None,
     throw: bool = True,
 ) -> Trajectory:
     """Integrates the gradient flow w' = -grad_w L(h(w)) from time 0 to t1.
@@ -88,9 +91,10 @@ def gradient_flow(
         dual: False leaves out the dual, and `Trajectory.dual` is None: for maps with many more
             entries of theta than weights, as low-rank factorizations, the flow is faster without.
         weight_decay: lambda of the penalty (lambda/2) |w|^2 on the weights:
-            w' = -grad_w L(h(w)) - lambda w, in the coordinates "full". For theta = u * v and t1 -> inf
-            this is the penalty lambda |theta|_1 on theta, for L layers that of the exponent 2/L
-            (Hoff 2017).
+            w' = -grad_w L(h(w)) - lambda w: a number, a function of time that can be traced, or a
+            `ddln.PiecewiseConstant`. In reduced coordinates the gaps of the layers are
+            Delta exp(-2 Lambda), Lambda the integral of lambda. For theta = u * v and t1 -> inf this is
+            the penalty lambda |theta|_1 on theta, for L layers that of the exponent 2/L (Hoff 2017).
         throw: True raises if the solve fails, also under `jax.jit`; False leaves the reason in
             `Trajectory.result`, and no host callback in the program.
 
@@ -116,12 +120,14 @@ class GradientDynamics(AbstractDynamics):
     """Gradient flow with weight decay lambda: w' = -grad_w L(h(w)) - lambda w, xi' = -grad L(theta).
 
     Args:
-        weight_decay: lambda, at least 0; None has none.
+        weight_decay: lambda, at least 0: a number, a function of time that can be traced, or a
+            `ddln.PiecewiseConstant`; None has none.
         coordinates: "reduced", "full" or "auto", as in `ddln.gradient_flow`.
         dual: whether the dual xi is integrated along.
 
     Raises:
-        ValueError: if `weight_decay` is negative or not finite.
+        ValueError: if `weight_decay` is a number that is negative or not finite, or a function that
+            does not map a traced time to a scalar.
     """
 
     weight_decay: Any = None
@@ -129,8 +135,11 @@ class GradientDynamics(AbstractDynamics):
     dual: bool = eqx.field(static=True)  # pyright: ignore
 
     def __init__(self, weight_decay: Any = None, *, coordinates: str = "auto", dual: bool = True):
-        if (decay := known(weight_decay)) is not None:
-            require_not_negative("weight_decay", decay)
+        if isinstance(weight_decay, PiecewiseConstant | PerLane) or not callable(weight_decay):
+            if not isinstance(decay := known(weight_decay), PiecewiseConstant | None):
+                require_not_negative("weight_decay", decay)
+        else:
+            _check_schedule(weight_decay)
         self.weight_decay = weight_decay
         self.coordinates = coordinates
         self.dual = dual
@@ -140,21 +149,36 @@ class GradientDynamics(AbstractDynamics):
         return weight_states(start, self.coordinates, decays=self.weight_decay is not None)
 
     def initial_state(self, states, loss):
-        theta = jax.eval_shape(states.effective, states.start())
+        theta = eqx.filter_eval_shape(lambda p: p.effective(), states.initial)
         dual = jnp.zeros(theta.shape, theta.dtype) if self.dual else None
-        return states.start(), dual
+        if not isinstance(states, DecayedSpace):
+            return states.start(), dual
+        # The blocks of a structured Jacobian have the shape of theta.
+        structured = isinstance(loss, AbstractPredictionLoss)
+        return states.start(), dual, jnp.zeros(theta.shape if structured else (1,), theta.dtype)
 
     def startable(self, states, loss):
-        theta = states.effective(states.start())
+        theta = states.initial.effective()
         return startable(states.initial, theta, loss)
 
+    def parameterization(self, states, state):
+        return states.of_state(state)
+
     def field(self, states, loss):
+        if isinstance(states, DecayedSpace):
+            return ReducedField(states, loss, self.weight_decay)
         if isinstance(states, ReducedSpace) and isinstance(loss, AbstractPredictionLoss):
             return SeparableDualField(states.coordinates, loss)
-        return _Field(states, loss, self.weight_decay)
+        return FullField(states, loss, self.weight_decay)
+
+    def jumps(self):
+        decay = self.weight_decay
+        return decay.times if isinstance(decay, PiecewiseConstant) else None
 
     def default_solver(self, states, loss, *, reverse):
-        if isinstance(states, ReducedSpace) and isinstance(loss, AbstractPredictionLoss):
+        if self.jumps() is not None:
+            return Rodas5P()
+        if not isinstance(states, FullSpace) and isinstance(loss, AbstractPredictionLoss):
             matrix_free = min(loss.design.shape) > FACTORIZATION_LIMIT
             return RKC(reverse=reverse) if matrix_free else Rodas5P()
         unknowns = sum(leaf.size for leaf in jax.tree.leaves(states.start()))
@@ -162,26 +186,28 @@ class GradientDynamics(AbstractDynamics):
         return Rodas5P() if size <= DENSE_JACOBIAN_LIMIT else diffrax.Tsit5()
 
     def trajectory(self, states, loss, saved):
-        rows, duals = saved.rows
+        rows, duals, *total = saved.rows
+        rows = (rows, *total) if total else rows
         return weight_trajectory(states, loss, saved, rows, duals)
 
     def atol_factor(self, states):
         return atol_factor(states.initial)
 
     def name(self, states):
-        return "reduced" if isinstance(states, ReducedSpace) else "full"
+        return "full" if isinstance(states, FullSpace) else "reduced"
 
 
-class _Field(eqx.Module):
-    """The vector field of the state (unknowns, dual)."""
-
-    states: AbstractWeightStates
-    loss: Loss
-    weight_decay: Float[Array, ""] | None
-
-    def __call__(self, t, y, args):
-        state, dual = y
-        velocity, dual_velocity = self.states.velocity(state, self.loss)
-        if self.weight_decay is not None:
-            velocity = jax.tree.map(lambda v, w: v - self.weight_decay * w, velocity, state)
-        return velocity, None if dual is None else dual_velocity
+def _check_schedule(schedule: Callable) -> None:
+    """A weight decay as a function of time must map a traced time to a scalar."""
+    time = jax.ShapeDtypeStruct((), jnp.result_type(float))
+    try:
+        value = eqx.filter_eval_shape(schedule, time)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        raise ValueError(
+            "Argument `weight_decay` must be a function of time that can be traced, but it looks at the "
+            "value of the time. Use `jnp.where` in place of `if`, or a `ddln.PiecewiseConstant`."
+        ) from error
+    if getattr(value, "shape", None) != () and not isinstance(value, int | float):
+        raise ValueError(
+            f"Argument `weight_decay` must map a time to a scalar, but it returns {value}."
+        )

@@ -68,8 +68,7 @@ class Trajectory(eqx.Module):
             raise ValueError(
                 "`Trajectory.evaluate` needs dense output. Pass `dense=True` to the flow."
             )
-        state = self.interpolation.evaluate(t)[0]
-        return self.space.rebuild(state)
+        return self.space.of_state(self.interpolation.evaluate(t))
 
 
 def weight_trajectory(

@@ -1,6 +1,8 @@
 """Limits of gradient flows, and the solutions that they are compared with."""
 
 from ddln.limits._excess_law import excess_law as excess_law
+from ddln.limits._lasso_path import LassoPath as LassoPath
+from ddln.limits._lasso_path import lasso_path as lasso_path
 from ddln.limits._limit import Limit as Limit
 from ddln.limits._limit import limit as limit
 from ddln.limits._margins import MarginStationarity as MarginStationarity

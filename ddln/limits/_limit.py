@@ -14,8 +14,10 @@ from ddln._validation import require_positive
 from ddln.engine.internal import check_model, check_start
 from ddln.flows import Trajectory, gradient_flow
 from ddln.limits._constraints import Constraints, with_derivatives
+from ddln.limits._decayed_limit import decayed_end
 from ddln.limits._path import follow_path
-from ddln.losses import LeastSquares, loss_gradient
+from ddln.limits._predictions import least_predictions
+from ddln.losses import AbstractPredictionLoss, LeastSquares, loss_gradient
 from ddln.parameterizations import AbstractParameterization
 from ddln.potentials import mirror_geometry
 
@@ -28,15 +30,20 @@ class Limit(eqx.Module):
 
     Attributes:
         theta: the effective parameter at t = infinity.
-        dual: xi = X^T nu, the accumulated negative gradient, of the shape of theta.
+        dual: xi = X^T nu, the accumulated negative gradient, of the shape of theta. With weight decay, where
+            that grows without bound: -grad L(theta).
         multipliers: nu, shape [n].
         parameterization: the weights at t = infinity.
-        residual: |X theta - y'| / (|y| + |X| |theta_0|), y' the projection of y on the range of X.
+        residual: |X theta - y'| / (|y| + |X| |theta_0|), y' the projection of y on the range of X, or the
+            predictions where another loss is least. With weight decay: the largest violation of the
+            optimality conditions, relative to the size of their terms.
         gap: the duality gap Q(theta) + Q*(X^T nu) - <y', nu>, relative to sum_i |theta_i xi_i|; infinite
-            where no potential is known (`method` is "flow").
+            where no potential is known (`method` is "flow"). With weight decay: a bound of the excess of
+            the objective, relative to it; infinite for more than two layers.
         result: a `ddln.RESULTS` code.
         stats: `num_steps`.
-        method: "path" for the convex problem, "flow" where the flow had to be integrated.
+        method: "path" for the convex problem, "flow" where the flow had to be integrated; with weight decay
+            "convex" for two layers, "stationary" for more.
     """
 
     theta: Theta
@@ -54,12 +61,13 @@ def limit(
     parameterization: AbstractParameterization,
     loss: Loss,
     *,
+    weight_decay: float | Float[Array, ""] | None = None,
     rtol: float | Float[Array, ""] = 5e-10,
     atol: float | Float[Array, ""] = 0.0,
     max_steps: int | None = None,
     throw: bool = True,
 ) -> Limit:
-    """The limit t -> infinity of the gradient flow w' = -grad_w L(h(w)) of a least-squares loss.
+    """The limit t -> infinity of the gradient flow w' = -grad_w L(h(w)) - lambda w.
 
     Where the flow is a mirror flow with a separable potential Q (`DeepDiagonal`, `Square`, `Power`,
     `PowerDifference`, `Identity`, `FourVector`, sums of these), it ends at the minimizer of Q among the
@@ -71,10 +79,24 @@ def limit(
     meets. The scale of the loss does not matter. For any other parameterization there is no such
     problem: the flow is integrated until its velocity is small, and `Limit.method` says so.
 
+    Any other convex loss of linear predictions, as `ddln.Logistic`, has unique predictions z = X theta where
+    it is least, if it has a minimizer at all, and the limit is that of the squared loss with targets z.
+
+    With weight decay lambda > 0 weights of equal size attain the least |w|^2 for their theta, and
+
+        two layers: theta = argmin L(theta) + (lambda / |c|) |theta|_1
+
+    for `DeepDiagonal`, lambda |theta|_1 for `Square`, (lambda / 2) |theta|_1 for `Power` and
+    `PowerDifference`, over the signs that theta can take: a convex problem, with a result code where its
+    minimizer is not unique. L layers have the penalty (lambda L / 2) sum |theta / c|^(2/L), which is not
+    convex: 0 is always a local minimum, and the end depends on the start. The flow is integrated, and the
+    stationary point that it reaches refined by Newton's method; no more is claimed of it. Decay that is
+    switched off at T: `limit(gradient_flow(start, loss, T, weight_decay=...).final, loss)`.
+
     Differentiable in the weights, X and y in both modes, by the implicit function theorem; in X where
     its rank is full. To be used under `jax.jit` and `jax.vmap`, where `max_steps` is per lane.
 
-    Source: Li et al. 2022, Theorem 4.9; Labarrière et al. 2024, Theorem 1.
+    Source: Li et al. 2022, Theorem 4.9; Labarrière et al. 2024, Theorem 1; with weight decay Hoff 2017.
 
     Example:
         >>> network = ddln.DeepDiagonal.random(jax.random.key(0), depth=3, dim=50, scale=0.1)
@@ -83,7 +105,9 @@ def limit(
 
     Args:
         parameterization: the start of the flow.
-        loss: the squared loss.
+        loss: a convex `ddln` loss of linear predictions; `ddln.LeastSquares` alone for a parameterization
+            without a potential in closed form.
+        weight_decay: lambda, positive; None has none.
         rtol: the largest relative residual and duality gap of a success; not less than 100 times the
             rounding of the dtype. Newton's method usually ends far below it.
         atol: the residual |X theta - y'| that is small enough whatever the size of the data.
@@ -93,19 +117,23 @@ def limit(
             `Limit.result`, and no host callback in the program.
 
     Returns:
-        The limit; `result` is `successful`, `max_steps_reached`, `nonfinite_initialization`, or
-        `limit_out_of_reach` where coordinates that keep their sign or never move may be the reason.
+        The limit; `result` is `successful`, `max_steps_reached`, `nonfinite_initialization`,
+        `limit_out_of_reach` where coordinates that keep their sign or never move may be the reason,
+        `minimum_at_infinity` for a loss without a minimizer, or with weight decay `ambiguous_minimum` or
+        `unusable_weight_decay`.
 
     Raises:
         ValueError: for arguments that do not fit.
         RuntimeError: if `throw=True` and the limit is not found.
     """
-    if not isinstance(loss, LeastSquares):
+    if not isinstance(loss, AbstractPredictionLoss):
         raise ValueError(
-            "Argument `loss` must be a `ddln.LeastSquares`, but it is a "
-            f"{type(loss).__name__}. For other losses integrate with `ddln.gradient_flow`."
+            "Argument `loss` must be a `ddln` loss of linear predictions, as `ddln.LeastSquares`, but it is "
+            f"a {type(loss).__name__}. For other losses integrate with `ddln.gradient_flow`."
         )
     require_positive("rtol", rtol)
+    if weight_decay is not None:
+        require_positive("weight_decay", weight_decay)
     if max_steps is not None and max_steps < 1:
         raise ValueError(f"Argument `max_steps` must be at least 1, but it is {max_steps}.")
     theta = check_model(parameterization, loss)
@@ -115,9 +143,21 @@ def limit(
     rtol = jnp.maximum(jnp.asarray(rtol, dtype), 100 * float(jnp.finfo(dtype).eps))
     geometry = mirror_geometry(parameterization)
     has_path = geometry is not None and None not in (geometry.curve, geometry.weights)
-    solve, most = (_end_of_path, 512) if has_path else (_end_of_flow, 16384)
-    most = most if max_steps is None else max_steps
-    end = solve(parameterization, loss, rtol, jnp.asarray(atol, dtype), most)
+    by_path = has_path and weight_decay is None
+    most = (512 if by_path else 16384) if max_steps is None else max_steps
+    atol = jnp.asarray(atol, dtype)
+    if weight_decay is not None:
+        end = _end_of_decay(parameterization, loss, jnp.asarray(weight_decay, dtype), rtol, most)
+    elif isinstance(loss, LeastSquares):
+        solve = _end_of_path if by_path else _end_of_flow
+        end = solve(parameterization, loss, rtol, atol, most)
+    elif by_path:
+        end = _end_at_predictions(parameterization, loss, rtol, atol, most)
+    else:
+        raise ValueError(
+            "Argument `loss` must be a `ddln.LeastSquares` for a parameterization without a potential in "
+            f"closed form, but it is a {type(loss).__name__}. Integrate with `ddln.gradient_flow`."
+        )
     if throw:
         end = end.result.error_if(end, ~is_okay(end.result))
     return end
@@ -184,6 +224,52 @@ def _end_of_path(
         result=result,
         stats={"num_steps": point.count},
         method="path",
+    )
+
+
+@eqx.filter_jit
+def _end_at_predictions(
+    parameterization: AbstractParameterization,
+    loss: AbstractPredictionLoss,
+    rtol: Float[Array, ""],
+    atol: Float[Array, ""],
+    max_steps: int,
+) -> Limit:
+    """The limit of a loss that is least where X theta = z: that of least squares with the targets z."""
+    z, found = least_predictions(loss)
+    end = _end_of_path(parameterization, LeastSquares(loss.X, z), rtol, atol, max_steps)
+    okay = found | (end.result == RESULTS.nonfinite_initialization)
+    result = RESULTS.where(okay, end.result, RESULTS.minimum_at_infinity)
+    return eqx.tree_at(lambda e: e.result, end, result)
+
+
+@eqx.filter_jit
+def _end_of_decay(
+    parameterization: AbstractParameterization,
+    loss: AbstractPredictionLoss,
+    weight_decay: Float[Array, ""],
+    rtol: Float[Array, ""],
+    max_steps: int,
+) -> Limit:
+    end = decayed_end(parameterization, loss, weight_decay, rtol, max_steps)
+    weights, rest = eqx.partition(parameterization, eqx.is_inexact_array)
+    leaves, structure = jax.tree.flatten(weights)
+    finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]).all()
+    moved = zip(end.weights, leaves, strict=True)
+    leaves = [jnp.where(finite, new.reshape(old.shape), jnp.nan) for new, old in moved]
+    theta = jnp.where(finite, end.theta, jnp.nan)
+    multipliers = -loss.scale * loss.pointwise_gradient(product(loss.design, theta), loss.y)
+    shape = loss.X.shape[1:]
+    return Limit(
+        theta=theta.reshape(shape),
+        dual=product(multipliers, loss.design).reshape(shape),
+        multipliers=multipliers,
+        parameterization=eqx.combine(jax.tree.unflatten(structure, leaves), rest),
+        residual=end.residual,
+        gap=end.gap,
+        result=RESULTS.where(finite, end.result, RESULTS.nonfinite_initialization),
+        stats={"num_steps": end.count},
+        method=end.method,
     )
 
 

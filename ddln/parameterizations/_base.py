@@ -52,6 +52,13 @@ class AbstractReducedCoordinates(eqx.Module):
         theta, speed = self.effective_and_speed(v)
         return theta, speed, self.effective_slope(v), self.speed_slope(v)
 
+    def decayed(self, total: Float[Array, ""]) -> "AbstractReducedCoordinates | None":
+        """The coordinates after weight decay with the integral Lambda, or None if there are none.
+
+        They are those of the weights exp(-Lambda) w, so that v' = -speed(v) grad L - lambda v there.
+        """
+        return None
+
     @abc.abstractmethod
     def weights(self, v: Any) -> tuple[Array, ...]:
         """The weights at v: the inexact leaves of the parameterization, in the order of its tree."""

@@ -1,5 +1,6 @@
 """The canonical form of a deep diagonal network: its d essential unknowns."""
 
+import dataclasses
 import itertools
 
 import equinox as eqx
@@ -85,6 +86,13 @@ class CanonicalForm(AbstractReducedCoordinates):
         """The layers of the network whose smallest layer is v, in their original order."""
         ordered = jnp.concatenate([v[None, :], self._others(v)])
         return jax.lax.sort((self.permutation, ordered), dimension=0, num_keys=1)[1]
+
+    def decayed(self, total: Float[Array, ""]) -> "CanonicalForm":
+        # A gap that is not zero is never to become a tie, which keeps the sign of v.
+        least = float(jnp.finfo(self.gaps.dtype).tiny)
+        gaps = jnp.maximum(self.gaps * jnp.exp(-2 * total).astype(self.gaps.dtype), least)
+        gaps = jnp.where(self.gaps > 0, gaps, 0)
+        return dataclasses.replace(self, gaps=gaps)
 
     def weights(self, v: Float[Array, " d"]) -> tuple[Array, ...]:
         return (self.layers(v),)

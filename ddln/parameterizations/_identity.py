@@ -53,5 +53,8 @@ class IdentityCoordinates(AbstractReducedCoordinates):
     def speed_slope(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
         return jnp.zeros_like(v)
 
+    def decayed(self, total: Float[Array, ""]) -> "IdentityCoordinates":
+        return self
+
     def weights(self, v: Float[Array, " d"]) -> tuple[Array, ...]:
         return (v,)

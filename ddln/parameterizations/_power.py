@@ -71,6 +71,9 @@ class PowerCoordinates(AbstractReducedCoordinates):
     def speed_slope(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
         return self.factor * self.depth * (self.depth - 1) * power(v, self.depth - 2)
 
+    def decayed(self, total: Float[Array, ""]) -> "PowerCoordinates":
+        return self
+
     def weights(self, v: Float[Array, " d"]) -> tuple[Array, ...]:
         return (v,)
 

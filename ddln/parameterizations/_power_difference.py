@@ -87,5 +87,8 @@ class PowerDifferenceCoordinates(AbstractReducedCoordinates):
         less, factor = self.depth - 2, self.depth * (self.depth - 1)
         return factor * power(positive, less), -factor * power(negative, less)
 
+    def decayed(self, total: Float[Array, ""]) -> "PowerDifferenceCoordinates":
+        return self
+
     def weights(self, v: tuple[Array, Array]) -> tuple[Array, ...]:
         return v

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from functools import singledispatch
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ddln._types import Array
+from ddln._types import Array, Float
 from ddln.parameterizations import (
     AbstractParameterization,
     DeepDiagonal,
@@ -53,7 +54,11 @@ def mirror_geometry(parameterization: AbstractParameterization) -> MirrorGeometr
 
 
 @singledispatch
-def potential(parameterization: AbstractParameterization) -> AbstractPotential:
+def potential(
+    parameterization: AbstractParameterization,
+    *,
+    integrated_decay: float | Float[Array, ""] | None = None,
+) -> AbstractPotential:
     """The potential Q whose mirror flow is the gradient flow that starts at `parameterization`.
 
     Normalised by Q(theta_0) = 0 and grad Q(theta_0) = 0. In closed form for the separable
@@ -61,21 +66,41 @@ def potential(parameterization: AbstractParameterization) -> AbstractPotential:
     own, register a function: `@potential.register`, or `@ddln.potentials.mirror_geometry.register` for
     a curve as well.
 
+    Weight decay with the integral Lambda makes the flow of a homogeneous map of degree L a mirror flow whose
+    potential moves: at that time it is Q_t, the potential of the weights exp(-Lambda) w_0, and
+
+        grad Q_t(theta(t)) = xi_t,   xi_t' = (L - 2) lambda xi_t - grad L(theta),   xi_0 = 0,
+
+    so that Q_t*(xi) = exp(-2 Lambda) Q*(exp(-(L - 2) Lambda) xi).
+
     Args:
         parameterization: the start of the flow.
+        integrated_decay: Lambda; None is a flow without weight decay.
 
     Returns:
         The potential.
 
     Raises:
         ValueError: if the gradient flow is not a mirror flow: the gradient fields of h do not
-            commute, or its Jacobian does not have full rank.
+            commute, or its Jacobian does not have full rank; or, with `integrated_decay`, if h has no
+            degree.
 
     Example:
         >>> network = DeepDiagonal.zero_last(jnp.ones(2), depth=3)
         >>> potential(network).value(network.effective())
         Array(0., dtype=float64)
     """
+    if integrated_decay is not None:
+        if parameterization.homogeneity is None:
+            raise ValueError(
+                "Argument `integrated_decay` must be None for a map without a degree of homogeneity, as "
+                f"{type(parameterization).__name__}: with weight decay its flow is not known to be one."
+            )
+        weights, rest = eqx.partition(parameterization, eqx.is_inexact_array)
+        weights = jax.tree.map(
+            lambda w: w * jnp.exp(-jnp.asarray(integrated_decay)).astype(w.dtype), weights
+        )
+        parameterization = eqx.combine(weights, rest)
     geometry = mirror_geometry(parameterization)
     return NumericalPotential(parameterization) if geometry is None else geometry.potential()
 

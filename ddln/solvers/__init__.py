@@ -8,6 +8,7 @@ from ddln.solvers._rosenbrock import AbstractRosenbrock as AbstractRosenbrock
 from ddln.solvers._rosenbrock import RosenbrockInterpolation as RosenbrockInterpolation
 from ddln.solvers._separable import SeparableDualField as SeparableDualField
 from ddln.solvers._separable import SeparableField as SeparableField
+from ddln.solvers._structure import AbstractSampledField as AbstractSampledField
 from ddln.solvers._structure import AbstractStructuredField as AbstractStructuredField
 from ddln.solvers._structure import AbstractStructuredOperator as AbstractStructuredOperator
 from ddln.solvers._tableau import RosenbrockTableau as RosenbrockTableau

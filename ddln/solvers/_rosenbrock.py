@@ -14,7 +14,12 @@ from jaxtyping import ArrayLike, PyTree
 from ddln._types import Array, Bool
 from ddln.solvers._diagonal_plus_low_rank import DiagonalPlusLowRank, Woodbury
 from ddln.solvers._reverse_solve import factorized, solved
-from ddln.solvers._structure import AbstractStructuredField, AbstractStructuredOperator, Time
+from ddln.solvers._structure import (
+    AbstractSampledField,
+    AbstractStructuredField,
+    AbstractStructuredOperator,
+    Time,
+)
 from ddln.solvers._tableau import RosenbrockTableau
 
 
@@ -73,6 +78,7 @@ class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         del made_jump
         tableau = self.tableau
+        terms = _of_step(terms, t0, t1, y0)
         # The linear system I - gamma h J, with h the signed step of the original time: t0 and t1 increase.
         control = jnp.asarray(terms.contr(t0, t1))
         field, time = _vector_field(terms, t0)
@@ -131,13 +137,23 @@ class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
 
         A step takes it as `solver_state` in reverse mode, and otherwise returns its own in place of it.
         """
-        field, time = _vector_field(terms, t0)
+        field, time = _vector_field(_of_step(terms, t0, t1, y0), t0)
         _, jacobian = _with_jacobian(field, time, y0, args)
         operator = _shifted(jacobian, self._scale(jnp.asarray(terms.contr(t0, t1)), y0))
         return Woodbury().core(operator) if isinstance(operator, DiagonalPlusLowRank) else None
 
     def _scale(self, control: Array, y0: PyTree) -> Array:
         return control.astype(jnp.result_type(*jax.tree.leaves(y0))) * self.tableau.gamma
+
+
+def _of_step(term: Any, t0: Any, t1: Any, y: PyTree) -> Any:
+    """The term with the vector field of the step from (t0, y) to t1."""
+    if not isinstance(term, diffrax.ODETerm):
+        ends = t0 * term.direction, t1 * term.direction
+        return eqx.tree_at(lambda t: t.term, term, _of_step(term.term, *ends, y))
+    field = term.vector_field
+    sampled = isinstance(field, AbstractSampledField)
+    return diffrax.ODETerm(field.of_step(t0, t1, y)) if sampled else term
 
 
 def _vector_field(term: Any, t: Any) -> tuple[Callable, Any]:

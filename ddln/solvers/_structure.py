@@ -45,6 +45,22 @@ class AbstractStructuredField(eqx.Module):
         return self(t, y, args), self.jacobian(t, y, args)
 
 
+class AbstractSampledField(eqx.Module):
+    """A vector field f(t, y, args) that a Rosenbrock method replaces in each step by another one.
+
+    What f depends on may jump at the ends of a step, or be an integral over time up to y's: a step
+    wants a smooth function of t and y, with all that is an integral as a function of t.
+    """
+
+    @abc.abstractmethod
+    def __call__(self, t: Time, y: PyTree, args: Any) -> PyTree:
+        """f(t, y, args), with the structure of y."""
+
+    @abc.abstractmethod
+    def of_step(self, t0: Time, t1: Time, y: PyTree) -> Any:
+        """The vector field for the step from (t0, y) to t1."""
+
+
 class AbstractStructuredOperator(lx.AbstractLinearOperator):
     """A square operator A whose structure I - scale * A shares, with a solver for it."""
 

@@ -12,7 +12,7 @@ from ddln.limits import Limit, limit
 from ddln.sweeps._batches import in_batches
 from ddln.sweeps._initializations import Initializations, LaneData, describe_loss
 from ddln.sweeps._lanes import AbstractLanes, Lane
-from ddln.sweeps.store import describe_function
+from ddln.sweeps.store import describe_function, describe_tree
 
 # Lanes of one batch wait for each other; this many keep the cost of a step low.
 BATCH = 16
@@ -24,18 +24,22 @@ class LimitLanes(AbstractLanes):
     Attributes:
         data: the start and the per-lane values of each lane.
         loss: the loss, with places for the per-lane values.
+        weight_decay: a number, a place for one, or None.
         observe: from a limit to the values that are kept.
     """
 
     data: LaneData
     loss: Any
+    weight_decay: Any
     observe: Callable[[Any], Any] | None
 
     @classmethod
-    def of(cls, starts: Initializations, loss: Any, observe: Callable | None) -> "LimitLanes":
-        """The lanes of a sweep whose loss may have `PerLane` values."""
-        data = LaneData(starts, tuple(per_lane_values(loss)))
-        return cls(data, without_values(loss), observe)
+    def of(
+        cls, starts: Initializations, loss: Any, weight_decay: Any, observe: Callable | None
+    ) -> "LimitLanes":
+        """The lanes of a sweep whose loss and weight decay may have `PerLane` values."""
+        data = LaneData(starts, tuple(per_lane_values((loss, weight_decay))))
+        return cls(data, *without_values((loss, weight_decay)), observe)
 
     @property
     def size(self) -> int:
@@ -68,16 +72,19 @@ class LimitLanes(AbstractLanes):
             "method": "limit",
             "dtype": str(end.theta.dtype),
         }
+        if self.weight_decay is not None:
+            described |= describe_tree({"weight_decay": self.weight_decay})
         if self.observe is not None:
             described["observe"] = describe_function(self.observe, end)
         return described
 
     def _limit(self, start: Any, values: tuple[PyTree, ...]) -> Limit:
-        return limit(start, with_values(self.loss, values), throw=False)
+        loss, decay = with_values((self.loss, self.weight_decay), values)
+        return limit(start, loss, weight_decay=decay, throw=False)
 
     def _lane(self, start: Any, values: tuple[PyTree, ...]) -> Lane:
         end = self._limit(start, values)
-        loss = with_values(self.loss, values)
+        loss, _ = with_values((self.loss, self.weight_decay), values)
         return Lane.make(
             ts=jnp.full((1,), jnp.inf),
             theta=end.theta[None] if self.observe is None else None,

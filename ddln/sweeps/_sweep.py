@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddln._types import Array, Float, Int, Loss
-from ddln._validation import is_known
+from ddln._validation import is_known, require_positive
 from ddln.engine import AbstractDynamics, AbstractFixedSteps, PerLane, Solve
-from ddln.engine.internal import in_dtype
+from ddln.engine.internal import in_dtype, known
 from ddln.flows import GradientDynamics, MirrorTrajectory, Trajectory
 from ddln.sweeps._engine import Job, computed
 from ddln.sweeps._flow_lanes import FixedStepRun, FlowLanes
@@ -94,7 +94,7 @@ def sweep(
             `ddln.Initializations(function, size)`; for mirror flows of potentials, too.
         loss: as in `ddln.gradient_flow`, shared by all lanes; or a `ddln.PerLane`.
         t1: the end of the integration; inf asks for limits (`ddln.limit`, with its own tolerances and
-            numbers of steps) in place of flows, and needs a `ddln.LeastSquares`. For
+            numbers of steps) in place of flows, and needs a loss that this takes. For
             `ddln.DescentDynamics` the number of steps. May be a `ddln.PerLane`, as the following numbers.
         dynamics: `ddln.GradientDynamics` (the default), `ddln.MomentumDynamics`, `ddln.MirrorDynamics`, any
             other `ddln.AbstractDynamics`; or `ddln.StochasticDynamics` or `ddln.DescentDynamics`.
@@ -310,14 +310,21 @@ def _limit_lanes(
         )
     if solve.event is not None:
         raise ValueError("Argument `event` must be None for t1 = inf: limits have no steps.")
-    decays = isinstance(dynamics, GradientDynamics) and dynamics.weight_decay is not None
-    if decays or not isinstance(dynamics, GradientDynamics):
+    if not isinstance(dynamics, GradientDynamics):
         raise ValueError(
-            "Argument `dynamics` must be gradient flow without weight decay for t1 = inf: the limits "
-            "of others are not known without integrating. Pass a finite `t1`."
+            "Argument `dynamics` must be gradient flow for t1 = inf: the limits of others are not known "
+            "without integrating. Pass a finite `t1`."
         )
+    decay = in_dtype(dynamics.weight_decay, jnp.result_type(float))
+    if callable(decay):
+        raise ValueError(
+            "Argument `weight_decay` must be a number, or a `ddln.PerLane` of numbers, for t1 = inf, but it "
+            f"is {decay!r}. Pass a finite `t1`."
+        )
+    if (number := known(decay)) is not None:
+        require_positive("weight_decay", number)
     Solve(1.0, None, solve.rtol, solve.atol, max_steps=solve.max_steps).checked()
-    return LimitLanes.of(starts, loss, observe)
+    return LimitLanes.of(starts, loss, decay, observe)
 
 
 def _require_plain(**arguments: Any) -> None:

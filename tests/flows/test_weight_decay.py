@@ -1,6 +1,9 @@
 """Weight decay on w, and the penalty on theta that it amounts to."""
 
+import itertools
+
 import cvxpy as cp
+import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,22 +49,120 @@ def solve(X, y, penalty):
     return theta.value
 
 
-def test_flow_agrees_with_scipy():
-    X, y, loss = problem()
-    network = ddln.DeepDiagonal.random(jax.random.key(0), 3, 6, scale=0.8)
-    flow = ddln.gradient_flow(network, loss, 3.0, weight_decay=0.3, rtol=1e-9, atol=1e-12)
+def reference(network, X, y, decay, t1, jumps=()):
+    """The layers at t1 by SciPy, piece by piece."""
+    shape = network.layers.shape
 
-    def velocity(t, w):
-        layers = w.reshape(3, 6)
-        g = X.T @ (X @ layers.prod(0) - y)
-        others = np.stack([np.delete(layers, j, 0).prod(0) for j in range(3)])
-        return (-g * others - 0.3 * layers).ravel()
+    def velocity(t, w, piece):
+        layers = w.reshape(shape)
+        g = network.factor * (X.T @ (X @ (network.factor * layers.prod(0)) - y))
+        others = np.stack([np.delete(layers, j, 0).prod(0) for j in range(shape[0])])
+        return (-g * others - decay(t, piece) * layers).ravel()
 
     weights = np.asarray(network.layers).ravel()
-    reference = solve_ivp(velocity, (0, 3), weights, method="DOP853", rtol=1e-12, atol=1e-14)
-    layers = reference.y[:, -1].reshape(3, 6)
-    np.testing.assert_allclose(flow.final.layers, layers, rtol=0, atol=1e-8)
-    assert flow.method.startswith("full")
+    ends = [0.0, *jumps, t1]
+    for piece, (a, b) in enumerate(itertools.pairwise(ends)):
+        weights = solve_ivp(
+            velocity, (a, b), weights, method="DOP853", rtol=1e-12, atol=1e-14, args=(piece,)
+        ).y[:, -1]
+    return weights.reshape(shape)
+
+
+JUMPS, VALUES = [0.7, 1.1, 3.0], [0.3, 0.9, 0.0, 5.0]  # the last one at the very end
+
+
+def cosine(t):
+    return 0.2 * (1 + jnp.cos(2 * t))
+
+
+@pytest.mark.parametrize(
+    ("depth", "coordinates", "decay"),
+    [
+        (3, "reduced", 0.3),
+        (6, "reduced", cosine),
+        (2, "reduced", ddln.PiecewiseConstant(JUMPS, VALUES)),
+        (3, "full", ddln.PiecewiseConstant(JUMPS, VALUES)),
+    ],
+)
+def test_flow_agrees_with_scipy(depth, coordinates, decay):
+    X, y, loss = problem()
+    network = ddln.DeepDiagonal.random(jax.random.key(0), depth, 6, scale=0.8)
+    network = ddln.DeepDiagonal(network.layers, factor=-0.9)
+    flow = ddln.gradient_flow(
+        network, loss, 3.0, ts=[1.1, 3.0], weight_decay=decay, rtol=1e-10, atol=1e-13,
+        coordinates="auto" if coordinates == "reduced" else coordinates,
+    )  # fmt: skip
+    if isinstance(decay, float):
+        expected, total = reference(network, X, y, lambda t, _: decay, 3.0), 3 * decay
+    elif decay is cosine:
+        expected = reference(network, X, y, lambda t, _: 0.2 * (1 + np.cos(2 * t)), 3.0)
+        total = 0.2 * (3 + np.sin(6) / 2)
+    else:
+        expected = reference(network, X, y, lambda t, k: VALUES[k], 3.0, JUMPS[:2])
+        total = np.dot(VALUES[:3], np.diff([0, *JUMPS]))
+    np.testing.assert_allclose(flow.final.layers, expected, rtol=0, atol=1e-9)
+    assert flow.method == f"{coordinates}, Rodas5P"
+    # The gaps decay like exp(-2 Lambda): to rounding where Lambda is known, in reduced coordinates.
+    gaps = np.diff(np.square(network.layers), axis=0) * np.exp(-2 * total)
+    found = np.diff(np.square(flow.final.layers), axis=0)
+    exact = coordinates == "reduced" and decay is not cosine
+    np.testing.assert_allclose(found, gaps, rtol=0, atol=2e-14 if exact else 1e-9)
+
+
+def test_derivatives_in_schedules_are_those_of_differences():
+    """In values between jumps, and in the scale of the start."""
+    _, _, loss = problem(4, 6)
+    layers = ddln.DeepDiagonal.random(jax.random.key(4), 3, 6).layers
+
+    def value(numbers):
+        network = ddln.DeepDiagonal(layers * numbers[2])
+        decay = ddln.PiecewiseConstant([0.5], numbers[:2])
+        flow = ddln.gradient_flow(network, loss, 1.0, weight_decay=decay, rtol=1e-8, atol=1e-11)
+        return jnp.sum(jnp.sin(flow.theta)) + jnp.sum(flow.final.layers)
+
+    numbers = jnp.asarray([0.4, 0.9, 0.7])
+    moved = 1e-4 * jnp.concatenate([jnp.zeros((1, 3)), jnp.eye(3), -jnp.eye(3)])
+    values, slopes = jax.jit(jax.vmap(jax.value_and_grad(value)))(numbers[None] + moved)
+    differences = (values[1:4] - values[4:]) / 2e-4
+    # The square of the step, and the tolerance over it.
+    np.testing.assert_allclose(slopes[0], differences, rtol=1e-5)
+
+    def of_time(t):
+        return ddln.PiecewiseConstant(t[None], [0.1, 0.2])(0.3)
+
+    with pytest.raises(ValueError, match="must not be differentiated"):
+        jax.grad(of_time)(0.5)
+
+
+def test_pairs_of_powers_and_plain_functions_decay_in_reduced_coordinates():
+    """theta = u^3 - v^3, with a loss that has no structure, in float32, with an event and dense output."""
+    X, y, _ = (np.asarray(a, np.float32) for a in (*problem()[:2], 0))
+
+    def loss(theta):
+        return 0.5 * jnp.sum(jnp.square(jnp.asarray(X) @ theta - jnp.asarray(y)))
+
+    u, v = (np.random.default_rng(k).uniform(0.3, 1, 6).astype(np.float32) for k in (0, 1))
+    start = ddln.PowerDifference(u, v, 3)
+    flow = ddln.gradient_flow(
+        start, loss, 2.0, weight_decay=cosine, dense=True, event=ddln.LossBelow(0.0)
+    )
+
+    def velocity(t, w):
+        g = X.T @ (X @ (w[:6] ** 3 - w[6:] ** 3) - y)
+        return (
+            np.concatenate([-3 * g * w[:6] ** 2, 3 * g * w[6:] ** 2])
+            - 0.2 * (1 + np.cos(2 * t)) * w
+        )
+
+    expected = solve_ivp(
+        velocity, (0, 2), np.concatenate([u, v]), rtol=1e-9, atol=1e-12, t_eval=[1, 2]
+    )
+    for t, w in zip((1.0, 2.0), expected.y.T, strict=True):
+        at = flow.evaluate(t)
+        np.testing.assert_allclose(at.positive, w[:6], rtol=0, atol=2e-5)  # rtol times steps
+        np.testing.assert_allclose(at.negative, w[6:], rtol=0, atol=2e-5)
+    assert flow.method == "reduced, Rodas5P"
+    assert flow.theta.dtype == jnp.float32
 
 
 def test_two_layers_end_at_the_lasso():
@@ -110,5 +211,21 @@ def test_bad_arguments():
     network = ddln.DeepDiagonal.random(jax.random.key(0), 2, 6)
     with pytest.raises(ValueError, match="Argument `weight_decay` must be finite and not negative"):
         ddln.gradient_flow(network, loss, 1.0, weight_decay=-1.0)
-    with pytest.raises(ValueError, match="'auto' for DeepDiagonal, with weight decay"):
-        ddln.gradient_flow(network, loss, 1.0, weight_decay=1.0, coordinates="reduced")
+    plain = ddln.FromFunction(lambda w: w, jnp.ones(6))
+    jumping = ddln.PiecewiseConstant([0.5], [0.1, 0.2])
+    for start, settings, message in [
+        (plain, {"coordinates": "reduced", "weight_decay": 1.0}, "has no reduced coordinates"),
+        (network, {"weight_decay": lambda t: 0.1 if t < 1 else 0.0}, "that can be traced"),
+        (network, {"weight_decay": lambda t: jnp.ones(2) * t}, "must map a time to a scalar"),
+        (network, {"weight_decay": jumping, "solver": diffrax.Tsit5()}, "a Rosenbrock method"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ddln.gradient_flow(start, loss, 1.0, **settings)
+    for times, values, message in [
+        ([1.0], [1.0], "`values` must have 2 entries"),
+        ([2.0, 1.0], [1.0, 2.0, 3.0], "`times` must be positive and increasing"),
+        ([0.0], [1.0, 2.0], "`times` must be positive and increasing"),
+        ([1.0], [1.0, -2.0], "`values` must be finite and not negative"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ddln.PiecewiseConstant(times, values)

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
 
 from ddln.parameterizations import (
     Composed,
     DeepDiagonal,
+    FromFunction,
     Identity,
     Power,
     PowerDifference,
@@ -128,3 +130,26 @@ def test_a_curve_and_its_weights_follow_the_flow_of_the_weights(name):
     np.testing.assert_allclose(curve.metric(v) * speed, slope, rtol=1e-12)
     scale = jax.jvp(lambda dz: curve.advance(v, dz), (0 * v,), (ones,))[1]
     np.testing.assert_allclose(curve.scale(v), scale, rtol=1e-12)
+
+
+def test_potential_after_weight_decay():
+    """grad Q_t(theta(t)) = xi_t with xi_t' = (L - 2) lambda xi_t - grad L, by SciPy on the layers."""
+    rng = np.random.default_rng(0)
+    X, y, layers = rng.normal(size=(3, 4)), rng.normal(size=3), rng.normal(size=(3, 4))
+
+    def velocity(t, state):
+        u, xi = state[:12].reshape(3, 4), state[12:]
+        g = X.T @ (X @ u.prod(0) - y)
+        others = np.stack([np.delete(u, j, 0).prod(0) for j in range(3)])
+        return np.concatenate([(-g * others - 0.4 * u).ravel(), 0.4 * xi - g])
+
+    first = np.concatenate([layers.ravel(), np.zeros(4)])
+    end = solve_ivp(velocity, (0, 1.5), first, "DOP853", rtol=1e-12, atol=1e-14).y[:, -1]
+    theta, xi = end[:12].reshape(3, 4).prod(0), end[12:]
+    start = DeepDiagonal(layers)
+    q = potential(start, integrated_decay=0.6)
+    np.testing.assert_allclose(q.mirror_map(jnp.asarray(theta)), xi, atol=1e-10)
+    conjugate = np.exp(-1.2) * potential(start).conjugate(np.exp(-0.6) * jnp.asarray(xi))
+    np.testing.assert_allclose(q.conjugate(jnp.asarray(xi)), conjugate, rtol=1e-10)
+    with pytest.raises(ValueError, match="without a degree of homogeneity"):
+        potential(FromFunction(lambda w: w, jnp.ones(2)), integrated_decay=0.1)

@@ -51,6 +51,19 @@ def test_limits_of_a_data_set_each():
         np.testing.assert_allclose(result.theta[lane, 0], end.theta, rtol=1e-9, atol=1e-12)
 
 
+def test_limits_with_a_weight_decay_each():
+    result = ddln.sweep(
+        STARTS, ddln.PerLane(data), jnp.inf, weight_decay=ddln.PerLane(NUMBERS), progress=False
+    )
+    assert result.okay.all()
+    for lane in (0, 7):
+        loss, theta = data(lane), np.asarray(result.theta[lane, 0])
+        force = np.asarray(loss.X.T @ (loss.X @ theta - loss.y))
+        penalty = NUMBERS[lane] * np.sign(theta)
+        np.testing.assert_allclose(np.where(theta == 0, 0, force + penalty), 0, atol=1e-12)
+        assert np.max(np.abs(force)) < NUMBERS[lane] + 1e-12
+
+
 def test_a_lane_with_bad_data_fails_alone():
     X = jax.random.normal(jax.random.key(0), (SIZE, 3, 4)).at[5, 0, 0].set(jnp.nan)
     y = jnp.broadcast_to(Y, (SIZE, 3))
@@ -73,7 +86,8 @@ def test_a_lane_with_bad_data_fails_alone():
             {"dynamics": ddln.MomentumDynamics(1.0), "t1": np.inf},
             "`dynamics` must be gradient flow",
         ),
-        ({"weight_decay": 0.1, "t1": np.inf}, "`dynamics` must be gradient flow"),
+        ({"weight_decay": jnp.sin, "t1": np.inf}, "`weight_decay` must be a number"),
+        ({"weight_decay": 0.0, "t1": np.inf}, "`weight_decay` must be finite and positive"),
         ({"event": ddln.LossBelow(0.1), "t1": np.inf}, "`event` must be None for t1 = inf"),
         (
             {"dynamics": ddln.DescentDynamics(optax.sgd(0.1)), "t1": ddln.PerLane(ENDS)},

@@ -7,6 +7,8 @@ from ddln.flows.states._mirror import Primal as Primal
 from ddln.flows.states._momentum import MomentumRecord as MomentumRecord
 from ddln.flows.states._momentum import PairRecord as PairRecord
 from ddln.flows.states._momentum import rotate as rotate
+from ddln.flows.states._weights import AbstractWeightStates as AbstractWeightStates
+from ddln.flows.states._weights import DecayedSpace as DecayedSpace
 from ddln.flows.states._weights import FullSpace as FullSpace
 from ddln.flows.states._weights import ReducedSpace as ReducedSpace
 from ddln.flows.states._weights import atol_factor as atol_factor

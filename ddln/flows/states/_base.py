@@ -19,6 +19,10 @@ class AbstractStates(eqx.Module):
     def rebuild(self, state: PyTree[Array]) -> AbstractParameterization:
         """The parameterization in that state."""
 
+    def of_state(self, state: PyTree[Array]) -> AbstractParameterization:
+        """The parameterization in a state of the flow, whose first entry has the unknowns."""
+        return self.rebuild(state[0])
+
     def effective(self, state: PyTree[Array]) -> Theta:
         """theta in that state."""
         return self.rebuild(state).effective()

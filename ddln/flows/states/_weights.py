@@ -65,6 +65,47 @@ class ReducedSpace(AbstractWeightStates):
         return jax.tree.map(lambda speed: -speed * gradient, speeds), -gradient
 
 
+class DecayedSpace(AbstractWeightStates):
+    """The reduced coordinate v and Lambda, the integral of a weight decay: with the gaps of that time.
+
+    The state of a flow is (v, xi, Lambda), and what is rebuilt from is (v, Lambda), Lambda as an array
+    with equal entries.
+    """
+
+    initial: AbstractParameterization
+    coordinates: AbstractReducedCoordinates
+
+    def start(self):
+        return self.coordinates.start
+
+    def coordinates_at(self, total: Float[Array, ""]) -> AbstractReducedCoordinates:
+        """The coordinates at Lambda."""
+        decayed = self.coordinates.decayed(total)
+        assert decayed is not None  # as `weight_states` checks
+        return decayed
+
+    def _reduced(self, total: Float[Array, ""]) -> ReducedSpace:
+        return ReducedSpace(self.initial, self.coordinates_at(total))
+
+    def of_state(self, state):
+        return self.rebuild((state[0], state[2]))
+
+    def rebuild(self, state):
+        return self._reduced(state[1][0]).rebuild(state[0])
+
+    def effective(self, state):
+        return self.coordinates_at(state[1][0]).effective(state[0])
+
+    def velocity(self, state, loss):
+        return self.velocity_at(state[1][0], state[0], loss)
+
+    def velocity_at(
+        self, total: Float[Array, ""], v: PyTree[Array], loss: Loss
+    ) -> tuple[PyTree[Array], Theta]:
+        """The time derivatives of v, but for its decay, and of the dual."""
+        return self._reduced(total).velocity(v, loss)
+
+
 def weight_states(
     parameterization: AbstractParameterization, coordinates: str, *, decays: bool
 ) -> AbstractWeightStates:
@@ -74,12 +115,14 @@ def weight_states(
         ValueError: if reduced coordinates are asked for and there are none.
     """
     require_option("coordinates", coordinates, ("auto", "reduced", "full"))
-    reducible = coordinates != "full" and not decays
-    reduced = parameterization.reduced() if reducible else None
-    if reduced is not None:
+    reduced = None if coordinates == "full" else parameterization.reduced()
+    if reduced is not None and not decays:
         return ReducedSpace(parameterization, reduced)
+    if reduced is not None and reduced.decayed(jnp.zeros(())) is not None:
+        return DecayedSpace(parameterization, reduced)
     if coordinates == "reduced":
-        reason = "which has no reduced coordinates" if reducible else "with weight decay"
+        known = "which has no reduced coordinates"
+        reason = known if reduced is None else "whose reduced coordinates have no weight decay"
         raise ValueError(
             f"Argument `coordinates` must be 'full' or 'auto' for {type(parameterization).__name__}, "
             f"{reason}, but it is 'reduced'."

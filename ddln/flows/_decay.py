@@ -1,0 +1,137 @@
+"""Weight decay as a function of time, and what one step of a solver sees of it."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddln._numerics import gauss_legendre, product
+from ddln._types import Array, Float, Scalar
+from ddln._validation import float_array, is_known, require_not_negative
+
+# Nodes of a step at which a function of time is sampled: its interpolant is of the order of Rodas5P, and
+# its integral of twice that order.
+NODES = 6
+
+
+class PiecewiseConstant(eqx.Module):
+    """A function of time that is constant between jumps: values[k] after k of the times.
+
+    As a weight decay no step of the solver crosses a jump, so that the jumps cost no accuracy.
+    Differentiable in the values, not in the times.
+
+    Example (weight decay that is switched off at t = 50):
+        >>> decay = ddln.PiecewiseConstant([50.0], [0.1, 0.0])
+        >>> ddln.gradient_flow(network, loss, 100.0, weight_decay=decay)
+
+    Args:
+        times: the times of the jumps, positive and increasing, shape [K].
+        values: the values before the first, between, and after the last of them, shape [K + 1].
+
+    Raises:
+        ValueError: if the shapes do not fit, the times are not positive and increasing, or a known value
+            is negative or not finite.
+    """
+
+    times: Float[Array, " K"]
+    values: Float[Array, " K+1"]
+
+    def __init__(self, times, values):
+        self.times, self.values = (
+            float_array("times", times, "K"),
+            float_array("values", values, "K+1"),
+        )
+        if self.values.shape[0] != self.times.shape[0] + 1:
+            raise ValueError(
+                f"Argument `values` must have {self.times.shape[0] + 1} entries, one more than `times`, "
+                f"but it has {self.values.shape[0]}."
+            )
+        if is_known(self.times):
+            known = np.asarray(self.times)
+            if not (known[0] > 0 and np.all(np.diff(known) > 0)):
+                raise ValueError(
+                    f"Argument `times` must be positive and increasing, but it is {known}."
+                )
+        require_not_negative("values", self.values)
+
+    def __call__(self, t: float | Scalar) -> Scalar:
+        """The value at time t; at a jump the value after it."""
+        after = jnp.searchsorted(_without_derivative(self.times), t, side="right")
+        return jnp.take(self.values, after, mode="clip")
+
+
+@jax.custom_jvp
+def _without_derivative(times: Array) -> Array:
+    return times
+
+
+def _refuse(primals, tangents):
+    if not isinstance(tangents[0], jax.custom_derivatives.SymbolicZero):
+        raise ValueError(
+            "Argument `times` of `ddln.PiecewiseConstant` must not be differentiated: a flow has no "
+            "derivative in the times of jumps here. Differentiate in `values`, or pass a smooth function."
+        )
+    return primals[0], jnp.zeros_like(primals[0])
+
+
+_without_derivative.defjvp(_refuse, symbolic_zeros=True)
+
+
+def is_number(decay: Any) -> bool:
+    """Test whether a weight decay is a number, which does not depend on time."""
+    return not callable(decay)
+
+
+def rate_at(decay: Any, t: Any, dtype: Any) -> Scalar:
+    """lambda(t)."""
+    value = decay if is_number(decay) else decay(jnp.asarray(t, dtype))
+    return jnp.asarray(value).astype(dtype)
+
+
+class SampledDecay(eqx.Module):
+    """lambda in one step, from samples between the ends of the step: a polynomial, and its integral.
+
+    A jump at an end of the step is not seen, and the integral Lambda is a function of time, as a
+    Rosenbrock method wants it.
+
+    Attributes:
+        t0: the start of the step.
+        length: its length, 1 if it is zero.
+        coefficients: those of lambda in x = 2 (t - t0) / length - 1, from x^0 on.
+        start: Lambda at t0.
+    """
+
+    t0: Scalar
+    length: Scalar
+    coefficients: Float[Array, " k"]
+    start: Scalar
+
+    @classmethod
+    def of(cls, decay: Any, t0: Any, t1: Any, start: Scalar) -> "SampledDecay":
+        """The samples of a weight decay for the step from t0 to t1."""
+        dtype = start.dtype
+        t0, t1 = jnp.asarray(t0, dtype), jnp.asarray(t1, dtype)
+        length = jnp.where(t1 == t0, 1, t1 - t0)
+        if is_number(decay):
+            coefficients = rate_at(decay, t0, dtype)[None]
+        else:
+            nodes = gauss_legendre(1 if isinstance(decay, PiecewiseConstant) else NODES, dtype)[0]
+            samples = jax.vmap(lambda x: rate_at(decay, t0 + x * (t1 - t0), dtype))(nodes)
+            powers = np.vander(2 * nodes.astype(float) - 1, increasing=True)
+            coefficients = product(jnp.asarray(np.linalg.inv(powers), dtype), samples)
+        return cls(t0, length, coefficients, start)
+
+    def at(self, t: Any) -> tuple[Scalar, Scalar]:
+        """lambda(t) and Lambda(t)."""
+        dtype = self.start.dtype
+        x = 2 * (jnp.asarray(t, dtype) - self.t0) / self.length - 1
+        rate = area = jnp.zeros_like(x)
+        for k in reversed(range(self.coefficients.shape[0])):
+            rate = rate * x + self.coefficients[k]
+            area = area * x + self.coefficients[k] / (k + 1)
+        # The integral from x = -1, where each power is +-1.
+        ones = (-1.0) ** np.arange(1, self.coefficients.shape[0] + 1)
+        below = sum(float(one) / (k + 1) * self.coefficients[k] for k, one in enumerate(ones))
+        return rate, self.start + 0.5 * self.length * (area * x - below)
