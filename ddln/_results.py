@@ -38,6 +38,11 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "Dependent columns of `X`, other than equal or opposite ones, are active together: the rows "
         "minimize the loss, but other minimizers do too. Perturb `X`."
     )
+    no_fixed_point = (
+        "The equations of the state evolution have no solution, or none was found. For a ratio of 1 or "
+        "more add noise or a penalty; coordinates with tied layers keep their sign, and may not meet "
+        "the data; otherwise increase `max_steps`."
+    )
 
 
 def is_okay(result: RESULTS) -> Bool[Array, "..."]:
