@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 from ddln._results import RESULTS as RESULTS
 from ddln._results import is_okay as is_okay
+from ddln.asymptotics import Signal as Signal
+from ddln.asymptotics import StateEvolution as StateEvolution
+from ddln.asymptotics import state_evolution as state_evolution
 from ddln.engine import AbstractDynamics as AbstractDynamics
 from ddln.engine import PerLane as PerLane
 from ddln.engine import Saved as Saved

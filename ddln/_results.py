@@ -46,16 +46,21 @@ with warnings.catch_warnings():
             "minimize the loss, but other minimizers do too. Perturb `X`."
         )
         ambiguous_minimum = (
-            "The penalized loss has more than one minimizer, of which this is one; that of the flow depends on "
-            "its start. Integrate with `ddln.gradient_flow`, or change `weight_decay` or `X` a little."
+            "The penalized loss has more than one minimizer, of which this is one; that of the flow depends "
+            "on its start. Integrate with `ddln.gradient_flow`, or change `weight_decay` or `X` a little."
         )
         minimum_at_infinity = (
-            "The loss has no minimizer: it falls without end along a direction, as a logistic loss of separable "
-            "data. See `ddln.max_margin_l1` for the direction, or use weight decay."
+            "The loss has no minimizer: it falls without end along a direction, such as a logistic loss of "
+            "separable data. See `ddln.max_margin_l1` for the direction, or use weight decay."
         )
         unusable_weight_decay = (
             "The weight decay is not positive or not finite, so that nothing was computed. "
             "Use a positive one."
+        )
+        no_fixed_point = (
+            "The equations of the state evolution have no solution, or none was found. For a ratio of 1 or "
+            "more add noise or a penalty; coordinates with tied layers keep their sign, and may not meet "
+            "the data; otherwise increase `max_steps`."
         )
         invalid_times = (
             "The end `t1` must be finite and positive, and the times `ts` must lie in [0, t1], but they do "

@@ -1,0 +1,197 @@
+"""The two equations of the state evolution, their solution, and its derivatives."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ddln._types import Array, Bool, Float, Int, Scalar
+from ddln.asymptotics._moments import Moments
+from ddln.asymptotics._nodes import Nodes, place_nodes
+from ddln.asymptotics._signal import Signal
+from ddln.potentials import AbstractCurve
+
+# First step in log s where the root is not bracketed; it doubles each time.
+FIRST_RADIUS = 2.0
+# Largest step in log gamma.
+LARGEST_STEP = 60.0
+# Residual of the second equation from which on log s moves, too.
+CLOSE = 0.3
+
+
+class Equations(eqx.Module):
+    """The equations for the effective noise s and the effective penalty gamma.
+
+        alpha s^2 = alpha sigma^2 + E (theta - theta*)^2,     alpha (1 - lambda / gamma) = E M / (M + gamma).
+
+    The unknowns are x = (log s, log gamma).
+
+    Attributes:
+        curve: the curves of the starts.
+        signal: the law of theta*.
+        ratio: alpha = n/d.
+        variance: sigma^2.
+        penalty: lambda.
+    """
+
+    curve: AbstractCurve
+    signal: Signal
+    ratio: Scalar
+    variance: Scalar
+    penalty: Scalar
+
+    def nodes(self, x: Float[Array, "2"]) -> Nodes:
+        spread = jnp.sqrt(jnp.square(self.signal.deviations) + jnp.exp(2 * x[0]))
+        return place_nodes(self.curve, self.signal.means, spread, jnp.exp(x[1]))
+
+    def moments(self, x: Float[Array, "2"], nodes: Nodes, **options: Any) -> Moments:
+        return Moments.at_nodes(nodes, self.curve, self.signal, *jnp.exp(x), **options)
+
+    def residual(self, x: Float[Array, "2"], nodes: Nodes, **options: Any) -> Float[Array, "2"]:
+        """Both equations in logarithms, in forms that are nearly straight lines in x.
+
+        With D = E M / (M + gamma), E (theta - theta*)^2 = s^2 (2 D - 1) + gamma^2 E xi^2 (Stein's lemma). For
+        alpha near 1 the first equation is nearly void, but with the second one it becomes
+        s^2 (1 - alpha + 2 alpha lambda / gamma) = alpha sigma^2 + gamma^2 E xi^2, a sum of positive terms.
+        The second one is the difference of the logits of its sides for lambda = 0.
+        """
+        m = self.moments(x, nodes, **options)
+        alpha, log_alpha = self.ratio, jnp.log(self.ratio)
+        fixed = alpha * self.penalty * jnp.exp(-x[1])
+        near = (alpha > 0.5) & (alpha < 1)
+        free = jnp.where(near, 1 - alpha, 0.5) + 2 * fixed
+        noise = alpha * self.variance
+        error = jnp.where(
+            near, jnp.log(noise + m.pull) - jnp.log(free), jnp.log(noise + m.mse) - log_alpha
+        )
+        more, less = jnp.maximum(alpha - 1, 0), jnp.maximum(1 - alpha, 0)
+        shrunk = jnp.log(m.shrinkage + more) - jnp.log(less + fixed)
+        moving = jnp.log(m.divergence + fixed) - log_alpha
+        return jnp.stack([2 * x[0] - error, shrunk - moving])
+
+    def guess(self) -> Float[Array, "2"]:
+        """s for theta = theta_0, and gamma for the metric of the start."""
+        signal, curve = self.signal, self.curve
+        theta, alpha = curve.at(curve.origin), self.ratio
+        squares = jnp.square(signal.means[:, None] - theta[None])
+        squares = jnp.mean(squares, axis=1) + jnp.square(signal.deviations)
+        noise = self.variance + jnp.sum(signal.probabilities * squares) / alpha
+        metric = jnp.mean(curve.metric(curve.origin))
+        return jnp.stack(
+            [
+                0.5 * jnp.log(noise),
+                jnp.log(self.penalty + metric * jnp.maximum(1 - alpha, 0.01) / alpha),
+            ]
+        )
+
+
+class Search(eqx.Module):
+    """The root in log s of the first equation along the curve log gamma (log s) that solves the second one.
+
+    The equations are the stationarity of a function that is convex in s and concave in s / gamma, so that
+    there is one root, below which the residual of the first equation is negative. For small starts it
+    hardly changes over tens of units of log s, where neither its size nor Newton's step says how far the
+    root is: a bracket is needed.
+
+    Attributes:
+        x: the last point at which the equations were evaluated.
+        residual: of both equations there.
+        next: the point to evaluate next.
+        low: lower bounds of the root: of log s, and of log gamma at this s; or -inf.
+        high: upper bounds.
+        radius: the next step in log s where there is no bound yet.
+        count: evaluations so far.
+    """
+
+    x: Float[Array, "2"]
+    residual: Float[Array, "2"]
+    next: Float[Array, "2"]
+    low: Float[Array, "2"]
+    high: Float[Array, "2"]
+    radius: Float[Array, ""]
+    count: Int[Array, ""]
+
+    @classmethod
+    def first(cls, x: Float[Array, "2"]) -> "Search":
+        number = lambda value: jnp.asarray(value, x.dtype)  # noqa: E731
+        unknown = jnp.full_like(x, jnp.inf)
+        return cls(x, unknown, x, -unknown, unknown, number(FIRST_RADIUS), jnp.asarray(0))
+
+    def converged(self) -> Bool[Array, ""]:
+        return jnp.max(jnp.abs(self.residual)) < float(jnp.finfo(self.x.dtype).eps) ** 0.7
+
+    def advanced(self, equations: Equations) -> "Search":
+        """Evaluate the equations at the next point, and choose the one after it."""
+        x = self.next
+        nodes = equations.nodes(x)
+
+        def residual(x):
+            value = equations.residual(x, nodes)
+            return value, value
+
+        (rows, value) = jax.jacfwd(residual, has_aux=True)(x)
+        (a, b), (c, d) = rows
+        # Along the curve of the second equation, to first order from here.
+        along = value[0] - b / d * value[1]
+        slope = a - b * c / d
+        far = jnp.abs(value[1]) > CLOSE
+        sure = ~far & (jnp.abs(b / d * value[1]) < 0.5 * jnp.abs(along))
+        signs = jnp.stack([jnp.where(sure, along, 0), value[1]])
+        low, high = jnp.where(signs < 0, x, self.low), jnp.where(signs > 0, x, self.high)
+        bounded = jnp.isfinite(low) & jnp.isfinite(high)
+        middle = 0.5 * (jnp.where(bounded, low, 0) + jnp.where(bounded, high, 0))
+
+        # Newton's step within the bracket; else to its middle, or beyond the last point.
+        newton = x[0] - along / slope
+        reach = jnp.where(bounded[0], jnp.inf, self.radius)
+        good = (newton > low[0]) & (newton < high[0]) & (slope > 0)
+        good = good & (jnp.abs(newton - x[0]) <= reach)
+        beyond = x[0] - jnp.sign(along) * self.radius
+        step = jnp.where(good, newton, jnp.where(bounded[0], middle[0], beyond)) - x[0]
+        radius = jnp.where(far | good | bounded[0], 1, 2) * self.radius
+
+        # The penalty follows, or moves alone.
+        step = jnp.where(far, 0, step)
+        change = jnp.clip(-(value[1] + c * step) / d, -LARGEST_STEP, LARGEST_STEP)
+        inside = (x[1] + change > low[1]) & (x[1] + change < high[1])
+        slow = jnp.abs(value[1]) > 0.5 * jnp.abs(self.residual[1])
+        change = jnp.where(far & bounded[1] & (slow | ~inside), middle[1] - x[1], change)
+        low = jnp.stack([low[0], jnp.where(far, low[1], -jnp.inf)])
+        high = jnp.stack([high[0], jnp.where(far, high[1], jnp.inf)])
+        return Search(x, value, x + jnp.stack([step, change]), low, high, radius, self.count + 1)
+
+
+def _solve(matrix: Float[Array, "2 2"], side: Float[Array, "2"]) -> Float[Array, "2"]:
+    (a, b), (c, d) = matrix
+    return jnp.stack([d * side[0] - b * side[1], a * side[1] - c * side[0]]) / (a * d - b * c)
+
+
+def solve(equations: Equations, active: Bool[Array, ""], max_steps: int) -> Search:
+    """The solution, without derivatives; a lane that is not active takes no steps."""
+    equations = jax.lax.stop_gradient(equations)
+
+    def unfinished(search):
+        usable = jnp.all(jnp.isfinite(search.next))
+        return active & usable & ~search.converged() & (search.count < max_steps)
+
+    first = Search.first(equations.guess())
+    return jax.lax.while_loop(unfinished, lambda search: search.advanced(equations), first)
+
+
+@jax.custom_jvp
+def with_derivatives(x: Float[Array, "2"], equations: Equations) -> Float[Array, "2"]:
+    """x unchanged, with the derivatives of a solution by the implicit function theorem."""
+    return x
+
+
+@with_derivatives.defjvp
+def _with_derivatives_jvp(primals, tangents):
+    x, equations = primals
+    x = with_derivatives(x, equations)
+    nodes = equations.nodes(x)
+    jacobian = jax.jacfwd(lambda x: equations.residual(x, nodes, moving_start=True))(x)
+    change = jax.jvp(
+        lambda e: e.residual(x, nodes, moving_start=True), (equations,), (tangents[1],)
+    )[1]
+    return x, -_solve(jacobian, change)

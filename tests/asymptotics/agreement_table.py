@@ -1,0 +1,64 @@
+"""Writes the table of docs/theory/how-good-the-end-is.md: `python tests/asymptotics/agreement_table.py`."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+import ddln
+from ddln.asymptotics import simulate
+
+PAGE = Path(__file__).parents[2] / "docs" / "theory" / "how-good-the-end-is.md"
+BEGIN, END = "<!-- agreement -->\n", "<!-- end of agreement -->\n"
+
+SIGNAL = ddln.Signal.sparse(0.1)
+DIM, RUNS = 400, 60
+# Depth, samples per coordinate, and pairs of scale and noise.
+SETTINGS = [
+    (2, 0.35, [(0.1, 0.0), (0.3, 0.0), (1.0, 0.0), (0.3, 0.5)]),
+    (3, 0.2, [(0.1, 0.0), (0.3, 0.0), (1.0, 0.0), (0.3, 0.5)]),
+    (4, 0.35, [(0.3, 0.0), (0.5, 0.0), (1.0, 0.0), (0.5, 0.5)]),
+]
+
+
+def compared(depth, ratio, pairs):
+    """The lines of a depth."""
+
+    def start(scale):
+        return ddln.DeepDiagonal.zero_last(jnp.ones(1), depth, scale)
+
+    @jax.jit
+    def measured(key, scale, noise):
+        runs = simulate(start(scale), SIGNAL, ratio, noise, dim=DIM, runs=RUNS, key=key)
+        return runs.mean(runs.mse)
+
+    @jax.jit
+    @jax.vmap
+    def predicted(scale, noise):
+        return ddln.state_evolution(start(scale), SIGNAL, ratio, noise, throw=False).mse
+
+    expected = predicted(*(jnp.asarray(column) for column in zip(*pairs, strict=True)))
+    for number, ((scale, noise), value) in enumerate(zip(pairs, expected, strict=True)):
+        mean, error = measured(jax.random.key(1000 * depth + number), scale, noise)
+        yield (
+            f"| {depth} | {scale} | {ratio} | {noise} | {value:.4f} | {mean:.4f} | {error:.4f} "
+            f"| {(mean - value) / error:+.1f} |"
+        )
+
+
+def rows():
+    """The table as it must stand on the page."""
+    head = "| depth | scale | n/d | noise | state evolution | simulated | standard error | difference |\n"
+    lines = [line for setting in SETTINGS for line in compared(*setting)]
+    return head + "| " + "--- | " * 7 + "--- |\n" + "\n".join(lines) + "\n"
+
+
+def page_with(table):
+    """The page with this table."""
+    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
+    return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_enable_x64", True)
+    PAGE.write_text(page_with(rows()), encoding="utf-8")
