@@ -21,7 +21,7 @@ os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 # Tracing makes many objects that live on, and the collector would look at all of them again and again.
 gc.set_threshold(100_000, 20, 20)
 if jax.__version_info__[:2] == (0, 10):
-    # Halves it again: fewer kernels, no passes that speed up loops, no more modules than one. Other
+    # Halves it again: fewer kernels, one module, no passes that make loops faster. Other
     # versions may not know the flags, and XLA aborts on such a flag.
     os.environ.setdefault(
         "XLA_FLAGS",

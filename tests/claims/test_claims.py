@@ -15,7 +15,7 @@ from ddln.theory import Check
 FEW = Settings(seed=1, problems=8)
 
 
-# Of both documents, those that take a second or two; the slow tests run all.
+# Of both documents, some that take seconds; the slow tests run all.
 SHORT = {"paper-equation-3", "paper-equation-9", "slides-chain-rule", "slides-square-entropy"}
 
 

@@ -22,6 +22,133 @@ def data(index):
     return ddln.LeastSquares(jax.random.normal(key, (3, 4)), Y)
 
 
+<<<<<<< HEAD
+=======
+def lane_noise(index):
+    return jax.random.fold_in(KEY, index)
+
+
+DYNAMICS = {
+    "gradient": (
+        None,
+        lambda p, loss, t1, i: ddln.gradient_flow(p, loss, t1, throw=False),
+    ),
+    "full": (
+        ddln.GradientDynamics(coordinates="full"),
+        lambda p, loss, t1, i: ddln.gradient_flow(p, loss, t1, coordinates="full", throw=False),
+    ),
+    "decay": (
+        ddln.GradientDynamics(ddln.PerLane(NUMBERS)),
+        lambda p, loss, t1, i: ddln.gradient_flow(
+            p, loss, t1, weight_decay=NUMBERS[i], throw=False
+        ),
+    ),
+    "momentum": (
+        ddln.MomentumDynamics(ddln.PerLane(NUMBERS)),
+        lambda p, loss, t1, i: ddln.momentum_flow(p, loss, t1, inertia=NUMBERS[i], throw=False),
+    ),
+    "mirror": (
+        ddln.MirrorDynamics(),
+        lambda p, loss, t1, i: ddln.mirror_flow(ddln.potential(p), loss, t1, throw=False),
+    ),
+    "primal": (
+        ddln.MirrorDynamics("primal"),
+        lambda p, loss, t1, i: ddln.mirror_flow(
+            ddln.potential(p), loss, t1, coordinates="primal", throw=False
+        ),
+    ),
+    "stochastic": (
+        ddln.StochasticDynamics(KEY, NOISE, ddln.PerLane(NUMBERS / 10), 20),
+        lambda p, loss, t1, i: ddln.stochastic_flow(
+            p,
+            loss,
+            t1,
+            key=lane_noise(i),
+            noise=NOISE,
+            step_size=NUMBERS[i] / 10,
+            steps=20,
+            throw=False,
+        ),
+    ),
+    "descent": (
+        ddln.DescentDynamics(ddln.PerLane(lambda i: optax.sgd(NUMBERS[i] / 10)), KEY, 2),
+        lambda p, loss, t1, i: ddln.descend(
+            p, loss, optax.sgd(NUMBERS[i] / 10), 20, key=lane_noise(i), batch_size=2, throw=False
+        ),
+    ),
+}
+
+
+def ends_of(name):
+    return 20 if name == "descent" else ddln.PerLane(ENDS)
+
+
+@pytest.mark.parametrize("name", DYNAMICS)
+def test_lanes_are_the_flows_one_by_one_and_stay_in_a_store(name, tmp_path):
+    dynamics, function = DYNAMICS[name]
+
+    def sweep(scale=1.0):
+        return ddln.sweep(
+            jax.vmap(ddln.DeepDiagonal)(scale * LAYERS),
+            ddln.PerLane(data),
+            ends_of(name),
+            dynamics=dynamics,
+            store=tmp_path / "lanes.zarr",
+            progress=False,
+        )
+
+    result = sweep()
+    assert result.okay.all()
+
+    @jax.jit
+    @jax.vmap
+    def alone(layers, t1, index):
+        flow = function(ddln.DeepDiagonal(layers), data(index), t1, index)
+        return flow.theta, flow.loss, flow.stats["num_steps"]
+
+    theta, loss, steps = alone(LAYERS, ENDS, jnp.arange(SIZE))
+    np.testing.assert_allclose(result.theta[:], theta, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(result.loss[:], loss, rtol=1e-8, atol=1e-12)
+    np.testing.assert_array_equal(result.stats["num_steps"][:], steps)
+    # Nothing is computed again; another start is another sweep.
+    np.testing.assert_array_equal(sweep().theta[:], result.theta[:])
+    with pytest.raises(ValueError, match="now"):
+        sweep(2.0)
+
+
+@pytest.mark.parametrize("name", ["gradient", "decay", "momentum", "stochastic", "descent"])
+def test_gradients_of_sweeps_are_those_of_differences(name):
+    dynamics, _ = DYNAMICS[name]
+    losses = eqx.filter_vmap(data)(jnp.arange(SIZE))
+    arrays, static = eqx.partition((losses, STARTS), eqx.is_inexact_array)
+    weights = jnp.asarray(np.random.default_rng(2).normal(size=(SIZE, 1, 4)))
+
+    def value(arrays):
+        losses, starts = eqx.combine(arrays, static)
+        result = ddln.sweep(
+            starts,
+            ddln.PerLane(losses),
+            ends_of(name),
+            dynamics=dynamics,
+            rtol=1e-9,
+            atol=1e-11,
+            progress=False,
+        )
+        return jnp.sum(weights * jnp.sin(result.theta))
+
+    rng = np.random.default_rng(3)
+    direction = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), arrays)
+    slope = jax.jit(jax.grad(value))(arrays)
+    found = sum(map(jnp.vdot, jax.tree.leaves(slope), jax.tree.leaves(direction)))
+    h = 1e-5
+    run = jax.jit(value)
+    up, down = (
+        run(jax.tree.map(lambda a, d, s=s: a + s * h * d, arrays, direction)) for s in (1, -1)
+    )
+    np.testing.assert_allclose(found, (up - down) / (2 * h), rtol=2e-5)
+
+
+>>>>>>> suite
 def test_events_with_a_threshold_of_their_own_stop_every_lane():
     levels = jnp.geomspace(0.3, 1e-3, SIZE)
     loss = data(0)
