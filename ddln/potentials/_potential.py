@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import singledispatch
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ class MirrorGeometry(NamedTuple):
 
     potential: Callable[[], AbstractPotential]
     curve: Callable[[], AbstractCurve] | None = None
-    weights: Callable[[Array], tuple[Array, ...]] | None = None
+    weights: Callable[[Any], tuple[Array, ...]] | None = None
 
 
 @singledispatch
