@@ -31,7 +31,7 @@ class TaskSequence(eqx.Module):
     starts: tuple[AbstractParameterization, ...]
     ends: tuple[AbstractParameterization, ...]
     theta: Float[Array, "K *theta"]
-    losses: Float[Array, "tasks+1 tasks"]
+    losses: Float[Array, "rows K"]
     transferred: Float[Array, " K"]
     result: RESULTS
 

@@ -74,7 +74,9 @@ def ends_of(parameterization: AbstractParameterization) -> Ends:
         weights = jnp.stack([upper, -lower])
         # theta ~ (W - |xi|)^(-L/(L-2)) whatever the start, but for the factor of the term of a sum.
         shares = (
-            _shares_of_sum(q, degree) if isinstance(q, SumPotential) else jnp.ones_like(weights)
+            _shares_of_sum(q, degree)
+            if isinstance(q, SumPotential) and degree is not None
+            else jnp.ones_like(weights)
         )
         return Ends(weights, shares)
     # theta = A sinh(rate xi + k) with A sinh(k) = theta_0, or its limit theta_0 exp(rate xi), A = 0.

@@ -3,7 +3,6 @@
 import equinox as eqx
 import jax.numpy as jnp
 import lineax as lx
-import numpy as np
 
 from ddln._numerics import above_rounding
 from ddln._types import Array, Float, Scalar, Theta
@@ -21,7 +20,7 @@ class LeastSquares(AbstractPredictionLoss):
     Args:
         X: the inputs, shape [n, *theta.shape]; measurement matrices for a matrix theta; [n, d] for
             several outputs.
-        y: the targets, shape [n]; or [n, k] for k > 1 outputs.
+        y: the targets, shape [n]; or an array [n, k] for k > 1 outputs.
         scale: the factor; 0.5 gives the gradient X^T (X theta - y), 1 the loss of the figures of
             Labarrière et al. 2024, 0.5 / n a mean.
 
@@ -34,7 +33,7 @@ class LeastSquares(AbstractPredictionLoss):
     scale: float = eqx.field(static=True)
 
     def __init__(self, X, y, scale: float = 0.5):
-        if np.ndim(y) == 2 and np.shape(y)[1] > 1:
+        if getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
             X, y = _single_outputs(float_array("X", X, "n d"), float_array("y", y, "n k"))
         self.X, self.y, self.scale = regression_data(X, y, scale)
 

@@ -104,7 +104,7 @@ class PairCoordinates(AbstractReducedCoordinates):
     @classmethod
     def of(cls, pairs: Pairs) -> "PairCoordinates":
         """The coordinates of a flow that starts at these pairs."""
-        return cls(pairs.canonical(), pairs)
+        return cls(pairs.canonical(), pairs)  # pyright: ignore[reportCallIssue]
 
     @property
     def start(self) -> Float[Array, " d"]:

@@ -127,7 +127,9 @@ class Sum(AbstractParameterization):
             return PairCoordinates.of(pairs)
         parts = [term.reduced() for term in self.terms]
         known = tuple(part for part in parts if part is not None)
-        return SumCoordinates(known) if len(known) == len(parts) else None
+        if len(known) < len(parts):
+            return None
+        return SumCoordinates(known)  # pyright: ignore[reportCallIssue]
 
 
 class SumCoordinates(AbstractReducedCoordinates):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import singledispatch
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -41,7 +41,7 @@ class MirrorGeometry(NamedTuple):
 
     potential: Callable[[], AbstractPotential]
     curve: Callable[[], AbstractCurve] | None = None
-    weights: Callable[[Array], tuple[Array, ...]] | None = None
+    weights: Callable[[Any], tuple[Array, ...]] | None = None
 
 
 @singledispatch

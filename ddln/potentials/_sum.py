@@ -323,7 +323,7 @@ def _(start: Sum) -> MirrorGeometry | None:
 
     def curve() -> SumCurve:
         parts = tuple(one.curve() for one in geometries)  # pyright: ignore
-        return SumCurve(parts, start.offset().reshape(-1))
+        return SumCurve(parts, start.offset().reshape(-1))  # pyright: ignore[reportCallIssue]
 
     def weights(v: Point) -> tuple[Array, ...]:
         parts = [one.weights(own) for one, own in zip(geometries, v, strict=True)]  # pyright: ignore

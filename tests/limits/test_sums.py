@@ -165,6 +165,7 @@ def test_sweep_of_residual_networks():
     )
     swept = ddln.sweep(stack, LOSS, jnp.inf, progress=False)
     np.testing.assert_array_equal(ddln.is_okay(swept.result), [True, False, True])
+    assert swept.theta is not None
     np.testing.assert_allclose(X @ swept.theta[[0, 2], -1].T, np.tile(Y[:, None], 2), atol=1e-8)
 
 

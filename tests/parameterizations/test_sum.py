@@ -41,6 +41,7 @@ def test_the_width_of_a_sum_of_pairs_is_invisible():
     np.testing.assert_allclose(network.metric_diagonal(), wide.metric_diagonal(), rtol=1e-13)
     # One unknown for each coordinate, and at the start the weights themselves.
     coordinates = wide.reduced()
+    assert coordinates is not None
     assert coordinates.start.shape == (4,)
     for leaf, expected in zip(coordinates.weights(coordinates.start), (A, B), strict=True):
         np.testing.assert_allclose(leaf, expected, rtol=1e-12)
@@ -65,6 +66,7 @@ def test_terms_that_are_no_pairs_lie_side_by_side():
     assert outer.separable
     assert outer.homogeneity is None
     coordinates = outer.reduced()
+    assert coordinates is not None
     for leaf, expected in zip(
         coordinates.weights(coordinates.start), (FOUR, A[0], *FOUR), strict=True
     ):
@@ -78,9 +80,9 @@ def test_a_constant_is_no_weight_under_any_transformation():
         jax.vmap(lambda u: ddln.Sum(ddln.Constant(np.ones(4)), ddln.DeepDiagonal(u)))
     )(jnp.asarray(FOUR[None, :2]))
     assert [leaf.shape for leaf in jax.tree.leaves(network)] == [(1, 2, 4)]
-    constant = ddln.Constant(np.float32([1, 2]))
+    constant = ddln.Constant(np.asarray([1, 2], np.float32))
     assert constant.effective().dtype == jnp.float32
-    assert constant == ddln.Constant(np.float32([1, 2]))
+    assert constant == ddln.Constant(np.asarray([1, 2], np.float32))
     assert constant != ddln.Constant([1.0, 2.0])
 
 
@@ -104,7 +106,10 @@ def test_a_constant_is_no_weight_under_any_transformation():
             lambda: ddln.Sum(ddln.DeepDiagonal(A), ddln.DeepDiagonal(B, 2.0)).two_layers(),
             "all with factors of one size",
         ),
-        (lambda: ddln.FourVector(*FOUR[:3], FOUR[3, :2]), r"`v_minus` must have the shape \(4,\)"),
+        (
+            lambda: ddln.FourVector(FOUR[0], FOUR[1], FOUR[2], FOUR[3, :2]),
+            r"`v_minus` must have the shape \(4,\)",
+        ),
         (lambda: ddln.FourVector.zero(4, shape=1.0), "`shape` must be between -1 and 1"),
     ],
 )
