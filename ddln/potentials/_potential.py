@@ -76,6 +76,11 @@ def potential(parameterization: AbstractParameterization) -> AbstractPotential:
         >>> potential(network).value(network.effective())
         Array(0., dtype=float64)
     """
+    if not isinstance(parameterization, AbstractParameterization):
+        raise ValueError(
+            "Argument `parameterization` must be a `ddln.AbstractParameterization`, but it is a "
+            f"{type(parameterization).__name__}."
+        )
     geometry = mirror_geometry(parameterization)
     return NumericalPotential(parameterization) if geometry is None else geometry.potential()
 
