@@ -48,7 +48,7 @@ class Initializations(eqx.Module):
             raise ValueError(
                 f"Argument `size` must be a whole number, at least 1, but it is {size!r}."
             )
-        self.function = function
+        self.function = function  # pyright: ignore[reportAttributeAccessIssue]
         self.size = size
 
     def take(self, indices: Int[Array, " B"]) -> Start:

@@ -104,7 +104,7 @@ def looped(compiled, plain):
         again = jax.checkpoint(lambda u: jax.lax.scan(body, u, length=2)[0])
         return jnp.prod(again(scale * LAYERS), axis=0)
 
-    value, slope = jax.jit(lambda s: jax.vjp(end, s)[1](jnp.ones(4)) + (end(s),))(1.0)[::-1]
+    value, slope = jax.jit(lambda s: (*jax.vjp(end, s)[1](jnp.ones(4)), end(s)))(1.0)[::-1]
     # Half of the time twice is the whole, within the tolerance of the steps.
     np.testing.assert_allclose(value, plain, rtol=1e-4)
     assert np.isfinite(slope)
@@ -112,7 +112,8 @@ def looped(compiled, plain):
 
 def converted(compiled, plain):
     np.testing.assert_allclose(run(LAYERS.tolist()), plain, rtol=1e-12)
-    assert ddln.DeepDiagonal([[1, 2], [True, 3]]).layers.dtype == jnp.float64
+    for layers in ([[1, 2], [3, 4]], np.ones((2, 2), bool), np.ones((2, 2), np.int8)):
+        assert ddln.DeepDiagonal(layers).layers.dtype == jnp.float64
     assert ddln.FromFunction(lambda w: w**2, jnp.ones(2)).weights.dtype == jnp.float64
 
 
@@ -127,6 +128,9 @@ def trees(compiled, plain):
     inputs = jnp.asarray(X[:, :2])
     start = ddln.FromFunction(lambda m: jax.vmap(m)(inputs), model)
     np.testing.assert_allclose(start(), jax.vmap(model)(inputs))
+    loss = ddln.LeastSquares(np.eye(3), Y)
+    flow = ddln.gradient_flow(start, loss, 0.1, solver=diffrax.Tsit5())
+    assert loss(flow.theta[-1]) < loss(start())
     nested = {"linear": {"w": jnp.ones(3), "b": jnp.zeros(3), "name": "first"}}
     start = ddln.FromFunction(lambda p: p["linear"]["w"] * inputs[:, 0] + p["linear"]["b"], nested)
     np.testing.assert_allclose(start.metric_diagonal(), X[:, 0] ** 2 + 1)
