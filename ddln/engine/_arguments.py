@@ -32,6 +32,11 @@ def check_model(parameterization: AbstractParameterization, loss: Loss) -> jax.S
 
 def check_loss(loss: Loss, theta: jax.ShapeDtypeStruct, start: str) -> None:
     """Check that the loss is a scalar function of theta, which the argument named `start` gives."""
+    if isinstance(loss, type) or not callable(loss):
+        raise ValueError(
+            "Argument `loss` must be a loss such as `ddln.LeastSquares(X, y)`, or a function of theta, but "
+            f"it is {loss.__name__ if isinstance(loss, type) else f'a {type(loss).__name__}'}."
+        )
     if isinstance(loss, AbstractPredictionLoss):
         if loss.X.shape[1:] != theta.shape:
             raise ValueError(

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddln._validation import is_known, require_finite, require_positive
+from ddln._validation import is_known, require_finite, require_positive, require_real
 from ddln.engine._adjoint import check_adjoint
 from ddln.engine._per_lane import PerLane
 
@@ -78,6 +78,16 @@ class Solve(eqx.Module):
             raise ValueError(
                 "Argument `event` must be None or a function such as `ddln.LossBelow(1e-3)`, but it is "
                 f"{self.event!r}."
+            )
+        for name, value in (("t1", self.t1), ("ts", self.ts)):
+            if value is None and name == "t1":
+                raise ValueError("Argument `t1` must be a real number, but it is None.")
+            if known(value) is not None:
+                require_real(name, known(value))
+        if not isinstance(self.t1, PerLane) and np.ndim(self.t1):
+            raise ValueError(
+                f"Argument `t1` must be one number, but it has shape {np.shape(self.t1)}. For several ends "
+                "use `jax.vmap`, or `ddln.PerLane` in a sweep; to save at several times use `ts`."
             )
         ts = _clipped(self.ts, self.t1)
         _check_times(self.t1, ts)

@@ -182,6 +182,10 @@ class StochasticDynamics(AbstractFixedSteps):
             require_not_negative("step_size", value)
         if not isinstance(key, PerLane):
             _check_key(key)
+        if not isinstance(noise, AbstractNoise):
+            raise ValueError(
+                f"Argument `noise` must be a noise such as `ddln.SampleNoise()`, but it is {noise!r}."
+            )
         _check_steps(steps)
         require_option("coordinates", coordinates, ("auto", "reduced", "full"))
         self.key = key

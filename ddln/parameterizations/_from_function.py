@@ -23,7 +23,8 @@ class FromFunction(AbstractParameterization):
     Args:
         function: h, differentiable, from the tree of weights to a real array. Compilation caches
             compare it by identity, so define it once.
-        weights: a tree of arrays, all of which are trained.
+        weights: a tree of arrays, all of which are trained, such as a model of equinox, or the parameters
+            of one of flax or haiku. Functions and texts among its leaves stay as they are.
 
     Raises:
         ValueError: if a leaf of `weights` is not a real array with known values that are finite, or
@@ -35,11 +36,15 @@ class FromFunction(AbstractParameterization):
 
     def __init__(self, function, weights: PyTree):
         leaves, structure = jax.tree.flatten_with_path(weights)
-        if not leaves:
-            raise ValueError("Argument `weights` must have at least one array, but it has none.")
+        # Models of equinox have functions among their leaves.
         arrays = [
-            float_array(f"weights{jax.tree_util.keystr(path)}", x, "...") for path, x in leaves
+            x
+            if callable(x) or isinstance(x, str)
+            else float_array(f"weights{jax.tree_util.keystr(path)}", x, "...")
+            for path, x in leaves
         ]
+        if not any(map(eqx.is_array, arrays)):
+            raise ValueError("Argument `weights` must have at least one array, but it has none.")
         self.function = function
         self.weights = jax.tree.unflatten(structure, arrays)
         theta = function(self.weights)

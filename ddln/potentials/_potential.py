@@ -90,6 +90,11 @@ def potential(
         >>> potential(network).value(network.effective())
         Array(0., dtype=float64)
     """
+    if not isinstance(parameterization, AbstractParameterization):
+        raise ValueError(
+            "Argument `parameterization` must be a `ddln.AbstractParameterization`, but it is a "
+            f"{type(parameterization).__name__}."
+        )
     if integrated_decay is not None:
         if parameterization.homogeneity is None:
             raise ValueError(

@@ -73,8 +73,8 @@ def _unquoted(name: str) -> str:
 
 def _opened(file: Path) -> Any:
     # utf-8-sig drops the byte order mark that spreadsheets write.
-    settings = {"encoding": "utf-8-sig", "newline": ""}
-    return gzip.open(file, "rt", **settings) if file.suffix == ".gz" else file.open(**settings)
+    opened = gzip.open if file.suffix == ".gz" else open
+    return opened(file, "rt", encoding="utf-8-sig", newline="")
 
 
 def _counts(cells: list[str]) -> bool:

@@ -60,7 +60,7 @@ class Columns:
             matrix = _mean_filled(self.source, names, matrix, rows)
         if len(rows) < len(matrix):
             matrix = matrix[rows]
-            lines = None if lines is None else [lines[row] for row in rows]
+            lines = None if lines is None else [lines[int(row)] for row in rows]
         return Table(self.source, tuple(names), matrix, lines, rows, names.index(label))
 
     def _numbers(

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ddln._types import Array, Int, PyTree
 from ddln.engine import PerLane
@@ -38,9 +39,16 @@ class Initializations(eqx.Module):
     size: int = eqx.field(static=True)
 
     def __init__(self, function, size: int):
-        if size < 1:
-            raise ValueError(f"Argument `size` must be at least 1, but it is {size}.")
-        self.function = function
+        if isinstance(function, Start | type) or not callable(function):
+            raise ValueError(
+                "Argument `function` must be a function of an index, such as `lambda i: start`, but it is "
+                f"a {type(function).__name__}."
+            )
+        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+            raise ValueError(
+                f"Argument `size` must be a whole number, at least 1, but it is {size!r}."
+            )
+        self.function = function  # pyright: ignore[reportAttributeAccessIssue]
         self.size = size
 
     def take(self, indices: Int[Array, " B"]) -> Start:

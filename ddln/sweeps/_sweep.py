@@ -287,6 +287,10 @@ def lanes_of(
         observe: as in `sweep`.
         **settings: of `Solve`.
     """
+    if observe is not None and not callable(observe):
+        raise ValueError(
+            f"Argument `observe` must be None or a function of a trajectory, but it is {observe!r}."
+        )
     solve = Solve(t1, **settings)
     dynamics = _dynamics(dynamics, coordinates, weight_decay, dual, observe)
     starts = as_initializations(initializations)
@@ -336,8 +340,13 @@ def _require_plain(**arguments: Any) -> None:
             )
 
 
-def _refuse_fork(executor: Executor | None) -> None:
+def _check_executor(executor: Executor | None) -> None:
     """Refuse processes that are copies of this one, whose threads hold locks that nobody releases there."""
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise ValueError(
+            "Argument `executor` must be None or a `concurrent.futures.Executor`, but it is "
+            f"{executor!r}."
+        )
     context = getattr(executor, "_mp_context", None)
     if context is not None and context.get_start_method() == "fork":
         raise ValueError(
@@ -359,7 +368,7 @@ def _run(
         raise ValueError(
             "Argument `devices` must be None with `executor`: each worker has devices of its own."
         )
-    _refuse_fork(executor)
+    _check_executor(executor)
     size = plan.lanes.size
     with opened(store, plan, chunk_size) as sink:
         job = Job(sink.plan, sink.grid, sink.first, sink.write)

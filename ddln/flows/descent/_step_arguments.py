@@ -54,6 +54,10 @@ def check_randomness(
             f"Argument `key` must be given with `{what}`, but it is None. "
             "Pass a random key such as `jax.random.key(0)`."
         )
+    if not hasattr(key, "dtype"):
+        raise ValueError(
+            f"Argument `key` must be a random key such as `jax.random.key(0)`, but it is {key!r}."
+        )
     if not isinstance(loss, AbstractPredictionLoss):
         raise ValueError(
             f"Argument `loss` must be a `ddln.AbstractPredictionLoss` with `{what}`, but it is a "

@@ -88,9 +88,15 @@ class SweepStore:
         coords: Mapping[str, Any] | None = None,
         attrs: Mapping[str, Any] | None = None,
     ):
+        if not isinstance(url, str | os.PathLike):
+            raise ValueError(f"Argument `url` must be a path or a URL, but it is {url!r}.")
         self.url = os.fspath(url)
         if "://" not in self.url:
             self.url = os.path.expanduser(self.url)
+        if isinstance(dims, str):
+            raise ValueError(
+                f"Argument `dims` must be a list of names, but it is {dims!r}: [{dims!r}]."
+            )
         self.dims = tuple(dims)
         self.coords = {name: np.asarray(labels) for name, labels in (coords or {}).items()}
         self.attrs = dict(attrs or {})

@@ -1,0 +1,211 @@
+"""The tables of the page "In your own program": every row is run."""
+
+import copy
+import io
+import pickle
+import re
+from pathlib import Path
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pandas
+import pytest
+
+import ddln
+
+PAGE = (Path(__file__).parents[2] / "docs/in-your-program.md").read_text(encoding="utf-8")
+COMPOSES, UNUSUAL = (
+    [
+        tuple(cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1])
+        for line in part.splitlines()
+        if line.startswith("| ")
+    ][2:]
+    for part in PAGE.split("## What it ")[1:]
+)
+
+X = np.random.default_rng(0).normal(size=(3, 4))
+Y = np.array([1.0, -1.0, 0.5])
+LAYERS = np.random.default_rng(1).normal(size=(3, 4))
+LOSS = ddln.LeastSquares(X, Y)
+NAMES = {
+    "X": X,
+    "y": Y,
+    "net": ddln.DeepDiagonal(LAYERS),
+    "stack": jax.vmap(ddln.DeepDiagonal)(jnp.stack([LAYERS, LAYERS])),
+    "loss": LOSS,
+    "load": ddln.problems.load,
+    "np": np,
+    "jnp": jnp,
+    "jax": jax,
+    "ddln": ddln,
+    "optax": optax,
+    "diffrax": diffrax,
+    "pandas": pandas,
+}
+
+
+def run(layers, t1=0.5):
+    flow = ddln.gradient_flow(
+        ddln.DeepDiagonal(layers), LOSS, t1, solver=diffrax.Tsit5(), throw=False
+    )
+    return flow.theta[-1]
+
+
+@pytest.fixture
+def compiled():
+    names = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, seconds, **_: names.append(name) if "backend_compile" in name else None
+    )
+    return names
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return run(jnp.asarray(LAYERS))
+
+
+def jitted(compiled, plain):
+    program = jax.jit(run)
+    np.testing.assert_allclose(program(jnp.asarray(LAYERS)), plain, rtol=1e-12)
+    assert compiled
+    compiled.clear()
+    program(jnp.asarray(2 * LAYERS))
+    assert compiled == []
+
+
+def eager(compiled, plain):
+    layers = [jnp.asarray(scale * LAYERS) for scale in (1.1, 1.2)]
+    run(layers[0], 0.4)
+    compiled.clear()
+    run(layers[1], 0.3)
+    assert compiled == []
+
+
+def nested(compiled, plain):
+    layers = jnp.stack([LAYERS, 0.5 * LAYERS])[None]
+    found = jax.vmap(jax.vmap(run))(layers)
+    np.testing.assert_allclose(found[0, 0], plain, rtol=1e-5)
+    assert found.shape == (1, 2, 4)
+
+
+def looped(compiled, plain):
+    def body(layers, _):
+        flow = ddln.gradient_flow(
+            ddln.DeepDiagonal(layers), LOSS, 0.25, solver=diffrax.Tsit5(), throw=False
+        )
+        return flow.final.layers, None
+
+    def end(scale):
+        again = jax.checkpoint(lambda u: jax.lax.scan(body, u, length=2)[0])
+        return jnp.prod(again(scale * LAYERS), axis=0)
+
+    value, slope = jax.jit(lambda s: (*jax.vjp(end, s)[1](jnp.ones(4)), end(s)))(1.0)[::-1]
+    # Half of the time twice is the whole, within the tolerance of the steps.
+    np.testing.assert_allclose(value, plain, rtol=1e-4)
+    assert np.isfinite(slope)
+
+
+def converted(compiled, plain):
+    np.testing.assert_allclose(run(LAYERS.tolist()), plain, rtol=1e-12)
+    for layers in ([[1, 2], [3, 4]], np.ones((2, 2), bool), np.ones((2, 2), np.int8)):
+        assert ddln.DeepDiagonal(layers).layers.dtype == jnp.float64
+    assert ddln.FromFunction(lambda w: w**2, jnp.ones(2)).weights.dtype == jnp.float64
+
+
+def keys(compiled, plain):
+    for key in (jax.random.key(0), jax.random.PRNGKey(0)):
+        assert ddln.DeepDiagonal.random(key, 2, 3).layers.shape == (2, 3)
+        ddln.StochasticDynamics(key, ddln.SampleNoise(), 0.1, 4)
+
+
+def trees(compiled, plain):
+    model = eqx.nn.MLP(2, "scalar", 3, 1, key=jax.random.key(0))
+    inputs = jnp.asarray(X[:, :2])
+    start = ddln.FromFunction(lambda m: jax.vmap(m)(inputs), model)
+    np.testing.assert_allclose(start(), jax.vmap(model)(inputs))
+    loss = ddln.LeastSquares(np.eye(3), Y)
+    flow = ddln.gradient_flow(start, loss, 0.1, solver=diffrax.Tsit5())
+    assert loss(flow.theta[-1]) < loss(start())
+    nested = {"linear": {"w": jnp.ones(3), "b": jnp.zeros(3), "name": "first"}}
+    start = ddln.FromFunction(lambda p: p["linear"]["w"] * inputs[:, 0] + p["linear"]["b"], nested)
+    np.testing.assert_allclose(start.metric(), np.diag(X[:, 0] ** 2 + 1), atol=1e-15)
+
+
+def copied(compiled, plain):
+    start = ddln.DeepDiagonal(LAYERS)
+    flow = ddln.gradient_flow(start, LOSS, 0.5, solver=diffrax.Tsit5())
+    things = {
+        "start": start,
+        "loss": LOSS,
+        "trajectory": flow,
+        "check": ddln.theory.assumption_a(start),
+        "result": ddln.RESULTS.successful,
+        "problem": ddln.problems.load((X, Y), standardize=True),
+    }
+    for name, thing in things.items():
+        stream = io.BytesIO()
+        eqx.tree_serialise_leaves(stream, thing)
+        stream.seek(0)
+        leaves = jax.tree.leaves(thing)
+        for made in (
+            copy.deepcopy(thing),
+            pickle.loads(pickle.dumps(thing)),
+            eqx.tree_deserialise_leaves(stream, thing),
+        ):
+            assert type(made) is type(thing), name
+            for new, old in zip(jax.tree.leaves(made), leaves, strict=True):
+                np.testing.assert_array_equal(new, old)
+
+
+def precisions(compiled, plain):
+    single = jnp.asarray(LAYERS, jnp.float32)
+    loss = ddln.LeastSquares(X.astype(np.float32), Y.astype(np.float32))
+    assert loss(ddln.DeepDiagonal(single)()).dtype == jnp.float32
+    assert LOSS(ddln.DeepDiagonal(LAYERS)()).dtype == jnp.float64
+
+
+def elsewhere(compiled, plain):
+    """`tests/sweeps/test_executors.py` and `tests/sweeps/store/test_store_crashes.py` start the processes."""
+
+
+def undefined(compiled, plain):
+    with jax.debug_nans(True), pytest.raises(FloatingPointError):
+        ddln.gradient_flow(
+            ddln.DeepDiagonal(LAYERS),
+            LOSS,
+            9.0,
+            ts=[0.1, 9.0],
+            event=lambda t, network, loss: t > 0.5,
+            solver=diffrax.Tsit5(),
+            throw=False,
+        )
+
+
+ROWS = (
+    jitted, eager, nested, looped, converted, keys, trees, copied, precisions, elsewhere, undefined,
+)  # fmt: skip
+
+
+def test_every_row_has_a_test():
+    assert len(COMPOSES) == len(ROWS)
+    assert len(UNUSUAL) >= 60
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.__name__)
+def test_composes(row, compiled, plain):
+    row(compiled, plain)
+
+
+@pytest.mark.parametrize(("code", "said"), UNUSUAL, ids=[code for code, _ in UNUSUAL])
+def test_unusual_inputs(code, said, unchecked):
+    """The page shows the beginning of the message, and its parts between three dots."""
+    kind, _, message = said.partition(": ")
+    parts = [re.escape(part) for part in message.removesuffix(" ...").split(" ... ")]
+    error = {"FileNotFoundError": FileNotFoundError, "ValueError": ValueError}[kind]
+    with pytest.raises(error, match=f"(?s)^{'.*'.join(parts)}"):
+        eval(code.strip("`"), NAMES)
