@@ -19,8 +19,9 @@ NODES = 6
 class PiecewiseConstant(eqx.Module):
     """A function of time that is constant between jumps: values[k] after k of the times.
 
-    As a weight decay no step of the solver crosses a jump, so that the jumps cost no accuracy.
-    Differentiable in the values, not in the times.
+    As a weight decay no step of the solver crosses a jump, so that the jumps cost no accuracy; the solver
+    must be a Rosenbrock method, as `ddln.Rodas5P`, which it is by default. Differentiable in
+    the values, not in the times.
 
     Example (weight decay that is switched off at t = 50):
         >>> decay = ddln.PiecewiseConstant([50.0], [0.1, 0.0])

@@ -3,6 +3,7 @@
 from functools import singledispatch
 from typing import Any, NamedTuple
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,7 @@ NEWTON_STEPS = 5
 
 
 class DecayedEnd(NamedTuple):
-    """What is found of an end, for `Limit`."""
+    """The findings about an end, for `Limit`."""
 
     theta: Float[Array, " d"]
     weights: tuple[Array, ...]
@@ -139,13 +140,17 @@ def _two_layers(at: Balance, loss, weight_decay, rtol) -> DecayedEnd:
     penalty = 0.5 * at.factor * weight_decay
     okay = jnp.isfinite(penalty) & (penalty > 0)
     found = l1_program(loss, jnp.where(at.signs, jnp.where(okay, penalty, 1), jnp.inf))
-    result = RESULTS.where(found.unique, RESULTS.successful, RESULTS.ambiguous_minimum)
-    result = RESULTS.where(found.residual <= rtol, result, RESULTS.max_steps_reached)
+    result = RESULTS.where(found.unique, _code("successful"), RESULTS.ambiguous_minimum)
+    result = RESULTS.where(found.residual <= rtol, result, _code("max_steps_reached"))
     result = RESULTS.where(okay, result, RESULTS.unusable_weight_decay)
     theta = jnp.where(okay, found.theta, jnp.nan)
     return DecayedEnd(
         theta, at.weights(theta), found.residual, found.gap, result, found.count, "convex"
     )
+
+
+def _code(name: str) -> RESULTS:
+    return RESULTS.promote(getattr(diffrax.RESULTS, name))
 
 
 class _Rests(eqx.Module):
@@ -166,7 +171,7 @@ def _squared_speed(parameterization, loss, weight_decay) -> Scalar:
 
 
 def _deeper(at: Balance, parameterization, loss, weight_decay, rtol, max_steps) -> DecayedEnd:
-    """Where the flow comes to rest, then Newton's method for 0 = grad L + phi' on its support.
+    """The point of rest of the flow, refined by Newton's method for 0 = grad L + phi' on its support.
 
     A coordinate at zero stays there: phi = (lambda / 2) factor |theta|^(2/L) has a kink without bound.
     """
@@ -213,8 +218,8 @@ def _deeper(at: Balance, parameterization, loss, weight_decay, rtol, max_steps) 
     theta = theta - product(solver(theta), forces(loss, jnp.where(okay, weight_decay, 1), theta))
     rests = flow.result == RESULTS.event_occurred
     rests = rests | (threshold == 0)
-    result = RESULTS.where(rests, RESULTS.max_steps_reached, flow.result)
-    result = RESULTS.where(rests & (residual <= rtol), RESULTS.successful, result)
+    result = RESULTS.where(rests, _code("max_steps_reached"), flow.result)
+    result = RESULTS.where(rests & (residual <= rtol), _code("successful"), result)
     result = RESULTS.where(okay, result, RESULTS.unusable_weight_decay)
     theta = jnp.where(okay, theta, jnp.nan)
     infinite = jnp.full_like(residual, jnp.inf)

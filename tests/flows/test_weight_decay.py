@@ -1,4 +1,4 @@
-"""Weight decay on w, and the penalty on theta that it amounts to."""
+"""Weight decay on w (`_decay`, `_decay_fields`), and the penalty on theta that it amounts to."""
 
 import itertools
 
