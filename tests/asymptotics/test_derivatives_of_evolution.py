@@ -1,4 +1,4 @@
-"""Derivatives of the state evolution in all of its arrays, in both modes, for random starts of three layers."""
+"""Derivatives of the state evolution in all of its arrays, in both modes, for random starts."""
 
 import jax
 import jax.numpy as jnp

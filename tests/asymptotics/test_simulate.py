@@ -16,7 +16,7 @@ def test_experiments_agree_with_the_state_evolution():
     )
     s2 = (sigma**2 + (1 - alpha) ** 2 / alpha * 1.0625) / (1 - alpha)
     mean, error = found.mean(found.mse)
-    # Four standard errors, and an excess of the order of 1/d: a Wishart matrix has tr (X X^T)^-1 with n - d - 1.
+    # Four standard errors, and an excess of the order of 1/d, as of the inverse of a Wishart matrix.
     assert abs(mean - alpha * (s2 - sigma**2)) < 4 * error + 2 / 80
     overlap, error = found.mean(found.overlap)
     assert abs(overlap - alpha * 1.0625) < 4 * error
