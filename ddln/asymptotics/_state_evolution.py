@@ -27,7 +27,7 @@ class StateEvolution(eqx.Module):
         mse: E (theta - theta*)^2, the limit of |theta - theta*|^2 / d.
         overlap: E theta theta*.
         l1: E |theta|; less accurate than the others where theta_0 is not 0, as |theta| then has a kink
-            inside of a panel of the quadrature: 1e-3 in derivatives.
+            inside of a panel of the quadrature (some 1e-3 in derivatives).
         l2: E theta^2.
         effective_noise: s^2, the variance of the noise of z = theta* + s V.
         effective_penalty: gamma, with theta + gamma grad Q(theta) = z.
