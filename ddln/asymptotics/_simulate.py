@@ -92,8 +92,8 @@ def simulate(
         )
     dtype = start.effective().dtype
 
-    def parts(index: Int[Array, ""]) -> PRNGKeyArray:
-        return jax.random.split(jax.random.fold_in(key, index), 4)
+    def parts(index: Int[Array, ""]) -> tuple[PRNGKeyArray, ...]:
+        return tuple(jax.random.split(jax.random.fold_in(key, index), 4))
 
     def truth(index: Int[Array, ""]) -> Float[Array, " d"]:
         return signal.draw(parts(index)[0], dim).astype(dtype)

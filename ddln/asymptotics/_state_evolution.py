@@ -26,7 +26,8 @@ class StateEvolution(eqx.Module):
     Attributes:
         mse: E (theta - theta*)^2, the limit of |theta - theta*|^2 / d.
         overlap: E theta theta*.
-        l1: E |theta|.
+        l1: E |theta|; less accurate than the others where theta_0 is not 0, as |theta| then has a kink
+            inside of a panel of the quadrature (some 1e-3 in derivatives).
         l2: E theta^2.
         effective_noise: s^2, the variance of the noise of z = theta* + s V.
         effective_penalty: gamma, with theta + gamma grad Q(theta) = z.
@@ -98,7 +99,7 @@ def state_evolution(
         noise: sigma, the standard deviation of the noise in y.
         penalty: lambda.
         observe: an elementwise function of theta to an array, or a pytree of arrays, of the same shape. For
-            functions with jumps the quadrature is not accurate.
+            functions with jumps or kinks the quadrature is not accurate.
         max_steps: the most evaluations of the equations.
         throw: True raises if the equations are not solved, also under `jax.jit`; False leaves the reason in
             `StateEvolution.result`.
