@@ -125,9 +125,9 @@ def state_evolution(
     check_start(start)
     _require_moving(geometry.curve())
     dtype = start.effective().dtype
-    numbers = [jnp.asarray(value, dtype) for value in (ratio, noise, penalty)]
+    alpha, sigma, weight = (jnp.asarray(value, dtype) for value in (ratio, noise, penalty))
     signal = jax.tree.map(lambda leaf: leaf.astype(dtype), signal)
-    end = _evolve(start, signal, *numbers, observe, max_steps)
+    end = _evolve(start, signal, alpha, sigma, weight, observe, max_steps)
     if throw:
         end = end.result.error_if(end, ~is_okay(end.result))
     return end
