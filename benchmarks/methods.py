@@ -198,8 +198,9 @@ def _squares_of_sweep(
 ) -> tuple[jax.Array, jax.Array]:
     starts = jax.vmap(ddln.DeepDiagonal)(layers)
     t1 = setting.t1 if t1 is None else t1
-    tolerances = {"rtol": setting.rtol, "atol": setting.atol}
-    result = ddln.sweep(starts, setting.loss, t1, dynamics=dynamics, **tolerances)
+    result = ddln.sweep(
+        starts, setting.loss, t1, dynamics=dynamics, rtol=setting.rtol, atol=setting.atol
+    )
     assert result.theta is not None
     return jnp.sum(jnp.square(jnp.asarray(result.theta))), result.stats["num_steps"]
 
