@@ -100,7 +100,7 @@ def chromium(folder):
         f"3<&{to_read} 4>&{from_write}"
     )
     process = subprocess.Popen(
-        ["bash", "-c", command],
+        ["/bin/bash", "-c", command],  # also where the PATH has no shell
         pass_fds=(to_read, from_write),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
