@@ -162,6 +162,10 @@ def dual_tail(
     """int_start^infinity dr / rho(r), the distance of xi to the upper end of its range.
 
     Infinite for m = 1, and for start <= 0 at a tie.
+
+    Args:
+        start: the coordinate v.
+        gaps: Delta, ascending along the first axis, shape [m, *shape].
     """
     # A constant may not come out of a custom rule: under `jax.vmap` JAX takes it for one lane's.
     return jnp.full_like(start, jnp.inf) if gaps.shape[0] == 1 else _finite_tail(start, gaps)
