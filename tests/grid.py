@@ -1,4 +1,4 @@
-"""The grid of dynamics and facilities: `test_grid` tries each cell, `grid_table` makes the page."""
+"""The grid of dynamics and facilities: `test_dynamics_grid` tries each cell, `grid_table` makes the page."""
 
 from typing import NamedTuple
 

@@ -87,7 +87,8 @@ def state_evolution(
 
     Example:
         >>> start = ddln.DeepDiagonal.zero_last(jnp.ones(1), depth=3, scale=0.3)
-        >>> ddln.state_evolution(start, ddln.Signal.sparse(0.1), ratio=0.35).mse.round(6)
+        >>> end = ddln.state_evolution(start, ddln.Signal.sparse(0.1), ratio=0.35)
+        >>> end.mse.round(6)
         Array(0.045259, dtype=float64)
 
     Args:

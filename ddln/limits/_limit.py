@@ -128,8 +128,8 @@ def limit(
     """
     if not isinstance(loss, AbstractPredictionLoss):
         raise ValueError(
-            "Argument `loss` must be a `ddln` loss of linear predictions, as `ddln.LeastSquares`, but it is "
-            f"a {type(loss).__name__}. For other losses integrate with `ddln.gradient_flow`."
+            "Argument `loss` must be a `ddln` loss of linear predictions, such as `ddln.LeastSquares`, but it "
+            f"is a {type(loss).__name__}. For other losses integrate with `ddln.gradient_flow`."
         )
     require_positive("rtol", rtol)
     if weight_decay is not None:

@@ -37,7 +37,7 @@ def sweep(
     dynamics: AbstractDynamics | AbstractFixedSteps | None = None,
     ts: Any = None,
     coordinates: str = "auto",
-    weight_decay: float | Float[Array, ""] | PerLane | None = None,
+    weight_decay: float | Float[Array, ""] | Callable | PerLane | None = None,
     event: Callable | None = None,
     dual: bool | None = None,
     solver: diffrax.AbstractSolver | None = None,

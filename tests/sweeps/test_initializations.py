@@ -20,5 +20,5 @@ def test_a_stack_is_a_rule():
 
 
 def test_size_must_be_positive():
-    with pytest.raises(ValueError, match="`size` must be at least 1"):
+    with pytest.raises(ValueError, match="`size` must be a whole number, at least 1"):
         ddln.Initializations(lambda i: ddln.Identity(jnp.ones(2)), 0)

@@ -1,4 +1,4 @@
-"""Sweeps with data, ends and settings of their own in each lane; `test_grid` has every dynamics."""
+"""Sweeps with data, ends and settings of their own in each lane; `test_dynamics_grid` has every dynamics."""
 
 import equinox as eqx
 import jax
@@ -15,6 +15,7 @@ Y = jnp.asarray(RNG.normal(size=3))
 LAYERS = jnp.asarray(RNG.choice([-1.0, 1.0], (SIZE, 2, 4)) * RNG.uniform(0.5, 1.5, (SIZE, 2, 4)))
 STARTS = jax.vmap(ddln.DeepDiagonal)(LAYERS)
 ENDS = jnp.geomspace(0.2, 3.0, SIZE)
+NUMBERS = jnp.linspace(0.1, 1.0, SIZE)
 
 
 def data(index):
