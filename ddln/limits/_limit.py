@@ -79,7 +79,7 @@ def limit(
     meets. The scale of the loss does not matter. For any other parameterization there is no such
     problem: the flow is integrated until its velocity is small, and `Limit.method` says so.
 
-    Any other convex loss of linear predictions, as `ddln.Logistic`, has unique predictions z = X theta where
+    Any other convex loss of linear predictions, such as `ddln.Logistic`, has unique predictions z = X theta where
     it is least, if it has a minimizer at all, and the limit is that of the squared loss with targets z.
 
     With weight decay lambda > 0 weights of equal size attain the least |w|^2 for their theta, and
@@ -128,8 +128,8 @@ def limit(
     """
     if not isinstance(loss, AbstractPredictionLoss):
         raise ValueError(
-            "Argument `loss` must be a `ddln` loss of linear predictions, such as `ddln.LeastSquares`, but it "
-            f"is a {type(loss).__name__}. For other losses integrate with `ddln.gradient_flow`."
+            "Argument `loss` must be a `ddln` loss of linear predictions, such as `ddln.LeastSquares`, but "
+            f"it is a {type(loss).__name__}. For other losses integrate with `ddln.gradient_flow`."
         )
     require_positive("rtol", rtol)
     if weight_decay is not None:
