@@ -49,13 +49,13 @@ class Balance(NamedTuple):
         weights: from theta to the weights that attain it, with the signs of the start.
     """
 
-    depth: float
+    depth: int | float
     factor: float
     signs: Array
     weights: Any
 
 
-def _root(theta: Array, depth: float) -> Array:
+def _root(theta: Array, depth: int | float) -> Array:
     """|theta|^(1/L), with derivative 0 where it is 0."""
     zero = theta == 0
     return jnp.where(zero, 0, jnp.abs(jnp.where(zero, 1, theta)) ** (1 / depth))

@@ -79,8 +79,8 @@ def limit(
     meets. The scale of the loss does not matter. For any other parameterization there is no such
     problem: the flow is integrated until its velocity is small, and `Limit.method` says so.
 
-    Any other convex loss of linear predictions, such as `ddln.Logistic`, has unique predictions z = X theta where
-    it is least, if it has a minimizer at all, and the limit is that of the squared loss with targets z.
+    Any other convex loss of linear predictions, such as `ddln.Logistic`, has unique predictions z = X theta
+    where it is least, if it has a minimizer at all, and the limit is that of the squared loss with targets z.
 
     With weight decay lambda > 0 weights of equal size attain the least |w|^2 for their theta, and
 
