@@ -354,7 +354,7 @@ def test_codes_and_independence_of_lanes():
     path = paths(layers, X, y)
     results = codes(path.result)
     names = ddln.RESULTS
-    assert results[0] == results[3] == ""
+    assert results[0] == results[3] == "successful"
     assert results[1] == names[names.nonfinite_initialization]
     assert results[2] == names[names.minimum_out_of_reach]
     assert np.isnan(path.theta[1]).all()
