@@ -61,7 +61,7 @@ def one_path(layers, X, y):
 def test_ends_at_the_weighted_l1_norm(depth):
     layers, X, y = problems(depth)
     path = paths(layers, X, y)
-    assert set(codes(path.result)) == {""}
+    assert set(codes(path.result)) == {"successful"}
     for lane in range(len(y)):
         weights = path.weights[lane]
         end = ddln.minimum_l1(X[lane], y[lane], weights)
@@ -264,7 +264,9 @@ def test_ties_keep_their_signs(depth):
         assert np.all(path.theta[lane] * np.sign(start[lane]) >= 0)
         end = np.linalg.norm(X[lane] @ path.theta[lane, -1] - y[lane])
         np.testing.assert_allclose(end, misfit, atol=1e-10)
-        assert code == ("" if misfit < 1e-10 else ddln.RESULTS[ddln.RESULTS.minimum_out_of_reach])
+        assert code == (
+            "successful" if misfit < 1e-10 else ddln.RESULTS[ddln.RESULTS.minimum_out_of_reach]
+        )
         reached += misfit < 1e-10
         if misfit < 1e-10:
             least = ddln.minimum_l1(X[lane], y[lane], path.weights[lane])
