@@ -1,6 +1,7 @@
 """Numerical building blocks that every folder shares; they know nothing of flows or losses."""
 
 from ddln._numerics._inverse_factor import inverse_factor as inverse_factor
+from ddln._numerics._masks import all_finite as all_finite
 from ddln._numerics._masks import expand_mask as expand_mask
 from ddln._numerics._masks import where_rows as where_rows
 from ddln._numerics._product import product as product

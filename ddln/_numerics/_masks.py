@@ -1,4 +1,4 @@
-"""Masks over the leading axes of arrays."""
+"""Masks over the leading axes of arrays, and the test whether a tree is finite."""
 
 from typing import Any
 
@@ -24,3 +24,8 @@ def where_rows(mask: Bool[Array, "..."], new: PyTree[Array], old: Any) -> PyTree
     if isinstance(old, int | float):
         return jax.tree.map(lambda leaf: jnp.where(expand_mask(mask, leaf.ndim), leaf, old), new)
     return jax.tree.map(lambda a, b: jnp.where(expand_mask(mask, a.ndim), a, b), new, old)
+
+
+def all_finite(tree: PyTree[Array]) -> Bool[Array, ""]:
+    """Test whether every entry of every leaf is finite."""
+    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]).all()

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import all_finite
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Float, Scalar
 from ddln._validation import is_known, require_not_negative, require_positive
@@ -157,7 +158,7 @@ def _evolve(
     assert geometry is not None  # as `state_evolution` checks
     assert geometry.curve is not None
     curve = geometry.curve()
-    finite = jnp.all(jnp.asarray([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(curve)]))
+    finite = all_finite(curve)
     valid = (ratio > 0) & (noise >= 0) & (penalty >= 0) & jnp.isfinite(ratio + noise + penalty)
     # More samples than coordinates, and no penalty: the least-squares solution, gamma = 0.
     over = (ratio > 1) & (penalty == 0) & (noise > 0)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 
-from ddln._numerics import where_rows
+from ddln._numerics import all_finite, where_rows
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Loss
 from ddln._validation import require_not_negative, require_option
@@ -281,8 +281,7 @@ class _Field(eqx.Module):
 
     def finite(self, y) -> Bool[Array, ""]:
         theta = self.states.effective(y[0])
-        leaves = [*jax.tree.leaves(y), theta, self.loss(theta)]
-        return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]).all()
+        return all_finite((y, theta, self.loss(theta)))
 
 
 @eqx.filter_jit

@@ -1,5 +1,6 @@
 """The limit of a gradient flow: by a convex problem, or by integration where there is none."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import diffrax
@@ -7,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ddln._numerics import product
+from ddln._numerics import all_finite, product
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Float, Loss, PyTree, Scalar, Theta
 from ddln._validation import require_positive
@@ -171,9 +172,8 @@ def _end_of_path(
     atol: Float[Array, ""],
     max_steps: int,
 ) -> Limit:
-    finite = jnp.all(jnp.isfinite(parameterization.effective()))
-    for leaf in jax.tree.leaves(eqx.filter(parameterization, eqx.is_inexact_array)):
-        finite = finite & jnp.all(jnp.isfinite(leaf))
+    weights = eqx.filter(parameterization, eqx.is_inexact_array)
+    finite = all_finite((parameterization.effective(), weights))
     # A lane with a bad start takes no steps, from ones: it cannot disturb the others.
     startable = jax.tree.map(
         lambda leaf: jnp.where(finite, leaf, 1) if eqx.is_inexact_array(leaf) else leaf,
@@ -252,11 +252,8 @@ def _end_of_decay(
     max_steps: int,
 ) -> Limit:
     end = decayed_end(parameterization, loss, weight_decay, rtol, max_steps)
-    weights, rest = eqx.partition(parameterization, eqx.is_inexact_array)
-    leaves, structure = jax.tree.flatten(weights)
-    finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]).all()
-    moved = zip(end.weights, leaves, strict=True)
-    leaves = [jnp.where(finite, new.reshape(old.shape), jnp.nan) for new, old in moved]
+    finite = all_finite(eqx.filter(parameterization, eqx.is_inexact_array))
+    weights = [jnp.where(finite, leaf, jnp.nan) for leaf in end.weights]
     theta = jnp.where(finite, end.theta, jnp.nan)
     multipliers = -loss.scale * loss.pointwise_gradient(product(loss.design, theta), loss.y)
     shape = loss.X.shape[1:]
@@ -264,7 +261,7 @@ def _end_of_decay(
         theta=theta.reshape(shape),
         dual=product(multipliers, loss.design).reshape(shape),
         multipliers=multipliers,
-        parameterization=eqx.combine(jax.tree.unflatten(structure, leaves), rest),
+        parameterization=_with_weights(parameterization, weights),
         residual=end.residual,
         gap=end.gap,
         result=RESULTS.where(finite, end.result, RESULTS.nonfinite_initialization),
@@ -280,9 +277,16 @@ def _at_point(
     geometry = mirror_geometry(start)
     assert geometry is not None
     assert geometry.weights is not None  # as `limit` checks
+    return _with_weights(start, geometry.weights(v))
+
+
+def _with_weights(
+    start: AbstractParameterization, flat: Sequence[Array]
+) -> AbstractParameterization:
+    """The parameterization with other weights, one array a leaf, of any shape with its size."""
     weights, rest = eqx.partition(start, eqx.is_inexact_array)
     leaves, structure = jax.tree.flatten(weights)
-    moved = zip(geometry.weights(v), leaves, strict=True)
+    moved = zip(flat, leaves, strict=True)
     leaves = [new.reshape(old.shape) for new, old in moved]
     return eqx.combine(jax.tree.unflatten(structure, leaves), rest)
 

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import all_finite
 from ddln._types import Array, Int, PyTree
 from ddln.engine import AbstractDynamics, AbstractFixedSteps, Solve, integrate
 from ddln.engine.internal import (
@@ -131,7 +132,7 @@ class FlowLanes(AbstractLanes):
 
         def one(row):
             numbers, rest = eqx.partition(self.data.of_row(row), eqx.is_inexact_array)
-            finite = jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(numbers)]).all()
+            finite = all_finite(numbers)
             # A lane that cannot start has the derivative zero, not NaN times zero.
             numbers = jax.tree.map(lambda leaf: jnp.where(finite, leaf, 1), numbers)
             start, values = eqx.combine(numbers, rest)

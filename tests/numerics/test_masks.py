@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from ddln._numerics import expand_mask, where_rows
+from ddln._numerics import all_finite, expand_mask, where_rows
 
 MASK = jnp.array([True, False, True])
 ROWS = {"a": jnp.arange(3.0), "b": jnp.arange(12.0).reshape(3, 2, 2)}
@@ -31,3 +31,9 @@ def test_rows_of_a_tree_with_a_number():
 def test_two_leading_axes():
     found = where_rows(jnp.array([[True], [False]]), jnp.ones((2, 1, 3)), 0)
     np.testing.assert_array_equal(found, [[[1, 1, 1]], [[0, 0, 0]]])
+
+
+def test_one_entry_that_is_not_finite_is_found():
+    assert all_finite(ROWS)
+    for bad in (np.nan, np.inf):
+        assert not all_finite({**ROWS, "b": ROWS["b"].at[2, 1, 0].set(bad)})
