@@ -8,15 +8,18 @@ from rich.text import Text
 from ddln.cli._console import Output, console
 
 
-def test_a_closed_pipe_ends_nothing():
-    read, write = os.pipe()
-    stream = open(write, "w", encoding="utf-8")  # noqa: SIM115
-    os.close(read)
+def write_where_nobody_reads(reader, writer):
+    stream = open(writer, "w", encoding="utf-8")  # noqa: SIM115
+    os.close(reader)
     output = Output(stream)
     for _ in range(3):
         output.write("lost")
         output.flush()
     stream.close()
+
+
+def test_a_closed_pipe_ends_nothing():
+    write_where_nobody_reads(*os.pipe())
     # Without it the same is an error.
     read, write = os.pipe()
     os.close(read)
@@ -42,14 +45,7 @@ def test_names_are_literal(monkeypatch):
 
 
 def test_a_closed_terminal_ends_nothing():
-    leader, follower = os.openpty()
-    stream = open(follower, "w", encoding="utf-8")  # noqa: SIM115
-    os.close(leader)
-    output = Output(stream)
-    for _ in range(3):
-        output.write("lost")
-        output.flush()
-    stream.close()
+    write_where_nobody_reads(*os.openpty())
 
 
 def test_other_errors_of_a_stream_are_raised(tmp_path):
