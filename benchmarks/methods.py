@@ -70,11 +70,17 @@ def compiled(function: Callable, *arguments: Any) -> tuple[Callable[[], Any], fl
 def sweep_on(
     devices: Callable[[], list[Any] | None],
     loss_of: Callable[[Setting], Any] = lambda setting: setting.loss,
+    dynamics: ddln.AbstractDynamics | None = None,
 ) -> Method:
     @contextlib.contextmanager
     def method(setting: Setting) -> Iterator[Prepared]:
         networks, loss = setting.networks, loss_of(setting)
-        settings = {"rtol": setting.rtol, "atol": setting.atol, "devices": devices()}
+        settings = {
+            "rtol": setting.rtol,
+            "atol": setting.atol,
+            "devices": devices(),
+            "dynamics": dynamics,
+        }
         _, seconds = timed(lambda: ddln.compile_sweep(networks, loss, setting.t1, **settings))
 
         def run():
@@ -103,23 +109,23 @@ def _data_set_of_each_lane(setting: Setting) -> ddln.PerLane:
 sweep_of_data_sets = sweep_on(lambda: None, _data_set_of_each_lane)
 
 
-def _flow(setting: Setting, **settings: Any) -> Callable:
+def _flow(setting: Setting, function: Callable = ddln.gradient_flow, **settings: Any) -> Callable:
     loss, t1, rtol, atol = setting.loss, setting.t1, setting.rtol, setting.atol
 
     def one(layers):
         network = ddln.DeepDiagonal(layers)
-        return ddln.gradient_flow(network, loss, t1, rtol=rtol, atol=atol, throw=False, **settings)
+        return function(network, loss, t1, rtol=rtol, atol=atol, throw=False, **settings)
 
     return one
 
 
-def flow_by(**settings: Any) -> Method:
-    """A vmapped `ddln.gradient_flow` with these further arguments."""
+def flow_by(function: Callable = ddln.gradient_flow, **settings: Any) -> Method:
+    """A vmapped flow with these further arguments."""
 
     @contextlib.contextmanager
     def method(setting: Setting) -> Iterator[Prepared]:
         def one(layers):
-            trajectory = _flow(setting, **settings)(layers)
+            trajectory = _flow(setting, function, **settings)(layers)
             return trajectory.theta[-1], trajectory.stats["num_steps"]
 
         program, seconds = compiled(jax.vmap(one), setting.layers)
@@ -262,59 +268,34 @@ DYNAMICS = {
 }
 
 
-def _checked(dynamics: Dynamics, setting: Setting, run: Callable[[], Any]) -> Prepared:
-    lane = len(setting.layers) // 2
-    expected = dynamics.end_by_scipy(setting, np.asarray(setting.layers[lane]))
+def _checked(dynamics: Dynamics, method: Method) -> Method:
+    """The method, with one lane of its answer compared with SciPy."""
 
-    def answer():
-        theta, steps = run()
-        error = np.max(np.abs(theta[lane] - expected)) / np.max(np.abs(expected))
-        assert error < 1e-3
-        return Answer(theta, steps, {"relative difference from SciPy": float(error)})
+    @contextlib.contextmanager
+    def checked(setting: Setting) -> Iterator[Prepared]:
+        lane = len(setting.layers) // 2
+        expected = dynamics.end_by_scipy(setting, np.asarray(setting.layers[lane]))
+        with method(setting) as prepared:
 
-    return Prepared(answer)
+            def run():
+                answer = prepared.run()
+                error = np.max(np.abs(answer.theta[lane] - expected)) / np.max(np.abs(expected))
+                assert error < 1e-3
+                return answer._replace(facts={"relative difference from SciPy": float(error)})
+
+            yield prepared._replace(run=run)
+
+    return checked
 
 
 def sweep_of(dynamics: Dynamics) -> Method:
-    """A sweep of another dynamics; one lane is checked by SciPy."""
-
-    @contextlib.contextmanager
-    def method(setting: Setting) -> Iterator[Prepared]:
-        settings = {"rtol": setting.rtol, "atol": setting.atol, "dynamics": dynamics.object}
-        arguments = setting.networks, setting.loss, setting.t1
-        _, seconds = timed(lambda: ddln.compile_sweep(*arguments, **settings))
-
-        def run():
-            result = ddln.sweep(*arguments, progress=False, **settings)
-            assert result.theta is not None
-            assert result.okay.all()
-            return result.theta[:, -1], result.stats["num_steps"]
-
-        yield _checked(dynamics, setting, run)._replace(compile_seconds=seconds)
-
-    return method
+    """A sweep of another dynamics."""
+    return _checked(dynamics, sweep_on(lambda: None, dynamics=dynamics.object))
 
 
 def vmap_of(dynamics: Dynamics) -> Method:
-    """The public function of another dynamics under `jax.vmap`; one lane is checked by SciPy."""
-
-    @contextlib.contextmanager
-    def method(setting: Setting) -> Iterator[Prepared]:
-        def one(layers):
-            flow = dynamics.function(
-                ddln.DeepDiagonal(layers),
-                setting.loss,
-                setting.t1,
-                rtol=setting.rtol,
-                atol=setting.atol,
-                throw=False,
-            )
-            return flow.theta[-1], flow.stats["num_steps"]
-
-        program, seconds = compiled(jax.vmap(one), setting.layers)
-        yield _checked(dynamics, setting, program)._replace(compile_seconds=seconds)
-
-    return method
+    """The public function of another dynamics under `jax.vmap`."""
+    return _checked(dynamics, flow_by(dynamics.function))
 
 
 def gradient_of_sweep_of(dynamics: Dynamics) -> Method:
