@@ -23,7 +23,7 @@ import ddln
 from benchmarks.lane_steps import batched_steps
 from benchmarks.scipy_flow import in_processes
 from benchmarks.settings import Setting
-from ddln.engine._queue import queue_width
+from ddln.engine._queue import CPU_QUEUE
 
 
 class Answer(NamedTuple):
@@ -421,10 +421,10 @@ def products_and_factorizations(setting: Setting) -> Iterator[Prepared]:
     with sweep(setting) as prepared:
         steps = prepared.run().steps
     count = batched_steps(steps)
-    busy = float(steps.sum() / (queue_width(len(steps)) * count))
+    busy = float(steps.sum() / (CPU_QUEUE.width(len(steps)) * count))
     facts = {"batched steps": count, "busy lane-steps": busy}
     X = setting.loss.X
-    metric = jnp.square(setting.layers[: queue_width(len(steps)), 0])
+    metric = jnp.square(setting.layers[: CPU_QUEUE.width(len(steps)), 0])
 
     def step(_, metric):
         # One after another, as in a flow.

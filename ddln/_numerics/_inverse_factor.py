@@ -1,15 +1,21 @@
 """The inverse of a Cholesky factor, from matrix products instead of LAPACK."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddln._numerics._platform import default_platform
 from ddln._numerics._product import product
 from ddln._types import Array, Float
 
 # Blocks of BLOCK rows, or m / MOST_BLOCKS if that is more, are eliminated row by row.
 BLOCK = 16
 MOST_BLOCKS = 16
+# On an accelerator blocks of at most ENTRIES rows are written out, entry by entry: a loop would launch each
+# of its trips.
+ENTRIES = 10
 
 
 def inverse_factor(matrix: Float[Array, "m m"]) -> Float[Array, "m m"]:
@@ -24,17 +30,20 @@ def inverse_factor(matrix: Float[Array, "m m"]) -> Float[Array, "m m"]:
     batched LAPACK factorization with an inversion of the factor by products, and a triangular solve
     takes far more. Two batched LAPACK calls at once can also deadlock, in jaxlib 0.10.
     """
-    return _by_halves(matrix, max(BLOCK, -(-matrix.shape[0] // MOST_BLOCKS)))
+    m = matrix.shape[0]
+    if default_platform() != "cpu" and m <= MOST_BLOCKS * ENTRIES:
+        return _by_halves(matrix, ENTRIES, _by_entries)
+    return _by_halves(matrix, max(BLOCK, -(-m // MOST_BLOCKS)), _by_elimination)
 
 
-def _by_halves(matrix: Float[Array, "m m"], block: int) -> Float[Array, "m m"]:
+def _by_halves(matrix: Float[Array, "m m"], block: int, small: Callable) -> Float[Array, "m m"]:
     m = matrix.shape[0]
     if m <= block:
-        return _by_elimination(matrix)
+        return small(matrix)
     half = m // 2
-    first = _by_halves(matrix[:half, :half], block)
+    first = _by_halves(matrix[:half, :half], block, small)
     v = product(matrix[half:, :half], first.T)
-    second = _by_halves(matrix[half:, half:] - product(v, v.T), block)
+    second = _by_halves(matrix[half:, half:] - product(v, v.T), block, small)
     corner = -product(second, product(v, first))
     zero = jnp.zeros((half, m - half), matrix.dtype)
     return jnp.block([[first, zero], [corner, second]])
@@ -54,3 +63,25 @@ def _by_elimination(matrix: Float[Array, "m m"]) -> Float[Array, "m m"]:
     # Not `jnp.diagonal`, which gathers.
     pivots = jnp.sum(jnp.where(np.eye(m, dtype=bool), rows[:, :m], 0), axis=1)
     return rows[:, m:] * jax.lax.rsqrt(pivots)[:, None]
+
+
+@jax.jit
+def _by_entries(matrix: Float[Array, "m m"]) -> Float[Array, "m m"]:
+    """C row by row, and K = C^-1 column by column, as arithmetic of the entries."""
+    m = matrix.shape[0]
+    c: dict[tuple[int, int], Array] = {}
+    for i in range(m):
+        for j in range(i):
+            c[i, j] = (matrix[i, j] - sum(c[i, p] * c[j, p] for p in range(j))) * c[j, j]
+        # The reciprocals of the diagonal.
+        c[i, i] = jax.lax.rsqrt(matrix[i, i] - sum(c[i, p] * c[i, p] for p in range(i)))
+    # Kept, or each entry of K would compute C anew.
+    packed = jax.lax.optimization_barrier(jnp.stack(list(c.values())))
+    c = {place: packed[number] for number, place in enumerate(c)}
+    k: dict[tuple[int, int], Array] = {}
+    for j in range(m):
+        k[j, j] = c[j, j]
+        for i in range(j + 1, m):
+            k[i, j] = -c[i, i] * sum(c[i, p] * k[p, j] for p in range(j, i))
+    zero = jnp.zeros((), matrix.dtype)
+    return jnp.stack([jnp.stack([k.get((i, j), zero) for j in range(m)]) for i in range(m)])

@@ -27,6 +27,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from ddln._numerics import usable_cores
 from ddln.cli._console import console as new_console
 from ddln.cli._data import read
 from ddln.cli._experiment import Experiment, Outcome
@@ -161,7 +162,7 @@ def _executor(options: SweepOptions) -> Iterator[Executor | None]:
             yield client.get_executor()
     elif options.workers is not None:
         # Number of XLA threads per worker.
-        os.environ.setdefault("NPROC", str(max(1, _cores() // options.workers)))
+        os.environ.setdefault("NPROC", str(max(1, usable_cores() // options.workers)))
         # Ctrl-C is for this process: the workers finish the chunks they are at.
         ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
         context = multiprocessing.get_context("spawn")
@@ -169,14 +170,6 @@ def _executor(options: SweepOptions) -> Iterator[Executor | None]:
             yield pool
     else:
         yield None
-
-
-def _cores() -> int:
-    """Number of cores that this process may use, which a job on a shared machine does not all own."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    allotted = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    return min(cores, int(allotted)) if allotted.isdecimal() and int(allotted) else cores
 
 
 def _kept(store: SweepStore, experiment: Experiment) -> list[int]:

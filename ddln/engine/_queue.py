@@ -1,7 +1,7 @@
 """Scheduling of many integrations on a fixed number of vmapped lanes: a finished lane takes the next one."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,24 +9,59 @@ import jax.numpy as jnp
 from ddln._numerics import max_over_vmap
 from ddln._types import Array, Bool, Int, PyTree
 
-# Lanes advanced together. On a CPU a step costs in proportion to their number from here on.
-WIDTH = 32
-# With fewer than twice as many integrations, fewer lanes, down to this number, so that there is a queue.
-NARROW = 8
-# Steps between two looks at which lanes are free: a free lane idles for half as many.
-SEGMENT = 8
-# The same if no integration waits for a lane.
-LONG_SEGMENT = 32
+
+class Queue(NamedTuple):
+    """Numbers that decide how many integrations advance together; the results do not depend on them.
+
+    Attributes:
+        lanes: the most integrations that advance together.
+        fewest: with fewer than twice as many integrations as lanes, fewer lanes, down to this number,
+            so that some integrations wait for a lane.
+        segment: steps between two looks at which lanes are free: a free lane idles for half as many.
+        last_segment: the same if no integration waits.
+        counted: whether all steps of a segment are made although every lane may have ended. A loop that
+            ends early asks a condition before each step, for which an accelerator waits for the host.
+    """
+
+    lanes: int
+    fewest: int
+    segment: int
+    last_segment: int
+    counted: bool
+
+    def width(self, size: int) -> int:
+        """Number of lanes for `size` integrations."""
+        return min(self.lanes, size, max(self.fewest, size // 2))
+
+    def steps(self, size: int) -> int:
+        """Number of steps that `size` integrations take between two looks at which lanes are free."""
+        return self.segment if self.width(size) < size else self.last_segment
+
+    def with_lanes(self, lanes: int) -> "Queue":
+        """The queue with at most so many lanes."""
+        return self._replace(lanes=lanes, fewest=min(lanes, self.fewest))
+
+    def repeat(self, body: Callable, running: Callable, carry: PyTree, size: int) -> PyTree:
+        """The carry after the steps of one segment, or of the part of it in which any lane runs."""
+        steps = self.steps(size)
+        if self.counted:
+            return jax.lax.fori_loop(0, steps, lambda _, carry: body(carry), carry)
+        return jax.lax.while_loop(
+            lambda state: (state[0] < steps) & running(state[1]),
+            lambda state: (state[0] + 1, body(state[1])),
+            (0, carry),
+        )[1]
 
 
-def queue_width(size: int) -> int:
-    """Number of lanes for `size` integrations."""
-    return min(WIDTH, size, max(NARROW, size // 2))
+# On a CPU a step costs in proportion to the number of lanes from 32 on. On an accelerator it costs the same
+# up to some thousand lanes.
+CPU_QUEUE = Queue(lanes=32, fewest=8, segment=8, last_segment=32, counted=False)
+ACCELERATOR_QUEUE = Queue(lanes=8192, fewest=8192, segment=8, last_segment=8, counted=True)
 
 
-def segment_length(size: int) -> int:
-    """Number of steps that `size` integrations take between two looks at which lanes are free."""
-    return SEGMENT if queue_width(size) < size else LONG_SEGMENT
+def queue_of(platform: str) -> Queue:
+    """The queue for a platform of JAX, such as "cpu"."""
+    return CPU_QUEUE if platform == "cpu" else ACCELERATOR_QUEUE
 
 
 def schedule(
@@ -34,6 +69,7 @@ def schedule(
     running: Callable[[PyTree], Bool[Array, " size"]],
     carry: PyTree,
     size: int,
+    queue: Queue,
 ) -> PyTree:
     """Takes integrations 0 to `size` - 1 to their ends, as many at once as there are lanes.
 
@@ -42,8 +78,9 @@ def schedule(
         running: from the carry to the integrations that have not ended.
         carry: the state of all integrations.
         size: the number of integrations.
+        queue: how many of them advance together.
     """
-    width = queue_width(size)
+    width = queue.width(size)
 
     def body(state):
         carry, lanes, waiting = state
@@ -64,6 +101,7 @@ def integrate_all(
     advance: Callable[[PyTree, Any], tuple[Any, PyTree[Array]]],
     inputs: PyTree[Array],
     progress: Any,
+    queue: Queue,
     record: PyTree[Array] = None,
     record_step: Callable[..., PyTree[Array]] = lambda record, lanes, before, after, aux: record,
 ) -> tuple[Any, PyTree[Array]]:
@@ -73,6 +111,7 @@ def integrate_all(
         advance: `(inputs, state) -> (next_state, aux)`: one step of one integration.
         inputs: their constants, leading axis B.
         progress: their `StepperState`s, leading axis B.
+        queue: how many of them advance together.
         record: the record before the first step.
         record_step: from the record, the integrations in the lanes, their states before and after a
             step, and `aux`, to the record.
@@ -87,18 +126,17 @@ def integrate_all(
         rows, states = gather(lanes, (inputs, progress))
 
         def body(carry):
-            i, before, record = carry
+            before, record = carry
             after, aux = vmap_lanes(advance, lanes.size)(rows, before)
-            return i + 1, after, record_step(record, lanes, before, after, aux)
+            return after, record_step(record, lanes, before, after, aux)
 
-        _, states, record = jax.lax.while_loop(
-            lambda carry: (carry[0] < segment_length(size)) & any_running(carry[1].running),
-            body,
-            (0, states, record),
-        )
+        def runs(carry):
+            return any_running(carry[0].running)
+
+        states, record = queue.repeat(body, runs, (states, record), size)
         return scatter(lanes, progress, states), record
 
-    return schedule(segment, lambda carry: carry[0].running, (progress, record), size)
+    return schedule(segment, lambda carry: carry[0].running, (progress, record), size, queue)
 
 
 def gather(lanes: Int[Array, " lanes"], tree: PyTree) -> PyTree:

@@ -15,16 +15,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ddln._numerics import max_over_vmap, where_rows
+from ddln._numerics import default_platform, max_over_vmap, where_rows
 from ddln._types import Array, Bool, Float, Int, PyTree
 from ddln.engine._checkpoints import Checkpoints, Slots, kept_factor
 from ddln.engine._queue import (
+    Queue,
     gather,
     integrate_all,
-    queue_width,
+    queue_of,
     scatter,
     schedule,
-    segment_length,
     vmap_lanes,
 )
 from ddln.engine._save_times import SaveTimes
@@ -44,11 +44,12 @@ def integrate_recorded(
     """The final state of one integration; differentiable in reverse mode."""
     one = jax.tree.map(lambda leaf: leaf[None], eqx.filter(inputs, eqx.is_array))
     stack = eqx.combine(one, inputs), jax.tree.map(lambda leaf: leaf[None], progress)
-    return jax.tree.map(lambda leaf: leaf[0], integrate_all_recorded(stepper, *stack))
+    ended = integrate_all_recorded(stepper, *stack, queue_of(default_platform()))
+    return jax.tree.map(lambda leaf: leaf[0], ended)
 
 
 def integrate_all_recorded(
-    stepper: FlowStepper, inputs: StepperInputs, progress: StepperState
+    stepper: FlowStepper, inputs: StepperInputs, progress: StepperState, queue: Queue
 ) -> StepperState:
     """The final states of a stack of integrations by a recordable solver; differentiable in reverse mode."""
     arrays, static = eqx.partition(inputs, eqx.is_array)
@@ -103,6 +104,7 @@ def integrate_all_recorded(
         ),
         max_steps,
         saves,
+        queue,
     )
     return eqx.tree_at(
         lambda p: (p.t, p.state, p.solver_state),
@@ -132,12 +134,12 @@ class _Program(NamedTuple):
 
 
 @eqx.filter_custom_vjp
-def _run(program: _Program, max_steps: int, saves: bool) -> StepperState:
-    return integrate_all(program.advance, program.inputs, program.progress)[0]
+def _run(program: _Program, max_steps: int, saves: bool, queue: Queue) -> StepperState:
+    return integrate_all(program.advance, program.inputs, program.progress, queue)[0]
 
 
 @_run.def_fwd
-def _run_forward(perturbed, program: _Program, max_steps: int, saves: bool):
+def _run_forward(perturbed, program: _Program, max_steps: int, saves: bool, queue: Queue):
     first = program.progress
     state = _row(first.state, 0)
     slots = Slots.of(state, max_steps)
@@ -151,22 +153,34 @@ def _run_forward(perturbed, program: _Program, max_steps: int, saves: bool):
     row = _row((program.inputs, first), 0)
     _, factor = jax.eval_shape(lambda *args: program.advance(*args), *row)
     empty = Checkpoints.empty(first.t.shape[0], slots, first.t.dtype, state, factor)
-    ended, checkpoints = integrate_all(program.advance, program.inputs, first, empty, record_step)
+    ended, checkpoints = integrate_all(
+        program.advance, program.inputs, first, queue, empty, record_step
+    )
     return ended, (checkpoints, ended.counts[:, 1], ended.t)
 
 
 @_run.def_bwd
-def _run_backward(residuals, cotangents, perturbed, program: _Program, max_steps: int, saves: bool):
+def _run_backward(
+    residuals,
+    cotangents,
+    perturbed,
+    program: _Program,
+    max_steps: int,
+    saves: bool,
+    queue: Queue,
+):
     checkpoints, count, last = residuals
     first, inputs = program.progress, program.inputs
     saved = _saved(first.solver_state, saves)
     saved_bar = with_zeros(_saved(cotangents.solver_state, saves), saved)
     reached = last == inputs.end
-    backward = _Backward.of(program, perturbed, checkpoints, count, reached, saved_bar, max_steps)
+    backward = _Backward.of(
+        program, perturbed, checkpoints, count, reached, saved_bar, max_steps, queue
+    )
     state_bar = with_zeros(cotangents.state, first.state)
     zeros = jax.tree.map(jnp.zeros_like, (backward.moving_inputs, last, backward.moving_step))
     size = last.shape[0]
-    carry = schedule(backward.segment, lambda c: c[0] > 0, (count, state_bar, *zeros), size)
+    carry = schedule(backward.segment, lambda c: c[0] > 0, (count, state_bar, *zeros), size, queue)
     _, state_bar, inputs_bar, end_bar, step_bar = carry
 
     # The end of the last step is t1.
@@ -217,6 +231,7 @@ class _Backward(NamedTuple):
         saved_bar: cotangents of the saved rows.
         stride: the largest stride of all integrations, so that lanes replay in lockstep.
         longest: the most steps of a span.
+        queue: how many integrations go back together.
     """
 
     program: _Program
@@ -232,12 +247,13 @@ class _Backward(NamedTuple):
     saved_bar: PyTree[Array]
     stride: Int[Array, ""]
     longest: int
+    queue: Queue
 
     @classmethod
-    def of(cls, program, perturbed, checkpoints, count, reached, saved_bar, max_steps: int):
+    def of(cls, program, perturbed, checkpoints, count, reached, saved_bar, max_steps, queue):
         slots = Slots.of(_row(program.progress.state, 0), max_steps)
         stride = max_over_vmap(jnp.max(slots.stride(jnp.maximum(count - 1, 0))))
-        longest = max(segment_length(count.shape[0]), slots.largest_stride)
+        longest = max(queue.steps(count.shape[0]), slots.largest_stride)
         return cls(
             program,
             *eqx.partition(program.step, perturbed.step),
@@ -250,11 +266,12 @@ class _Backward(NamedTuple):
             saved_bar,
             stride,
             longest,
+            queue,
         )
 
     @property
     def width(self) -> int:
-        return queue_width(self.count.shape[0])
+        return self.queue.width(self.count.shape[0])
 
     def segment(self, lanes: Int[Array, " lanes"], carry: PyTree) -> PyTree:
         """Pulls back over the last span of steps that is left in each lane."""
@@ -279,7 +296,7 @@ class _Backward(NamedTuple):
 
     def span(self, lanes: Int[Array, " lanes"], left: Int[Array, " lanes"]) -> _Span:
         """The last steps of the `left` first ones of each lane, from a multiple of the stride on."""
-        length = jnp.maximum(self.stride, segment_length(self.count.shape[0]))
+        length = jnp.maximum(self.stride, self.queue.steps(self.count.shape[0]))
         base = (jnp.maximum(left - 1, 0) // length) * length
         k = base[None] + jnp.arange(self.longest)[:, None]
         made = k < left[None]

@@ -13,8 +13,9 @@ from ddln.engine._per_lane import per_lane_values as per_lane_values
 from ddln.engine._per_lane import take as take
 from ddln.engine._per_lane import with_values as with_values
 from ddln.engine._per_lane import without_values as without_values
-from ddln.engine._queue import WIDTH as WIDTH
+from ddln.engine._queue import Queue as Queue
 from ddln.engine._queue import integrate_all as integrate_all
+from ddln.engine._queue import queue_of as queue_of
 from ddln.engine._recorded import integrate_all_recorded as integrate_all_recorded
 from ddln.engine._recorded import is_recordable as is_recordable
 from ddln.engine._recorded import with_zeros as with_zeros

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import PyTree
 
-from ddln._numerics import inverse_factor, product
+from ddln._numerics import default_platform, inverse_factor, product
 from ddln._types import Array, Bool, Float, Scalar
 from ddln.solvers._structure import AbstractStructuredOperator, register_plain
 
@@ -79,17 +79,17 @@ register_plain(DiagonalPlusLowRank)
 class WoodburyState(NamedTuple):
     """A factorized operator, the state of `Woodbury`.
 
-    A^-1 r = (r - left M sum(right r / e)) / e with e = diagonal. `core`, from the factorized
-    capacitance matrix S = C C^T, is C^-1 diag(sqrt(weight)) with M = X^T core^T core X, or, without
-    a design, M itself. (Products with an inverse are several times faster than a pair of triangular
-    solves for batches of small systems, and as accurate here, because S >= I.)
+    A^-1 r = (r - left M sum(right r / e)) / e with e = diagonal. With a design M = X^T F X, without one
+    M = F, for F the product of `factors`, the first one to the right. They come from the inverse factor
+    of the capacitance matrix. (Products with an inverse are several times faster than a pair of
+    triangular solves for batches of small systems, and as accurate here, because S >= I.)
     """
 
     inverse: Blocks
     left: Blocks
     right: Blocks
     design: Float[Array, "n d"] | None
-    core: Float[Array, "m m"]
+    factors: tuple[Float[Array, "m m"], ...]
     okay: Bool[Array, ""]
 
 
@@ -145,17 +145,23 @@ class Woodbury(lx.AbstractLinearSolver):
             okay = okay & jnp.all(leaf > 0)
         state = self.unchecked(operator, core)
         # A solution of zero, so that the stages of a step to be rejected cannot overflow.
-        core = jnp.where(okay, core, 0)
-        inverse = jax.tree.map(lambda leaf: jnp.where(okay, leaf, 0), state.inverse)
-        return state._replace(inverse=inverse, core=core, okay=okay)
+        inverse, factors = jax.tree.map(
+            lambda leaf: jnp.where(okay, leaf, 0), (state.inverse, state.factors)
+        )
+        return state._replace(inverse=inverse, factors=factors, okay=okay)
 
     def unchecked(self, operator: DiagonalPlusLowRank, core: Float[Array, "m m"]) -> WoodburyState:
         """The state from the factorized capacitance matrix of an operator known to be solvable."""
         n, d = operator.design.shape
-        design = operator.design if n <= d else None
+        design, factors = operator.design, (core, core.T)
+        if n > d:
+            design, factors = None, (core,)
+        elif default_platform() != "cpu":
+            # A launch less for each solve; on a CPU the product costs more than it saves.
+            factors = (product(core.T, core),)
         inverse = jax.tree.map(lambda e: 1 / e, operator.diagonal)
         okay = jnp.asarray(True)
-        return WoodburyState(inverse, operator.left, operator.right, design, core, okay)
+        return WoodburyState(inverse, operator.left, operator.right, design, factors, okay)
 
     def compute(self, state: WoodburyState, vector, options):
         del options
@@ -167,11 +173,11 @@ class Woodbury(lx.AbstractLinearSolver):
         """x with A x = vector, and X^T z = X^T diag(weight) X sum(right x)."""
         divided = jax.tree.map(jnp.multiply, state.inverse, vector)
         inner = sum_product(state.right, divided)
-        if state.design is None:
-            outer = product(state.core, inner)
-        else:
-            inner = product(state.core, product(state.design, inner))
-            outer = product(state.design.T, product(state.core.T, inner))
+        outer = inner if state.design is None else product(state.design, inner)
+        for factor in state.factors:
+            outer = product(factor, outer)
+        if state.design is not None:
+            outer = product(state.design.T, outer)
         solution = jax.tree.map(
             lambda x, inverse, left: x - inverse * left * outer, divided, state.inverse, state.left
         )

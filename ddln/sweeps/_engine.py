@@ -1,20 +1,29 @@
-"""Chunks one after the other in this process, or as tasks of an executor."""
+"""Chunks in this process, on all its cores, or as tasks of an executor."""
 
 import contextlib
+import itertools
 import os
 import pickle
 import queue
 import socket
 import uuid
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddln._numerics import default_device
 from ddln.sweeps._lanes import Lane
 from ddln.sweeps._plan import Computer, Plan
 from ddln.sweeps.store import Grid
@@ -58,6 +67,10 @@ class Job:
         self._first = first
         self._write = write
 
+    def at_once(self) -> int:
+        """How many chunks are best computed at once in this process."""
+        return self._compute.program.at_once
+
     def __call__(self, chunk: int) -> Finished:
         start, stop = self._grid.span(chunk)
         lanes = self._compute(start - self._first, stop - self._first)
@@ -69,10 +82,39 @@ class Job:
 
 
 def computed(
-    job: Job, chunks: Iterable[int], executor: Executor | None
+    job: Job, chunks: Sequence[int], executor: Executor | None
 ) -> Generator[Finished, None, None]:
     """Computes the chunks with these numbers, and yields each when it is done."""
-    yield from map(job, chunks) if executor is None else _by_executor(job, chunks, executor)
+    if executor is not None:
+        yield from _by_executor(job, chunks, executor)
+    elif len(chunks) > 1 and (threads := min(job.at_once(), len(chunks))) > 1:
+        yield from _by_threads(job, chunks, threads)
+    else:
+        yield from map(job, chunks)
+
+
+def _by_threads(job: Job, chunks: Sequence[int], threads: int) -> Iterator[Finished]:
+    """Computes chunks at once in threads of this process, which have its settings of JAX."""
+    device = default_device()
+
+    def finished(chunk: int) -> Finished:
+        with _precision(job.x64), jax.default_device(device):
+            return job(chunk)
+
+    waiting = iter(chunks)
+    with ThreadPoolExecutor(threads, "ddln-sweep") as pool:
+        running = {pool.submit(finished, chunk) for chunk in itertools.islice(waiting, threads)}
+        try:
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                # Before the results are looked at, so that no thread waits for that.
+                more = itertools.islice(waiting, len(done))
+                running |= {pool.submit(finished, chunk) for chunk in more}
+                for future in done:
+                    yield future.result()
+        finally:
+            for future in running:
+                future.cancel()
 
 
 class _Reply(NamedTuple):

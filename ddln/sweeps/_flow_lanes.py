@@ -12,7 +12,6 @@ from ddln._numerics import all_finite
 from ddln._types import Array, Int, PyTree
 from ddln.engine import AbstractDynamics, AbstractFixedSteps, Solve, integrate
 from ddln.engine.internal import (
-    WIDTH,
     FlowStepper,
     StepperInputs,
     StepperState,
@@ -29,6 +28,7 @@ from ddln.engine.internal import (
 from ddln.sweeps._batches import in_batches
 from ddln.sweeps._initializations import Initializations, LaneData, describe_loss
 from ddln.sweeps._lanes import AbstractLanes, Lane
+from ddln.sweeps._widths import Widths
 from ddln.sweeps.store import describe_function, describe_tree
 
 Observe = Callable[[Any], Any] | None
@@ -54,11 +54,13 @@ class FlowLanes(AbstractLanes):
         data: the start and the per-lane values of each lane.
         stepper: the dynamics, the loss and the settings, with places for the per-lane values.
         observe: from a trajectory to the values that are kept.
+        widths: how many of them at once.
     """
 
     data: LaneData
     stepper: FlowStepper
     observe: Observe
+    widths: Widths = eqx.field(static=True)
 
     @classmethod
     def of(
@@ -68,11 +70,12 @@ class FlowLanes(AbstractLanes):
         loss: Any,
         solve: Solve,
         observe: Observe,
+        widths: Widths,
     ) -> "FlowLanes":
         """The lanes of a sweep whose dynamics, loss and settings may have `PerLane` values."""
         stepper = FlowStepper(dynamics, loss, solve)
         data = LaneData(starts, tuple(per_lane_values(stepper)))
-        return cls(data, without_values(stepper), observe)
+        return cls(data, without_values(stepper), observe, widths)
 
     @property
     def size(self) -> int:
@@ -104,7 +107,9 @@ class FlowLanes(AbstractLanes):
         # Forward mode through it is an error.
         guarded = forbid_forward(None, self.stepper.solve.solver, (self.stepper, inputs, progress))
         stepper, inputs, progress = guarded
-        found = self._finished(inputs, integrate_all_recorded(stepper, inputs, progress))
+        found = self._finished(
+            inputs, integrate_all_recorded(stepper, inputs, progress, self.widths.queue)
+        )
         return jax.tree.map(
             lambda a, b: jnp.where(jnp.expand_dims(okay, range(1, a.ndim)), a, b),
             found,
@@ -152,7 +157,7 @@ class FlowLanes(AbstractLanes):
         def advance(row, progress):
             return self.stepper.step(eqx.combine(row, static), progress), None
 
-        ended, _ = integrate_all(advance, arrays, progress)
+        ended, _ = integrate_all(advance, arrays, progress, self.widths.queue)
         return self._finished(inputs, ended)
 
     def _finished(self, inputs: StepperInputs, ended: StepperState) -> Lane:
@@ -166,7 +171,7 @@ class FlowLanes(AbstractLanes):
         if self.observe is None:
             return jax.vmap(lane)((arrays, ended))
         # A few at a time, for the memory that observing them takes.
-        return in_batches(lane, (arrays, ended), WIDTH)
+        return in_batches(lane, (arrays, ended), self.widths.observed)
 
     def one(self) -> Lane:
         return eqx.filter_eval_shape(observed, self._trajectory(), self.observe)

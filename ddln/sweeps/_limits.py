@@ -14,9 +14,6 @@ from ddln.sweeps._initializations import Initializations, LaneData, describe_los
 from ddln.sweeps._lanes import AbstractLanes, Lane
 from ddln.sweeps.store import describe_function, describe_tree
 
-# Lanes of one batch wait for each other; this many keep the cost of a step low.
-BATCH = 16
-
 
 class LimitLanes(AbstractLanes):
     """The limit of the flow from each initialization.
@@ -26,20 +23,27 @@ class LimitLanes(AbstractLanes):
         loss: the loss, with places for the per-lane values.
         weight_decay: a number, a place for one, or None.
         observe: from a limit to the values that are kept.
+        batch: how many of them at once.
     """
 
     data: LaneData
     loss: Any
     weight_decay: Any
     observe: Callable[[Any], Any] | None
+    batch: int = eqx.field(static=True)
 
     @classmethod
     def of(
-        cls, starts: Initializations, loss: Any, weight_decay: Any, observe: Callable | None
+        cls,
+        starts: Initializations,
+        loss: Any,
+        weight_decay: Any,
+        observe: Callable | None,
+        batch: int,
     ) -> "LimitLanes":
         """The lanes of a sweep whose loss and weight decay may have `PerLane` values."""
         data = LaneData(starts, tuple(per_lane_values((loss, weight_decay))))
-        return cls(data, *without_values((loss, weight_decay)), observe)
+        return cls(data, *without_values((loss, weight_decay)), observe, batch)
 
     @property
     def size(self) -> int:
@@ -56,7 +60,7 @@ class LimitLanes(AbstractLanes):
 
     def _of(self, lanes: PyTree) -> Lane:
         arrays, static = eqx.partition(lanes, eqx.is_array)
-        return in_batches(lambda lane: self._lane(*eqx.combine(lane, static)), arrays, BATCH)
+        return in_batches(lambda lane: self._lane(*eqx.combine(lane, static)), arrays, self.batch)
 
     def one(self) -> Lane:
         return eqx.filter_eval_shape(lambda: self._lane(*self.data.first()))

@@ -1,5 +1,7 @@
 """A sweep whose arguments have been checked, and how its chunks are computed."""
 
+import contextlib
+import re
 import threading
 import warnings
 from collections.abc import Sequence
@@ -10,15 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddln.engine.internal import WIDTH
+from ddln._numerics import tracing_for, usable_cores
 from ddln.sweeps._lanes import AbstractLanes, Lane
+from ddln.sweeps._widths import Widths, checked_devices, platform_of
 
-# A chunk holds this many lanes, if its saved rows take no more memory than CHUNK_BYTES.
-CHUNK = 1024
-CHUNK_BYTES = 2**28
+# Two programs with batched LAPACK calls can wait for each other for ever in jaxlib's CPU backend: both block
+# the threads that they share. Programs on several devices must be started in the same order on all.
+_ALONE = threading.Lock()
+_BATCHED_LAPACK = re.compile(r'@lapack_.*num_batch_dims = "[1-9]')
 
-# Two programs at once can wait for each other for ever in jaxlib's CPU backend.
-_ONE_PROGRAM = threading.Lock()
+# Two threads that need the same program would both compile it.
+_COMPILING = threading.Lock()
 
 
 class Plan(NamedTuple):
@@ -36,7 +40,11 @@ class Plan(NamedTuple):
 
     @classmethod
     def of(
-        cls, lanes: AbstractLanes, chunk_size: int | None, devices: Sequence[Any] | None
+        cls,
+        lanes: AbstractLanes,
+        widths: Widths,
+        chunk_size: int | None,
+        devices: Sequence[Any] | None,
     ) -> "Plan":
         """Checks the arguments of a sweep that have to do with how it is computed."""
         if lanes.size - 1 > jnp.iinfo(_integer()).max:
@@ -46,29 +54,28 @@ class Plan(NamedTuple):
             )
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(f"Argument `chunk_size` must be at least 1, but it is {chunk_size}.")
-        if devices is not None:
-            devices = tuple(devices)
-            if not devices:
-                raise ValueError(
-                    "Argument `devices` must name at least one device, but it is empty."
-                )
-        width = default_width(lanes) if chunk_size is None else chunk_size
+        devices = checked_devices(devices)
+        width = default_width(lanes, widths) if chunk_size is None else chunk_size
         return cls(lanes, 0, devices).with_width(width)
 
     def with_width(self, width: int) -> "Plan":
         """The plan for at least so many lanes at once: as many on each device."""
         return self._replace(width=_multiple(width, self._share))
 
-    def compile(self) -> None:
-        """Compiles the program of all chunks."""
-        _on_devices.lower(self.lanes, self._indices(0, self.width), self.devices).compile()
-
-    def run(self, start: int, stop: int) -> Lane:
-        """These lanes, or the first of them if they are more than `width`, on the host."""
-        with _ONE_PROGRAM:
-            indices = self._indices(start, stop)
-            lanes = jax.device_get(_on_devices(self.lanes, indices, self.devices))
-        return jax.tree.map(lambda leaf: leaf[: stop - start], lanes)
+    def compile(self) -> "Program":
+        """The program of all chunks, compiled once for all sweeps of the same shapes."""
+        platform = platform_of(self.devices)
+        with _COMPILING, tracing_for(platform):
+            lowered = _on_devices.lower(self.lanes, self._indices(0, self.width), self.devices)
+            run = lowered.compile()
+        if self._share > 1:
+            programs = 1 if platform == "cpu" else 2
+            return Program(self, run, programs, alone=True)
+        if platform != "cpu":
+            # The second chunk is computed while the first is copied to the host and written.
+            return Program(self, run, 2, alone=False)
+        alone = bool(_BATCHED_LAPACK.search(lowered.as_text()))
+        return Program(self, run, 1 if alone else usable_cores(), alone)
 
     def halved(self, error: RuntimeError) -> "Plan":
         """The plan for half as many lanes at once, if this error is one of memory."""
@@ -93,27 +100,70 @@ class Plan(NamedTuple):
         return np.minimum(np.arange(start, start + self.width), last).astype(_integer())
 
 
+class Program(NamedTuple):
+    """The compiled program of a plan.
+
+    Attributes:
+        plan: the plan.
+        compiled: from the lanes, indices and devices to the lanes of a chunk, on the device.
+        at_once: how many chunks are best computed at once, each in a thread of its own: one for each core
+            of a CPU.
+        alone: whether it must not be started while another such program is, on a CPU while another runs.
+    """
+
+    plan: Plan
+    compiled: Any
+    at_once: int
+    alone: bool
+
+    def run(self, start: int, stop: int) -> Lane:
+        """These lanes, or the first of them if they are more than a chunk, on the host."""
+        plan = self.plan
+        indices = plan._indices(start, stop)
+        with _ALONE if self.alone else contextlib.nullcontext():
+            lanes = self.compiled(plan.lanes, indices, plan.devices)
+            if platform_of(plan.devices) == "cpu":
+                lanes = jax.device_get(lanes)
+        return jax.tree.map(lambda leaf: leaf[: stop - start], jax.device_get(lanes))
+
+
 def _integer() -> np.dtype:
     """The integers that JAX counts in, with or without float64."""
     return jax.dtypes.canonicalize_dtype(int)
 
 
 class Computer:
-    """Computes chunks of a plan, in pieces where they do not fit in memory."""
+    """Computes chunks of a plan, in pieces where they do not fit in memory; in several threads, too."""
 
     def __init__(self, plan: Plan):
         self.plan = plan
+        self._program: Program | None = None
+
+    def __reduce__(self):
+        # Other processes compile for themselves.
+        return Computer, (self.plan,)
+
+    @property
+    def program(self) -> Program:
+        """The compiled program of the plan."""
+        program = self._program
+        if program is None or program.plan is not self.plan:
+            program = self._program = self.plan.compile()
+        return program
 
     def __call__(self, start: int, stop: int) -> Lane:
         """The lanes from `start` to before `stop`, as NumPy arrays."""
         pieces = []
         while start < stop:
+            plan = self.plan
             try:
-                pieces.append(self.plan.run(start, stop))
+                program = self.program
+                pieces.append(program.run(start, stop))
             except jax.errors.JaxRuntimeError as error:
-                self.plan = self.plan.halved(error)
+                if plan is self.plan:
+                    self.plan = plan.halved(error)
                 continue
-            start += self.plan.width
+            start += program.plan.width
         return joined(pieces)
 
 
@@ -124,10 +174,12 @@ def joined(pieces: Sequence[Lane]) -> Lane:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
 
 
-def default_width(lanes: AbstractLanes) -> int:
-    """Few enough lanes that memory is bounded, and that some chunks show progress."""
-    bound = max(1, min(CHUNK, CHUNK_BYTES // (16 * lanes.weights())))
-    return min(bound, lanes.size, max(2 * WIDTH, lanes.size // 16))
+def default_width(lanes: AbstractLanes, widths: Widths) -> int:
+    """Few enough lanes that memory is bounded, and that some chunks show progress; of equal size."""
+    bound = max(1, min(widths.chunk, widths.chunk_bytes // (16 * lanes.weights())))
+    width = min(bound, lanes.size, max(2 * widths.queue.lanes, lanes.size // widths.pieces))
+    # A short last chunk would take as long as the others.
+    return -(-lanes.size // -(-lanes.size // width))
 
 
 def _multiple(size: int, count: int) -> int:

@@ -26,6 +26,7 @@ from ddln.sweeps._result import SweepResult
 from ddln.sweeps._run_lanes import RunLanes
 from ddln.sweeps._sinks import opened
 from ddln.sweeps._traced import is_traced, traced
+from ddln.sweeps._widths import Widths, widths_for
 from ddln.sweeps.store import SweepStore, layout
 
 
@@ -46,6 +47,7 @@ def sweep(
     max_steps: int = 16384,
     adjoint: diffrax.AbstractAdjoint | None = None,
     observe: Callable[[Any], Any] | None = None,
+    lanes: int | None = None,
     chunk_size: int | None = None,
     devices: Sequence[Any] | None = None,
     store: str | os.PathLike[str] | SweepStore | None = None,
@@ -112,9 +114,13 @@ def sweep(
             Counts only where the sweep is differentiated; limits have both modes.
         observe: a function of one `Trajectory` (for t1 = inf: of one `Limit`) to a pytree of arrays;
             its values are kept instead of theta, so that memory holds only what is wanted.
+        lanes: how many flows advance together, or limits are found together; one that ends makes room for
+            the next. None takes what suits the platform: 32 flows on a CPU, 8192 on a GPU or TPU. The
+            results do not depend on it.
         chunk_size: how many lanes are computed and stored at once; None chooses. A chunk that does not
             fit in memory is computed in halves, with a warning.
-        devices: devices to share each chunk, as `jax.devices()`; None takes JAX's default device.
+        devices: devices to share each chunk, as `jax.devices()`; None takes JAX's default device. On a CPU,
+            every core that the process may use computes a chunk of its own.
         store: a path, a URL or a `ddln.SweepStore` to keep the results in. Each chunk is written when it
             is done; with a store that has some, only the others are computed. The arrays of the result
             are then read from it when they are indexed, and the memory of this process does not grow
@@ -137,10 +143,11 @@ def sweep(
         OSError: if the store cannot be written. Like every interruption, as Ctrl-C, it leaves the finished
             chunks in the store, and its message says how to go on.
     """
-    lanes = lanes_of(
+    work = lanes_of(
         initializations,
         loss,
         t1,
+        widths=(widths := widths_for(devices).with_lanes(lanes)),
         dynamics=dynamics,
         coordinates=coordinates,
         weight_decay=weight_decay,
@@ -153,10 +160,10 @@ def sweep(
         event=event,
         max_steps=max_steps,
     )
-    plan = Plan.of(lanes, chunk_size, devices)
-    if is_traced(lanes):
+    plan = Plan.of(work, widths, chunk_size, devices)
+    if is_traced(work):
         _require_plain(devices=devices, store=store, executor=executor)
-        return traced(lanes, plan.width, adjoint, throw)
+        return traced(work, plan.width, adjoint, throw)
     return _run(plan, chunk_size, store, executor, progress, throw)
 
 
@@ -165,6 +172,7 @@ def compile_sweep(
     loss: Loss | PerLane,
     t1: float | int | Float[Array, ""] | PerLane,
     *,
+    lanes: int | None = None,
     chunk_size: int | None = None,
     devices: Sequence[Any] | None = None,
     store: SweepStore | None = None,
@@ -178,8 +186,9 @@ def compile_sweep(
     Raises:
         ValueError: for arguments that do not fit.
     """
-    lanes = lanes_of(initializations, loss, t1, **settings)
-    plan = Plan.of(lanes, chunk_size, devices)
+    widths = widths_for(devices).with_lanes(lanes)
+    work = lanes_of(initializations, loss, t1, widths=widths, **settings)
+    plan = Plan.of(work, widths, chunk_size, devices)
     if store is not None:
         grid, _ = layout(store, plan.lanes.size, plan.width)
         plan = plan.with_width(grid.chunk_lanes)
@@ -231,7 +240,7 @@ def sweep_runs(
     """
     if size < 1:
         raise ValueError(f"Argument `size` must be at least 1, but it is {size}.")
-    plan = Plan.of(RunLanes(run, size, observe), chunk_size, devices)
+    plan = Plan.of(RunLanes(run, size, observe), widths_for(devices), chunk_size, devices)
     if is_traced(run, observe):
         _require_plain(devices=devices, store=store, executor=executor)
         return traced(plan.lanes, plan.width, None, throw)
@@ -267,6 +276,7 @@ def lanes_of(
     loss: Any,
     t1: Any,
     *,
+    widths: Widths,
     dynamics: AbstractDynamics | AbstractFixedSteps | None = None,
     coordinates: str = "auto",
     weight_decay: Any = None,
@@ -280,6 +290,7 @@ def lanes_of(
         initializations: as in `sweep`, like all others.
         loss: as in `sweep`.
         t1: as in `sweep`.
+        widths: how many lanes at once.
         dynamics: as in `sweep`.
         coordinates: as in `sweep`.
         weight_decay: as in `sweep`.
@@ -295,18 +306,23 @@ def lanes_of(
     dynamics = _dynamics(dynamics, coordinates, weight_decay, dual, observe)
     starts = as_initializations(initializations)
     if not isinstance(t1, PerLane) and is_known(t1) and np.isposinf(t1):
-        return _limit_lanes(starts, loss, dynamics, solve, observe)
+        return _limit_lanes(starts, loss, dynamics, solve, observe, widths)
     solve = solve.checked()
     if isinstance(dynamics, AbstractFixedSteps):
         return RunLanes(FixedStepRun.of(starts, dynamics, loss, solve), starts.size, observe)
     # As arrays: other numbers do not make another program.
     dtype = jnp.result_type(float)
     dynamics, solve = in_dtype(dynamics, dtype), solve.in_dtype(dtype)
-    return FlowLanes.of(starts, dynamics, loss, solve, observe)
+    return FlowLanes.of(starts, dynamics, loss, solve, observe, widths)
 
 
 def _limit_lanes(
-    starts: Initializations, loss: Any, dynamics: Any, solve: Solve, observe: Callable | None
+    starts: Initializations,
+    loss: Any,
+    dynamics: Any,
+    solve: Solve,
+    observe: Callable | None,
+    widths: Widths,
 ) -> LimitLanes:
     if solve.ts is not None:
         raise ValueError(
@@ -328,7 +344,7 @@ def _limit_lanes(
     if (number := known(decay)) is not None:
         require_positive("weight_decay", number)
     Solve(1.0, None, solve.rtol, solve.atol, max_steps=solve.max_steps).checked()
-    return LimitLanes.of(starts, loss, decay, observe)
+    return LimitLanes.of(starts, loss, decay, observe, widths.limits)
 
 
 def _require_plain(**arguments: Any) -> None:

@@ -19,9 +19,6 @@ from ddln.sweeps._lanes import AbstractLanes, Lane
 from ddln.sweeps._limits import LimitLanes
 from ddln.sweeps._result import SweepResult
 
-# Reverse mode records this much of a chunk.
-RECORD_BYTES = 2**27
-
 
 def is_traced(*parts: Any) -> bool:
     """Test whether a sweep of these is a part of a program that is being traced or differentiated."""
@@ -66,7 +63,7 @@ def _traced(
         if needed is None:
             reversible = functools.partial(_taken_again, lanes, adjoint)
         else:
-            width = min(width, max(1, RECORD_BYTES // needed))
+            width = min(width, max(1, lanes.widths.record_bytes // needed))
             reversible = lanes.of_rows_recorded
     if width == size:
         found = reversible(rows)

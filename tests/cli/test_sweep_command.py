@@ -320,11 +320,6 @@ def test_names_of_columns_in_options_and_messages(tmp_path, monkeypatch):
     options = SweepOptions(data=file, target="0", drop=("a", "b c"))
     split = read(options)
     assert (split.feature_names, split.standardization["target"]) == (("y",), "0")
-    # The workers share the cores that this process may use.
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 4}, raising=False)
-    assert _sweep_command._cores() == 5
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
-    assert _sweep_command._cores() == 2
 
 
 def test_times_end_at_t1_in_every_precision(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from ddln._numerics import inverse_factor
+from ddln._numerics import inverse_factor, tracing_for
 
 
 def definite(m, lanes=5):
@@ -12,10 +12,15 @@ def definite(m, lanes=5):
     return np.eye(m) + factor @ factor.transpose(0, 2, 1)
 
 
-@pytest.mark.parametrize("m", [1, 2, 8, 21, 70, 300])
-def test_against_scipy(m):
+@pytest.mark.parametrize(
+    ("m", "platform"),
+    [(1, "cpu"), (2, "cpu"), (8, "cpu"), (21, "cpu"), (70, "cpu"), (300, "cpu")]
+    + [(1, "gpu"), (7, "gpu"), (21, "gpu"), (200, "gpu")],
+)
+def test_against_scipy(m, platform):
     matrices = definite(m)
-    inverses = jax.vmap(inverse_factor)(jnp.asarray(matrices))
+    with tracing_for(platform):
+        inverses = jax.vmap(inverse_factor)(jnp.asarray(matrices))
     for matrix, inverse in zip(matrices, inverses, strict=True):
         factor = scipy.linalg.cholesky(matrix, lower=True)
         expected = scipy.linalg.solve_triangular(factor, np.eye(m), lower=True)
@@ -29,10 +34,13 @@ def test_rows_of_different_size_keep_their_accuracy():
     np.testing.assert_allclose(inverse @ matrix @ inverse.T, np.eye(40), atol=1e-10)
 
 
-def test_an_indefinite_matrix_has_no_finite_factor():
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_an_indefinite_matrix_has_no_finite_factor(platform):
     indefinite = definite(40)
     indefinite[1, 30, 30] = -1e3
     indefinite[2, 0, 0] = 0.0
     indefinite[3, 5, 4] = indefinite[3, 4, 5] = np.nan
-    finite = np.isfinite(jax.vmap(inverse_factor)(jnp.asarray(indefinite))).all((1, 2))
+    with tracing_for(platform):
+        inverses = jax.vmap(inverse_factor)(jnp.asarray(indefinite))
+    finite = np.isfinite(inverses).all((1, 2))
     np.testing.assert_array_equal(finite, [True, False, False, False, True])

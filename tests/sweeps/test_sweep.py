@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import ddln
-from ddln.engine import _queue
 from ddln.sweeps import _plan
 
 X = np.random.default_rng(0).normal(size=(4, 6))
@@ -35,12 +34,10 @@ def test_results_do_not_depend_on_chunking():
     np.testing.assert_array_equal(one.stats["num_steps"], other.stats["num_steps"])
 
 
-def test_lanes_that_take_the_next_flow_make_the_same_steps(monkeypatch):
-    """Three lanes for nine flows of different lengths, exchanged after every second step."""
+def test_lanes_that_take_the_next_flow_make_the_same_steps():
+    """Three lanes for nine flows of different lengths."""
     clean = ddln.sweep(STACK, LOSS, 2.0, ts=TS, chunk_size=4, progress=False)
-    monkeypatch.setattr(_queue, "WIDTH", 3)
-    monkeypatch.setattr(_queue, "SEGMENT", 2)
-    queued = ddln.sweep(STACK, LOSS, 2.0, ts=TS, chunk_size=9, progress=False)
+    queued = ddln.sweep(STACK, LOSS, 2.0, ts=TS, chunk_size=9, lanes=3, progress=False)
     assert len(set(clean.stats["num_steps"].tolist())) > 3
     np.testing.assert_array_equal(queued.stats["num_steps"], clean.stats["num_steps"])
     np.testing.assert_allclose(queued.theta, clean.theta, rtol=1e-10, atol=1e-12)
@@ -106,14 +103,14 @@ def test_observe_keeps_only_what_is_wanted():
 
 def test_a_chunk_that_does_not_fit_in_memory_is_halved(monkeypatch):
     whole = ddln.sweep(STACK, LOSS, 2.0, chunk_size=3, progress=False)
-    run = _plan._on_devices
+    run = _plan.Program.run
 
-    def small_memory(lanes, indices, devices):
-        if len(indices) > 3:
+    def small_memory(program, start, stop):
+        if program.plan.width > 3:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-        return run(lanes, indices, devices)
+        return run(program, start, stop)
 
-    monkeypatch.setattr(_plan, "_on_devices", small_memory)
+    monkeypatch.setattr(_plan.Program, "run", small_memory)
     with pytest.warns(UserWarning, match="do not fit in memory; the sweep goes on with") as warned:
         result = ddln.sweep(STACK, LOSS, 2.0, chunk_size=10, progress=False)
     assert [int(str(w.message).split()[2]) for w in warned] == [10, 5]
@@ -122,7 +119,7 @@ def test_a_chunk_that_does_not_fit_in_memory_is_halved(monkeypatch):
     def broken(*_):
         raise jax.errors.JaxRuntimeError("INTERNAL: broken")
 
-    monkeypatch.setattr(_plan, "_on_devices", broken)
+    monkeypatch.setattr(_plan.Program, "run", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         ddln.sweep(STACK, LOSS, 2.0, chunk_size=10, progress=False)
 

@@ -19,6 +19,7 @@ import pytest
 
 import ddln
 from ddln.sweeps._sweep import lanes_of
+from ddln.sweeps._widths import widths_for
 from ddln.sweeps.store._fingerprint import (
     describe_function,
     describe_tree,
@@ -32,12 +33,14 @@ jax.config.update("jax_enable_x64", True)
 import diffrax, jax.numpy as jnp, ddln, optax
 from ddln.sweeps.store import describe_tree
 from ddln.sweeps._sweep import lanes_of
+from ddln.sweeps._widths import widths_for
 X = np.random.default_rng(0).normal(size=(40, 6))
 key = jax.random.key(3)
 rule = ddln.Initializations(lambda i: ddln.DeepDiagonal.random(jax.random.fold_in(key, i), 3, 6), 9)
 loss = ddln.GeneralizedLinear(jnp.asarray(X), jnp.ones(40), lambda p, y: jnp.logaddexp(0.0, p - y))
 observe = lambda flow: {"rate": jax.vmap(jax.nn.softplus)(flow.loss)}
-print(json.dumps(lanes_of(rule, loss, 2.0, max_steps=100, observe=observe).describe()))
+lanes = lanes_of(rule, loss, 2.0, widths=widths_for(None), max_steps=100, observe=observe)
+print(json.dumps(lanes.describe()))
 untraced = lambda a, b: X @ a in {"x", "y", "z"}
 tree = [untraced, {"p", "q"}, optax.adam(0.1), diffrax.Kvaerno5(), ddln.RESULTS.successful, np.exp, object()]
 print(json.dumps(describe_tree(tree, jax.ShapeDtypeStruct((), int))))
@@ -77,7 +80,9 @@ def described(initializations=None, loss=None, t1=2.0, observe=None, **settings)
     loss = ddln.LeastSquares(X, np.ones(4)) if loss is None else loss
     starts = rule() if initializations is None else initializations
     settings = {"max_steps": 100} | settings
-    return lanes_of(starts, loss, t1, observe=observe, **settings).describe()
+    return lanes_of(
+        starts, loss, t1, widths=widths_for(None), observe=observe, **settings
+    ).describe()
 
 
 def test_everything_that_matters_is_distinguished():

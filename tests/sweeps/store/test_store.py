@@ -102,10 +102,12 @@ def test_the_dataset_is_labelled_and_says_where_it_is_from(finished, in_memory):
 def test_can_be_read_while_it_grows(path):
     def look(done, total, failed):
         data = xarray.open_zarr(path, chunks=None)
-        assert int((data["result"] >= 0).sum()) == done
-        np.testing.assert_array_equal(np.isnan(data["theta"][:, 0, 0]), np.arange(total) >= done)
+        # Other chunks may be written meanwhile, in any order.
+        there = (data["result"] >= 0).values
+        assert done <= there.sum()
+        assert not np.isnan(data["theta"].values[there]).any()
         status = ddln.SweepStore(path).status()
-        assert (status.done, status.missing) == (done, total - done)
+        assert there.sum() <= status.done == total - status.missing
 
     sweep(path, progress=look)
 
