@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "ahead_of_time.json"
+PAGE = FOLDER.parent / "docs" / "on-a-gpu.md"
+KEYS = ("operations", "kilobytes")
+BEGIN, END = "<!-- programs -->", "<!-- end of programs -->"
 # A number that grows by more than this is told.
 GROWTH = 1.2
 # Lanes of the sweep, all at once.
@@ -174,8 +177,10 @@ class Compiled(NamedTuple):
     seconds: float
 
 
-def compile_for(device: Any, function: Callable, arguments: Any, trips: int | None):
-    """Compile a function of abstract arguments for a device that is not there."""
+def compile_for(
+    device: Any, function: Callable, arguments: Any, trips: int | None
+) -> tuple[Compiled, str]:
+    """A function of these arguments, compiled for a device that is not there, and its text."""
     import equinox as eqx
     import jax
 
@@ -195,7 +200,8 @@ def compile_for(device: Any, function: Callable, arguments: Any, trips: int | No
         .lower(lowering_platforms=(device.platform if device.platform != "gpu" else "cuda",))
     )
     with tempfile.TemporaryDirectory() as dump:
-        compiled = lowered.compile(compiler_options={"xla_dump_to": dump})
+        options = {"xla_dump_to": dump} if platform == "cuda" else None
+        compiled = lowered.compile(compiler_options=options)
         ptx = "".join(file.read_text() for file in Path(dump).rglob("*.ptx"))
     seconds = time.process_time() - started
     text = compiled.as_text()
@@ -260,38 +266,78 @@ def programs(dtype: str) -> Iterator[tuple[str, Callable, Any, int | None]]:
     yield "sweep of descents", *sweep(descent, 1000), None
 
 
+def grown(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """The numbers that have grown by more than a fifth; compile times scatter too much."""
+    return [
+        f"{name}: {key} {old[key]} -> {new[key]}"
+        for name, new in after.items()
+        if (old := before.get(name))
+        for key in ("operations", "kilobytes", "memory", "tf32")
+        if old[key] is not None and new[key] > GROWTH * old[key]
+    ]
+
+
+def table(rows: dict[str, Any]) -> str:
+    """The rows as a table of the page."""
+    lines = [
+        "| program | compiled for | operations a step | kB a lane and step | MiB besides data | TF32 | s |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, row in rows.items():
+        device, precision, program = name.split(", ", 2)
+        operations, kilobytes = ("" if row[k] is None else f"{row[k]:.0f}" for k in KEYS)
+        lines.append(
+            f"| {program} | {device}, {precision} | {operations} | {kilobytes} "
+            f"| {row['memory'] / 2**20:.0f} | {row['tf32']} | {row['seconds']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def topology_of(device: str) -> Any:
+    """A device that is not there."""
+    from jax.experimental import topologies
+
+    if device == "H100":
+        return topologies.get_topology_desc(platform="cuda", target_config=H100, topology="1x1x1")
+    return topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ahead_of_time", description=__doc__)
-    parser.add_argument("words", nargs="*", help="only programs whose names contain one of these")
+    parser.add_argument("names", nargs="*", help="only these programs; all if none is named")
     parser.add_argument("--device", choices=("H100", "v5e"), default="H100")
     parser.add_argument("--precision", choices=("float64", "float32"), default="float64")
     parser.add_argument("--text", type=Path, help="a folder for the optimized programs")
     parser.add_argument("--write", action="store_true", help="keep the numbers and the table")
     options = parser.parse_args()
+    # Before JAX is imported: the compilers are there, the devices are not.
     os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
-    from jax.experimental import topologies
 
     from ddln._numerics import tracing_for
 
     jax.config.update("jax_enable_x64", options.precision == "float64")
-    if options.device == "H100":
-        topology = topologies.get_topology_desc(
-            platform="cuda", target_config=H100, topology="1x1x1"
-        )
-    else:
-        topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
-    device = topology.devices[0]
-    found: dict[str, Compiled] = {}
+    (device, *_) = topology_of(options.device).devices
+    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    found: dict[str, Any] = {}
     for name, function, arguments, trips in programs(options.precision):
-        if options.words and not any(word in name for word in options.words):
+        if options.names and name not in options.names:
             continue
         with tracing_for(device.platform):
-            found[name], text = compile_for(device, function, arguments, trips)
-        print(name, found[name], flush=True)
+            compiled, text = compile_for(device, function, arguments, trips)
+        found[f"{options.device}, {options.precision}, {name}"] = compiled._asdict()
+        print(name, compiled, flush=True)
         if options.text:
             options.text.mkdir(parents=True, exist_ok=True)
             (options.text / f"{name.replace(' ', '-')}.txt").write_text(text)
+        if options.write:
+            rows = before | found
+            RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+            page = PAGE.read_text()
+            head, tail = page.split(BEGIN)[0], page.split(END)[1]
+            PAGE.write_text(f"{head}{BEGIN}\n\n{table(rows)}\n\n{END}{tail}")
+    if more := grown(before, found):
+        raise SystemExit("More than before:\n" + "\n".join(more))
 
 
 if __name__ == "__main__":

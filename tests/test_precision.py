@@ -100,7 +100,6 @@ PROGRAMS = {
     "stochastic_flow, isotropic": stochastic(ddln.IsotropicNoise()),
     "mini-batches": batches,
 }
-# Programs that still have rounded products. This set may only shrink.
 ROUNDED = {
     "mini-batches",  # ddln/flows/_minibatches.py
     "stochastic_flow",  # ddln/flows/_noise.py
@@ -151,3 +150,24 @@ def test_products_of_integers_and_at_full_precision_are_not_found():
         return jnp.matmul(x, x, precision="highest"), x.astype(int) @ x.astype(int)
 
     assert rounded_products(exact, jnp.ones((3, 3))) == []
+
+
+@pytest.mark.parametrize(("bits", "fails"), [(23, False), (10, True), (7, True)])
+def test_rounded_products_would_fail(bits, fails, monkeypatch):
+    """A float32 sweep whose products round as TF32 (10 bits) and bfloat16 (7) do, by default, on devices."""
+    exact = jax.lax.dot_general
+
+    def rounded(left, right, dimensions, **settings):
+        left, right = (jax.lax.reduce_precision(x, 8, bits) for x in (left, right))
+        return exact(left, right, dimensions, **settings)
+
+    monkeypatch.setattr(jax.lax, "dot_general", rounded)
+    problem, layers = ddln.problems.case_h(jax.random.key(0), initializations=8)
+    loss = ddln.LeastSquares(np.float32(problem.X), np.float32(problem.y), scale=0.5)
+    starts = jax.vmap(ddln.DeepDiagonal)(jnp.asarray(np.float32(layers)))
+    # No program of another precision is taken.
+    jax.clear_caches()
+    settings = {"rtol": 1e-5, "atol": 1e-8, "max_steps": 2048, "progress": False}
+    result = ddln.sweep(starts, loss, 1000.0, **settings)
+    jax.clear_caches()
+    assert bool(np.any(~result.okay)) == fails, np.sum(~result.okay)

@@ -27,7 +27,7 @@ def tracing_for(platform: str) -> Iterator[None]:
 
 
 def default_platform() -> str:
-    """The platform that programs are traced for, such as "cpu", "gpu" or "tpu": that of JAX's default device."""
+    """The platform that programs are traced for, such as "gpu"; that of the default device if not told."""
     if (platform := _platform.get()) is not None:
         return platform
     device = default_device()

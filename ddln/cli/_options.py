@@ -81,7 +81,7 @@ class SweepOptions:
     """Go on with a run that was stopped: the one in --out or --store, from the start if there is nothing
     yet, or the newest sweep below ddln-results. Give the other options as they were."""
     workers: int | None = None
-    """Number of processes of this machine that share the flows; one if not given."""
+    """Number of processes of this machine that share the flows; if not given, one that uses all its cores."""
     address: str | None = None
     """The scheduler of a Dask cluster whose workers share the flows, such as tcp://host:8786."""
     overwrite: bool = False
