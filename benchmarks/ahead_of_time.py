@@ -6,6 +6,7 @@ timed but the compilation. A number that has grown by a fifth since it was last 
 """
 
 import argparse
+import json
 import os
 import re
 import tempfile
@@ -194,17 +195,15 @@ def compile_for(
         return eqx.filter(function(*eqx.combine(arrays, static)), eqx.is_array)
 
     started = time.process_time()
-    lowered = (
-        jax.jit(run, out_shardings=where)
-        .trace(shapes)
-        .lower(lowering_platforms=(device.platform if device.platform != "gpu" else "cuda",))
-    )
+    platform = "cuda" if device.platform == "gpu" else device.platform
+    traced = jax.jit(run, out_shardings=where).trace(shapes)
+    lowered = traced.lower(lowering_platforms=(platform,))
     with tempfile.TemporaryDirectory() as dump:
-        options = {"xla_dump_to": dump} if platform == "cuda" else None
+        options: Any = {"xla_dump_to": dump} if platform == "cuda" else None
         compiled = lowered.compile(compiler_options=options)
         ptx = "".join(file.read_text() for file in Path(dump).rglob("*.ptx"))
     seconds = time.process_time() - started
-    text = compiled.as_text()
+    text = compiled.as_text() or ""
     program = computations(text)
     memory = compiled.memory_analysis()
     step = step_cost(program, trips) if trips else None
@@ -239,7 +238,9 @@ def programs(dtype: str) -> Iterator[tuple[str, Callable, Any, int | None]]:
     X, y = np.asarray(problem.X, dtype), np.asarray(problem.y, dtype)
     loss = ddln.LeastSquares(jnp.asarray(X), jnp.asarray(y), scale=0.5)
     stack = jax.vmap(ddln.DeepDiagonal)(jnp.broadcast_to(jnp.asarray(u), (2 * LANES, *u.shape)))
-    settings = {"rtol": 1e-6, "atol": 1e-9} if dtype == "float64" else {"rtol": 1e-4, "atol": 1e-7}
+    settings: dict[str, Any] = (
+        {"rtol": 1e-6, "atol": 1e-9} if dtype == "float64" else {"rtol": 1e-4, "atol": 1e-7}
+    )
     indices = jnp.arange(2 * LANES)
 
     def sweep(dynamics=None, t1=1000.0):
@@ -254,7 +255,7 @@ def programs(dtype: str) -> Iterator[tuple[str, Callable, Any, int | None]]:
 
     def total(layers, loss):
         starts = jax.vmap(ddln.DeepDiagonal)(layers)
-        return jnp.sum(ddln.sweep(starts, loss, 1000.0, **settings).theta)
+        return jnp.sum(jnp.asarray(ddln.sweep(starts, loss, 1000.0, **settings).theta))
 
     some = jnp.broadcast_to(jnp.asarray(u), (LANES, *u.shape))
     yield "gradient of a sweep", jax.grad(total), (some, loss), None
