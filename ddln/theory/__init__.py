@@ -44,5 +44,6 @@ from ddln.theory.training import momentum_gap as momentum_gap
 from ddln.theory.training import momentum_scale as momentum_scale
 from ddln.theory.training import momentum_shrinkage as momentum_shrinkage
 from ddln.theory.training import sharpness as sharpness
+from ddln.theory.training import steepest_gap as steepest_gap
 from ddln.theory.training import stochastic_gap as stochastic_gap
 from ddln.theory.training import sufficient_inertia as sufficient_inertia

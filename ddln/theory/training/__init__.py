@@ -14,4 +14,5 @@ from ddln.theory.training._momentum_pair import sufficient_inertia as sufficient
 from ddln.theory.training._sharpness import Catapult as Catapult
 from ddln.theory.training._sharpness import catapult as catapult
 from ddln.theory.training._sharpness import sharpness as sharpness
+from ddln.theory.training._steepest import steepest_gap as steepest_gap
 from ddln.theory.training._stochastic_gap import stochastic_gap as stochastic_gap
