@@ -48,7 +48,7 @@ def checks(trajectory: Trajectory, loss: Loss, *, laws: Sequence[Law] = LAWS) ->
         raise ValueError(
             f"Argument `trajectory` must be a gradient flow, but its method is {trajectory.method!r}. "
             "Call the checks that are meant for it: `gap_recursion`, `stochastic_gap`, `momentum_gap`, "
-            "`steepest_gap`."
+            "`steepest_gap`, `sam_gain`."
         )
     return {
         law.name: law.check(*law.arguments(trajectory, loss))
