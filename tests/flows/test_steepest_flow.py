@@ -7,6 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from optimizers_table import (
+    ENDS,
+    MARGINS,
+    PAGE,
+    directions,
+    end_rows,
+    margin_ratio,
+    margin_rows,
+    page_with,
+)
 from scipy.integrate import solve_ivp
 
 import ddln
@@ -244,3 +254,23 @@ def test_bad_arguments_are_refused(settings, message):
 def test_the_check_wants_its_flow():
     with pytest.raises(ValueError, match=r"must be a `ddln\.steepest_flow`"):
         theory.steepest_gap(ddln.gradient_flow(network(2), LOSS, 0.1), LOSS)
+
+
+def test_normalized_flows_tend_to_the_largest_margin_of_their_norm():
+    """The largest entry for q = 1, l1 for q = 2, of two layers: by the linear programs."""
+    exponents = (1.0, 2.0)
+    paths = directions(2, exponents, [1.0, 10.0, 100.0])
+    for exponent, path, power in zip(exponents, paths, (np.inf, 1.0), strict=True):
+        found = [margin_ratio(theta, exponent, 2) for theta in path]
+        assert all(norm == power for norm, _ in found)
+        ratios = [ratio for _, ratio in found]
+        assert ratios[0] < ratios[1] < ratios[2] <= 1 + 1e-6
+        assert ratios[2] > 0.99
+        # The other norm has another direction.
+        other = margin_ratio(path[-1], 3.0 - exponent, 2)[1]
+        assert other < 0.9
+
+
+@pytest.mark.parametrize(("marks", "rows"), [(MARGINS, margin_rows), (ENDS, end_rows)])
+def test_the_page_has_the_tables(marks, rows):
+    assert page_with(marks, rows()) == PAGE.read_text(encoding="utf-8")
