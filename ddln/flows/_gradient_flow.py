@@ -146,8 +146,8 @@ class AbstractWeightDynamics(AbstractDynamics):
     def field(self, states, loss):
         if isinstance(states, DecayedSpace):
             return ReducedField(states, loss, self.weight_decay)
-        structured = states.structured and isinstance(loss, AbstractPredictionLoss)
-        if structured and isinstance(states, ReducedSpace):
+        linear = isinstance(loss, AbstractPredictionLoss)
+        if isinstance(states, ReducedSpace) and linear and states.structured:
             return SeparableDualField(states.coordinates, loss, states.field_response)
         return FullField(states, loss, self.weight_decay)
 

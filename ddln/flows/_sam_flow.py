@@ -262,7 +262,7 @@ class _Field(eqx.Module):
         With a = c g and phi the smoothed sign, the ascent in the largest entry has the rate
         2 rho c g~ (u phi(a u) - v phi(a v)) / (u^2 - v^2), written without a division by the gap.
         """
-        factor = self.states.initial.factor
+        factor = self.states.initial.factor  # pyright: ignore
         push, a = 2 * self.radius * factor * there, factor * here
         if self.norm == "l2":
             return push * a / length

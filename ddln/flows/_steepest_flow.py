@@ -14,7 +14,7 @@ from ddln._types import Array, Float, Loss, Scalar
 from ddln._validation import require_finite, require_option, require_positive, require_real
 from ddln.engine import Solve, integrate
 from ddln.engine.internal import check_model, check_start, known
-from ddln.flows._decay import PiecewiseConstant, is_number
+from ddln.flows._decay import is_number
 from ddln.flows._gradient_flow import AbstractWeightDynamics, check_decay
 from ddln.flows._trajectory import Trajectory, weight_trajectory
 from ddln.flows.states import DecayedSpace, FullSpace, ReducedSpace, Response
@@ -210,7 +210,8 @@ class SteepestDynamics(AbstractWeightDynamics):
             return FullSpace(start, response)
         form = SteepestForm.of(start.layers, start.factor, exponent, response.weights.width)
         decays = self.weight_decay is not None
-        return (DecayedSpace if decays else ReducedSpace)(start, form, response)
+        space = DecayedSpace if decays else ReducedSpace
+        return space(start, coordinates=form, response=response)
 
     def _numbers(self, dtype: Any) -> tuple[Scalar, Scalar]:
         """The exponent and the relative width."""
@@ -263,5 +264,5 @@ class SteepestDynamics(AbstractWeightDynamics):
             return total[0][:, 0]
         if decay is None:
             return jnp.zeros_like(times)
-        known_rate = is_number(decay) and not isinstance(decay, PiecewiseConstant)
-        return jnp.where(jnp.isfinite(times), times, 0) * decay if known_rate else times * jnp.nan
+        rate: Any = decay if is_number(decay) else jnp.nan
+        return jnp.where(jnp.isfinite(times), times, 0) * rate

@@ -162,7 +162,9 @@ class DecayedSpace(AbstractWeightStates):
         return decayed
 
     def _reduced(self, total: Float[Array, ""]) -> ReducedSpace:
-        return ReducedSpace(self.initial, self.coordinates_at(total), self.response)
+        return ReducedSpace(
+            self.initial, coordinates=self.coordinates_at(total), response=self.response
+        )
 
     def of_state(self, state):
         return self.rebuild((state[0], state[2]))
@@ -194,9 +196,9 @@ def weight_states(
     require_option("coordinates", coordinates, ("auto", "reduced", "full"))
     reduced = None if coordinates == "full" else parameterization.reduced()
     if reduced is not None and not decays:
-        return ReducedSpace(parameterization, reduced)
+        return ReducedSpace(parameterization, coordinates=reduced)
     if reduced is not None and reduced.decayed(jnp.zeros(())) is not None:
-        return DecayedSpace(parameterization, reduced)
+        return DecayedSpace(parameterization, coordinates=reduced)
     if coordinates == "reduced":
         known = "which has no reduced coordinates"
         reason = known if reduced is None else "whose reduced coordinates have no weight decay"

@@ -47,7 +47,7 @@ class ConservationLaws(eqx.Module):
     weights: int = eqx.field(static=True)
     orbit_dimension: int = eqx.field(static=True)
     gap: float = eqx.field(static=True)
-    quadratics: ConservedQuadratics | ConservedPowers | ConservedMomenta
+    quadratics: Any
     independent: int = eqx.field(static=True)
 
     @property
