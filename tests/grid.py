@@ -78,6 +78,7 @@ DYNAMICS = {
     "primal": Kind("mirror flow, primal", lambda number, key: ddln.MirrorDynamics("primal")),
     "momentum": Kind("momentum flow", lambda number, key: ddln.MomentumDynamics(number)),
     "steepest": Kind("steepest flow", lambda number, key: ddln.SteepestDynamics(_exponent(number))),
+    "sam": Kind("sharpness-aware flow", lambda number, key: ddln.SamDynamics(_scaled(number))),
     "stochastic": Kind(
         "stochastic flow",
         lambda number, key: ddln.StochasticDynamics(

@@ -26,7 +26,7 @@ def value(weights):
 @pytest.mark.parametrize("memory", [0.0, 0.9])
 def test_adam_tends_to_sign_flow(memory):
     """At the time gamma k, with an error of order gamma."""
-    rates, t1 = jnp.asarray([2.5e-4, 5e-5]), 0.4
+    rates, t1 = jnp.asarray([1e-3, 5e-5]), 0.4
 
     def end(rate, steps):
         optimizer = optax.adam(rate, b1=memory, b2=memory, eps=1e-12)
