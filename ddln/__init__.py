@@ -32,8 +32,10 @@ from ddln.flows import MomentumRecord as MomentumRecord
 from ddln.flows import MomentumScaling as MomentumScaling
 from ddln.flows import PairRecord as PairRecord
 from ddln.flows import PiecewiseConstant as PiecewiseConstant
+from ddln.flows import SamDynamics as SamDynamics
 from ddln.flows import SampleNoise as SampleNoise
 from ddln.flows import Sensitivity as Sensitivity
+from ddln.flows import SteepestDynamics as SteepestDynamics
 from ddln.flows import StochasticDynamics as StochasticDynamics
 from ddln.flows import StochasticRecord as StochasticRecord
 from ddln.flows import Trajectory as Trajectory
@@ -44,7 +46,9 @@ from ddln.flows import mirror_descent as mirror_descent
 from ddln.flows import mirror_flow as mirror_flow
 from ddln.flows import momentum_flow as momentum_flow
 from ddln.flows import momentum_scaling as momentum_scaling
+from ddln.flows import sam_flow as sam_flow
 from ddln.flows import sensitivity as sensitivity
+from ddln.flows import steepest_flow as steepest_flow
 from ddln.flows import stochastic_flow as stochastic_flow
 from ddln.limits import LassoPath as LassoPath
 from ddln.limits import Limit as Limit

@@ -56,6 +56,11 @@ def _scaled(number):
     return ddln.PerLane(number.values / 10) if isinstance(number, ddln.PerLane) else number / 10
 
 
+def _exponent(number):
+    above = isinstance(number, ddln.PerLane)
+    return ddln.PerLane(number.values + 3.0) if above else number + 3.0
+
+
 DYNAMICS = {
     "gradient": Kind("gradient flow", lambda number, key: ddln.GradientDynamics()),
     "full": Kind(
@@ -72,6 +77,8 @@ DYNAMICS = {
     "mirror": Kind("mirror flow", lambda number, key: ddln.MirrorDynamics()),
     "primal": Kind("mirror flow, primal", lambda number, key: ddln.MirrorDynamics("primal")),
     "momentum": Kind("momentum flow", lambda number, key: ddln.MomentumDynamics(number)),
+    "steepest": Kind("steepest flow", lambda number, key: ddln.SteepestDynamics(_exponent(number))),
+    "sam": Kind("sharpness-aware flow", lambda number, key: ddln.SamDynamics(_scaled(number))),
     "stochastic": Kind(
         "stochastic flow",
         lambda number, key: ddln.StochasticDynamics(

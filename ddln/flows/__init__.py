@@ -19,8 +19,14 @@ from ddln.flows._noise import AbstractNoise as AbstractNoise
 from ddln.flows._noise import IsotropicNoise as IsotropicNoise
 from ddln.flows._noise import LabelNoise as LabelNoise
 from ddln.flows._noise import SampleNoise as SampleNoise
+from ddln.flows._sam_flow import SamDynamics as SamDynamics
+from ddln.flows._sam_flow import SamRecord as SamRecord
+from ddln.flows._sam_flow import sam_flow as sam_flow
 from ddln.flows._sensitivity import Sensitivity as Sensitivity
 from ddln.flows._sensitivity import sensitivity as sensitivity
+from ddln.flows._steepest_flow import SteepestDynamics as SteepestDynamics
+from ddln.flows._steepest_flow import SteepestRecord as SteepestRecord
+from ddln.flows._steepest_flow import steepest_flow as steepest_flow
 from ddln.flows._stochastic_flow import StochasticDynamics as StochasticDynamics
 from ddln.flows._stochastic_flow import StochasticRecord as StochasticRecord
 from ddln.flows._stochastic_flow import stochastic_flow as stochastic_flow

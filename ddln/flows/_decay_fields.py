@@ -65,7 +65,7 @@ class ReducedField(AbstractSampledField):
 
     def of_step(self, t0, t1, y):
         sampled = SampledDecay.of(self.weight_decay, t0, t1, y[2][0])
-        structured = isinstance(self.loss, AbstractPredictionLoss)
+        structured = self.states.structured and isinstance(self.loss, AbstractPredictionLoss)
         field = _StructuredStep if structured else _PlainStep
         return field(self.states, self.loss, sampled)  # pyright: ignore[reportArgumentType]
 
@@ -101,7 +101,9 @@ class _StructuredStep(AbstractStructuredField):
     def with_jacobian(self, t, y, args):
         v, dual, total = y
         rate, now = self.decay.at(t)
-        field = SeparableDualField(self.states.coordinates_at(now), self.loss)
+        field = SeparableDualField(
+            self.states.coordinates_at(now), self.loss, self.states.field_response
+        )
         velocity, inner = field.with_jacobian(t, (v, dual), args)
         zero = jnp.zeros_like(total)
         diagonal, dual_diagonal = inner.diagonal

@@ -116,37 +116,16 @@ def gradient_flow(
     return integrate(dynamics, parameterization, loss, solve, throw=throw)
 
 
-class GradientDynamics(AbstractDynamics):
-    """Gradient flow with weight decay lambda: w' = -grad_w L(h(w)) - lambda w, xi' = -grad L(theta).
+class AbstractWeightDynamics(AbstractDynamics):
+    """A flow of weights by a response to grad L, with its dual and decoupled weight decay.
 
-    Args:
-        weight_decay: lambda, at least 0: a number, a function of time that can be traced, or a
-            `ddln.PiecewiseConstant`; None has none.
-        coordinates: "reduced", "full" or "auto", as in `ddln.gradient_flow`.
+    Attributes:
+        weight_decay: lambda, as in `GradientDynamics`.
         dual: whether the dual xi is integrated along.
-
-    Raises:
-        ValueError: if `weight_decay` is a number that is negative or not finite, or a function that
-            does not map a traced time to a scalar.
     """
 
-    weight_decay: Any = None
-    coordinates: str = eqx.field(static=True)  # pyright: ignore
-    dual: bool = eqx.field(static=True)  # pyright: ignore
-
-    def __init__(self, weight_decay: Any = None, *, coordinates: str = "auto", dual: bool = True):
-        if isinstance(weight_decay, PiecewiseConstant | PerLane) or not callable(weight_decay):
-            if not isinstance(decay := known(weight_decay), PiecewiseConstant | None):
-                require_not_negative("weight_decay", decay)
-        else:
-            _check_schedule(weight_decay)
-        self.weight_decay = weight_decay
-        self.coordinates = coordinates
-        self.dual = dual
-
-    def states(self, start, loss):
-        check_model(start, loss)
-        return weight_states(start, self.coordinates, decays=self.weight_decay is not None)
+    weight_decay: eqx.AbstractVar[Any]
+    dual: eqx.AbstractVar[bool]
 
     def initial_state(self, states, loss):
         theta = eqx.filter_eval_shape(lambda p: p.effective(), states.initial)
@@ -167,8 +146,9 @@ class GradientDynamics(AbstractDynamics):
     def field(self, states, loss):
         if isinstance(states, DecayedSpace):
             return ReducedField(states, loss, self.weight_decay)
-        if isinstance(states, ReducedSpace) and isinstance(loss, AbstractPredictionLoss):
-            return SeparableDualField(states.coordinates, loss)
+        linear = isinstance(loss, AbstractPredictionLoss)
+        if isinstance(states, ReducedSpace) and linear and states.structured:
+            return SeparableDualField(states.coordinates, loss, states.field_response)
         return FullField(states, loss, self.weight_decay)
 
     def jumps(self):
@@ -195,6 +175,44 @@ class GradientDynamics(AbstractDynamics):
 
     def name(self, states):
         return "full" if isinstance(states, FullSpace) else "reduced"
+
+
+class GradientDynamics(AbstractWeightDynamics):
+    """Gradient flow with weight decay lambda: w' = -grad_w L(h(w)) - lambda w, xi' = -grad L(theta).
+
+    Args:
+        weight_decay: lambda, at least 0: a number, a function of time that can be traced, or a
+            `ddln.PiecewiseConstant`; None has none.
+        coordinates: "reduced", "full" or "auto", as in `ddln.gradient_flow`.
+        dual: whether the dual xi is integrated along.
+
+    Raises:
+        ValueError: if `weight_decay` is a number that is negative or not finite, or a function that
+            does not map a traced time to a scalar.
+    """
+
+    weight_decay: Any = None
+    coordinates: str = eqx.field(static=True)  # pyright: ignore
+    dual: bool = eqx.field(static=True)  # pyright: ignore
+
+    def __init__(self, weight_decay: Any = None, *, coordinates: str = "auto", dual: bool = True):
+        check_decay(weight_decay)
+        self.weight_decay = weight_decay
+        self.coordinates = coordinates
+        self.dual = dual
+
+    def states(self, start, loss):
+        check_model(start, loss)
+        return weight_states(start, self.coordinates, decays=self.weight_decay is not None)
+
+
+def check_decay(weight_decay: Any) -> None:
+    """Raises if a known weight decay is neither None, a number at least 0, nor a schedule."""
+    if isinstance(weight_decay, PiecewiseConstant | PerLane) or not callable(weight_decay):
+        if not isinstance(decay := known(weight_decay), PiecewiseConstant | None):
+            require_not_negative("weight_decay", decay)
+    else:
+        _check_schedule(weight_decay)
 
 
 def _check_schedule(schedule: Callable) -> None:

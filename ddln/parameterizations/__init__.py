@@ -23,6 +23,8 @@ from ddln.parameterizations._matrix_factorization import MatrixFactorization as 
 from ddln.parameterizations._power import Power as Power
 from ddln.parameterizations._power_difference import PowerDifference as PowerDifference
 from ddln.parameterizations._square import Square as Square
+from ddln.parameterizations._steepest_form import SmoothPower as SmoothPower
+from ddln.parameterizations._steepest_form import SteepestForm as SteepestForm
 from ddln.parameterizations._sum import Sum as Sum
 from ddln.parameterizations._symmetric_factorization import (
     SymmetricFactorization as SymmetricFactorization,

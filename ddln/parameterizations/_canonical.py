@@ -66,7 +66,7 @@ class CanonicalForm(AbstractReducedCoordinates):
         return self.with_slopes(v)[2]
 
     def speed(self, v: Float[Array, " d"]) -> Float[Array, " d"]:
-        return self.factor * _product(self._others(v))
+        return self.factor * product_of_rows(self._others(v))
 
     def effective_and_speed(self, v: Float[Array, " d"]) -> tuple[Array, Array]:
         speed = self.speed(v)
@@ -77,7 +77,7 @@ class CanonicalForm(AbstractReducedCoordinates):
 
     def with_slopes(self, v: Float[Array, " d"]) -> tuple[Array, Array, Array, Array]:
         others = self._others(v)
-        speed = self.factor * _product(others)
+        speed = self.factor * product_of_rows(others)
         slopes = _slopes(v, others, self.signs, jnp.sign(self.start))
         slope = self.factor * jnp.sum(slopes * products_of_others(others), axis=0)
         return v * speed, speed, speed + v * slope, slope
@@ -132,15 +132,15 @@ def _over(numerator: Array | int, others: Array, at_zero: Array) -> Float[Array,
 
 
 @jax.custom_jvp
-def _product(rows: Float[Array, "k d"]) -> Float[Array, " d"]:
+def product_of_rows(rows: Float[Array, "k d"]) -> Float[Array, " d"]:
     """The product of all rows, with a derivative that divides by none of them."""
     return jnp.prod(rows, axis=0)
 
 
-@_product.defjvp
-def _product_jvp(primals, tangents):
+@product_of_rows.defjvp
+def _product_of_rows_jvp(primals, tangents):
     (rows,), (tangent,) = primals, tangents
-    return _product(rows), jnp.sum(products_of_others(rows) * tangent, axis=0)
+    return product_of_rows(rows), jnp.sum(products_of_others(rows) * tangent, axis=0)
 
 
 def products_of_others(rows: Float[Array, "k d"]) -> Float[Array, "k d"]:

@@ -43,6 +43,8 @@ from ddln.theory.training import momentum_energy as momentum_energy
 from ddln.theory.training import momentum_gap as momentum_gap
 from ddln.theory.training import momentum_scale as momentum_scale
 from ddln.theory.training import momentum_shrinkage as momentum_shrinkage
+from ddln.theory.training import sam_gain as sam_gain
 from ddln.theory.training import sharpness as sharpness
+from ddln.theory.training import steepest_gap as steepest_gap
 from ddln.theory.training import stochastic_gap as stochastic_gap
 from ddln.theory.training import sufficient_inertia as sufficient_inertia

@@ -41,13 +41,14 @@ def checks(trajectory: Trajectory, loss: Loss, *, laws: Sequence[Law] = LAWS) ->
         the checks by name.
 
     Raises:
-        ValueError: for a descent, a stochastic or a momentum flow.
+        ValueError: for a descent, and for a flow of another dynamics.
     """
     gradient = trajectory.method.startswith(("reduced, ", "full, ")) and trajectory.record is None
     if not gradient:
         raise ValueError(
             f"Argument `trajectory` must be a gradient flow, but its method is {trajectory.method!r}. "
-            "Call the checks that are meant for it: `gap_recursion`, `stochastic_gap`, `momentum_gap`."
+            "Call the checks that are meant for it: `gap_recursion`, `stochastic_gap`, `momentum_gap`, "
+            "`steepest_gap`, `sam_gain`."
         )
     return {
         law.name: law.check(*law.arguments(trajectory, loss))

@@ -1,5 +1,6 @@
 """Training in discrete time, by any optax optimizer."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -19,11 +20,11 @@ from ddln.flows.descent._factors import TwoLayerFactors, no_factors
 from ddln.flows.descent._iterate import AbstractStep, Iterates, iterate
 from ddln.flows.descent._minibatches import Minibatches, batch_gradient
 from ddln.flows.descent._step_arguments import (
+    accepted,
     check_optimizer,
     check_randomness,
     check_steps,
     converted_update,
-    takes_more,
 )
 from ddln.flows.states._weights import FullSpace, startable
 from ddln.losses import AbstractPredictionLoss, loss_gradient
@@ -78,8 +79,9 @@ def descend(
     Args:
         parameterization: the start; its inexact leaves are the weights w.
         loss: L(theta), a `ddln` loss or any function of theta to a scalar.
-        optimizer: any optax optimizer, with schedules and chains. One that asks for the loss (a line
-            search) needs all samples and `dual=False`.
+        optimizer: any optax optimizer, with schedules and chains. One that asks for the loss or its gradient
+            (line searches, `optax.contrib.sophia`, `optax.contrib.sam` in opaque mode) needs all
+            samples and `dual=False`.
         steps: the number of steps, at least 1.
         key: a JAX random key, for mini-batches and label noise.
         batch_size: the number of samples of a mini-batch, 1 to n; None takes all. Needs a
@@ -361,21 +363,29 @@ def _converted(
     full: bool,
 ) -> tuple[_Optimizer, tuple[PyTree[Array], PyTree[Array]]]:
     """The optimizer, and its states for the weights and for the dual."""
-    wants_loss = full and takes_more(optimizer)
 
     def value_of(w):
         return loss(space.rebuild(w).effective())
 
-    def update(slopes, state, w):
-        # What line searches ask for; for others it is not computed.
-        more = {"value": value_of(w), "grad": slopes, "value_fn": value_of} if wants_loss else {}
-        return optimizer.update(slopes, state, w, **more)
+    def gradient_of(w, index=None):
+        return jax.grad(value_of)(w)
+
+    def update(slopes, state, w, **functions):
+        # For line searches; for others it is not computed.
+        more = {"value": value_of(w), "grad": slopes, "value_fn": value_of, **functions}
+        return optimizer.update(slopes, state, w, **(accepted(optimizer, more) if full else {}))
 
     def dual_update(g, state):
         return optimizer.update(g, state, jnp.zeros_like(g))
 
     state = jax.tree.map(jnp.asarray, optimizer.init(weights))
-    for_weights = converted_update("gradients of the weights", update, weights, state, weights)
+    convert = functools.partial(converted_update, "gradients of the weights")
+    try:
+        for_weights = convert(update, weights, state, weights)
+    except ValueError:
+        # For estimates of the Hessian and for ascents; line searches refuse what they do not know.
+        update = functools.partial(update, obj_fn=value_of, grad_fn=gradient_of)
+        for_weights = convert(update, weights, state, weights)
     if dual is None:
         return _Optimizer(for_weights, None), (state, None)
     try:

@@ -96,10 +96,12 @@ def check_optimizer(optimizer: Any, weights: PyTree[Array]) -> None:
         ) from error
 
 
-def takes_more(optimizer: Any) -> bool:
-    """Test whether the update accepts more than gradients, state and weights, such as the loss."""
-    parameters = inspect.signature(optimizer.update).parameters.values()
-    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+def accepted(optimizer: Any, more: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that the update accepts beside gradients, state and weights, such as the loss."""
+    parameters = inspect.signature(optimizer.update).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return more
+    return {name: value for name, value in more.items() if name in parameters}
 
 
 def converted_update(
@@ -109,7 +111,7 @@ def converted_update(
     try:
         converted = eqx.filter_closure_convert(update, gradients, state, *rest)
         updates, new = jax.eval_shape(converted, gradients, state, *rest)
-    except TypeError as error:
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise ValueError(
             f"Argument `optimizer` must accept {what}, its state and the weights alone, or with the "
             f"loss where all samples are used, but its `update` fails: {_first_line(error)}"

@@ -11,6 +11,7 @@ from ddln.flows.states._weights import AbstractWeightStates as AbstractWeightSta
 from ddln.flows.states._weights import DecayedSpace as DecayedSpace
 from ddln.flows.states._weights import FullSpace as FullSpace
 from ddln.flows.states._weights import ReducedSpace as ReducedSpace
+from ddln.flows.states._weights import Response as Response
 from ddln.flows.states._weights import atol_factor as atol_factor
 from ddln.flows.states._weights import startable as startable
 from ddln.flows.states._weights import weight_states as weight_states

@@ -1,6 +1,7 @@
 """The unknowns of a gradient flow: all weights, or reduced coordinates."""
 
 import abc
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -11,13 +12,51 @@ from ddln._types import Array, Bool, Float, Loss, PyTree, Theta
 from ddln._validation import require_option
 from ddln.flows.states._base import AbstractStates
 from ddln.losses import loss_gradient
-from ddln.parameterizations import AbstractParameterization, AbstractReducedCoordinates
+from ddln.parameterizations import (
+    AbstractParameterization,
+    AbstractReducedCoordinates,
+    SmoothPower,
+)
+
+
+class Response(eqx.Module):
+    """The powers of gradients along which steepest descent in another norm moves.
+
+    Attributes:
+        effective: phi for gradients in theta.
+        weights: phi for gradients in w; of a separable map for the derivatives d theta_i / d w_j.
+        normalized: whether the velocity of the weights has unit length in the norm of the flow.
+    """
+
+    effective: SmoothPower
+    weights: SmoothPower
+    normalized: bool = eqx.field(static=True)
+
+    def speed(self, decrease: Float[Array, ""]) -> Float[Array, ""]:
+        """The factor of time, from sum_j d_j phi(d_j) over the weights: sum_j |d_j|^q up to smoothing."""
+        if not self.normalized:
+            return jnp.ones_like(decrease)
+        q = self.weights.exponent
+        # The width keeps the direction finite where the gradient vanishes.
+        least = (self.weights.scale * self.weights.width) ** q
+        return (decrease + least) ** ((1 - q) / q)
 
 
 class AbstractWeightStates(AbstractStates):
     """Unknowns of a gradient flow."""
 
     initial: eqx.AbstractVar[AbstractParameterization]
+    response: eqx.AbstractVar[Response | None]
+
+    @property
+    def field_response(self) -> SmoothPower | None:
+        """The response to grad L, of reduced coordinates; None is the identity."""
+        return None if self.response is None else self.response.effective
+
+    @property
+    def structured(self) -> bool:
+        """True unless the velocity of a coordinate depends on more of the others than the loss does."""
+        return self.response is None or not self.response.normalized
 
     @abc.abstractmethod
     def velocity(self, state: PyTree[Array], loss: Loss) -> tuple[PyTree[Array], Theta]:
@@ -25,9 +64,10 @@ class AbstractWeightStates(AbstractStates):
 
 
 class FullSpace(AbstractWeightStates):
-    """The tree of weights: w' = -J^T grad L(theta)."""
+    """The tree of weights: w' = -J^T grad L(theta), or by another response to it."""
 
     initial: AbstractParameterization
+    response: Response | None = None
 
     def start(self):
         return eqx.filter(self.initial, eqx.is_inexact_array)
@@ -38,15 +78,39 @@ class FullSpace(AbstractWeightStates):
     def velocity(self, state, loss):
         theta, vjp = jax.vjp(self.effective, state)
         gradient = loss_gradient(loss, theta)
+        if self.response is not None:
+            return self._steepest(self.response, vjp, gradient)
         (direction,) = vjp(gradient)
         return jax.tree.map(jnp.negative, direction), -gradient
 
+    def _steepest(
+        self, response: Response, vjp: Callable, gradient: Theta
+    ) -> tuple[PyTree[Array], Theta]:
+        """-phi(J^T grad L) and -phi(grad L).
+
+        Each weight of a separable map enters one entry of theta, so that phi(g_i J_ij) is
+        phi(g_i) phi(J_ij): smoothed in this form, the weights of an entry where g_i vanishes stop together,
+        as the differential inclusion of q = 1 has it, and conserved gaps stay conserved.
+        """
+        (slopes,) = vjp(gradient)
+        if self.initial.separable:
+            (inner,) = vjp(jnp.ones_like(gradient))
+            (outer,) = vjp(response.effective(gradient))
+            direction = jax.tree.map(lambda j, o: o * response.weights.ratio(j), inner, outer)
+        else:
+            direction = jax.tree.map(response.weights, slopes)
+        decrease = jax.tree.reduce(jnp.add, jax.tree.map(jnp.vdot, slopes, direction))
+        speed = response.speed(decrease)
+        velocity = jax.tree.map(lambda leaf: -speed * leaf, direction)
+        return velocity, -speed * response.effective(gradient)
+
 
 class ReducedSpace(AbstractWeightStates):
-    """The reduced coordinate v: v' = -p(v) grad L(theta(v))."""
+    """The reduced coordinate v: v' = -p(v) grad L(theta(v)), or by another response to grad L."""
 
     initial: AbstractParameterization
     coordinates: AbstractReducedCoordinates
+    response: Response | None = None
 
     def start(self):
         return self.coordinates.start
@@ -60,9 +124,21 @@ class ReducedSpace(AbstractWeightStates):
         return self.coordinates.effective(state)
 
     def velocity(self, state, loss):
+        if self.response is not None:
+            return self._steepest(self.response, state, loss)
         gradient = loss_gradient(loss, self.effective(state))
         speeds = self.coordinates.speed(state)
         return jax.tree.map(lambda speed: -speed * gradient, speeds), -gradient
+
+    def _steepest(
+        self, response: Response, v: PyTree[Array], loss: Loss
+    ) -> tuple[PyTree[Array], Theta]:
+        theta, speed, slope, _ = self.coordinates.with_slopes(v)
+        gradient = loss_gradient(loss, theta)
+        driving = response.effective(gradient)
+        # sum_j |d theta / d u_j|^q, the metric of the flow, is speed * slope.
+        driving = driving * response.speed(jnp.sum(gradient * driving * speed * slope))
+        return -speed * driving, -driving
 
 
 class DecayedSpace(AbstractWeightStates):
@@ -74,6 +150,7 @@ class DecayedSpace(AbstractWeightStates):
 
     initial: AbstractParameterization
     coordinates: AbstractReducedCoordinates
+    response: Response | None = None
 
     def start(self):
         return self.coordinates.start
@@ -85,7 +162,9 @@ class DecayedSpace(AbstractWeightStates):
         return decayed
 
     def _reduced(self, total: Float[Array, ""]) -> ReducedSpace:
-        return ReducedSpace(self.initial, self.coordinates_at(total))
+        return ReducedSpace(
+            self.initial, coordinates=self.coordinates_at(total), response=self.response
+        )
 
     def of_state(self, state):
         return self.rebuild((state[0], state[2]))
@@ -117,9 +196,9 @@ def weight_states(
     require_option("coordinates", coordinates, ("auto", "reduced", "full"))
     reduced = None if coordinates == "full" else parameterization.reduced()
     if reduced is not None and not decays:
-        return ReducedSpace(parameterization, reduced)
+        return ReducedSpace(parameterization, coordinates=reduced)
     if reduced is not None and reduced.decayed(jnp.zeros(())) is not None:
-        return DecayedSpace(parameterization, reduced)
+        return DecayedSpace(parameterization, coordinates=reduced)
     if coordinates == "reduced":
         known = "which has no reduced coordinates"
         reason = known if reduced is None else "whose reduced coordinates have no weight decay"

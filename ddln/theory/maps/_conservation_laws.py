@@ -1,11 +1,25 @@
 """The number of independent functions of the weights that gradient flow conserves for every loss."""
 
+from typing import Any
+
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 
 from ddln._types import PRNGKeyArray
+from ddln._validation import is_known
+from ddln.engine import AbstractDynamics, PerLane
+from ddln.flows import ConstantDamping, GradientDynamics, MomentumDynamics, SteepestDynamics
 from ddln.parameterizations import AbstractParameterization
 from ddln.theory.maps._conserved_quadratics import ConservedQuadratics, conserved_quadratics
+from ddln.theory.maps._laws_of_dynamics import (
+    ConservedMomenta,
+    ConservedPowers,
+    MomentumFields,
+    SteepestFields,
+    conserved_momenta,
+    conserved_powers,
+)
 from ddln.theory.maps._orbit import orbit
 from ddln.theory.maps._points import FlatMap, generator
 from ddln.theory.maps._require_map import require_map
@@ -18,13 +32,14 @@ class ConservationLaws(eqx.Module):
     """The conservation laws of a parameterization at generic weights.
 
     Attributes:
-        weights: P.
-        orbit_dimension: the dimension of the set that gradient flow can reach from generic weights
-            with all losses, equal to the dimension of the Lie algebra of the gradient fields; a
-            lower bound.
+        weights: P; with momentum 2 P + 1, the number of weights, velocities and the time.
+        orbit_dimension: the dimension of the set that the dynamics can reach from generic weights
+            with all losses, equal to the dimension of the Lie algebra of its fields; a lower bound.
         gap: the ratio of the smallest singular value counted in that dimension to the largest one
             not counted.
-        quadratics: a basis of the conserved functions of degree two at most.
+        quadratics: a basis of the conserved functions of degree two at most; of steepest descent of those of
+            powers of the weights (`ConservedPowers`), of momentum of those that are linear in the
+            velocity (`ConservedMomenta`).
         independent: the number of them that are independent at generic weights; a lower bound of
             the count.
     """
@@ -32,7 +47,7 @@ class ConservationLaws(eqx.Module):
     weights: int = eqx.field(static=True)
     orbit_dimension: int = eqx.field(static=True)
     gap: float = eqx.field(static=True)
-    quadratics: ConservedQuadratics
+    quadratics: Any
     independent: int = eqx.field(static=True)
 
     @property
@@ -52,15 +67,28 @@ class ConservationLaws(eqx.Module):
 
     def __str__(self) -> str:
         if self.certified:
-            return f"{self.count}, certified: as many quadratic functions are conserved"
+            kind = _KINDS[type(self.quadratics)]
+            return f"{self.count}, certified: as many {kind} are conserved"
         known = f"{self.independent} of them quadratic" if self.independent else "none quadratic"
+        if not isinstance(self.quadratics, ConservedQuadratics):
+            known = f"{self.independent} of them known"
         if self.clear:
             return f"{self.count}, {known} (not certified; singular value gap {self.gap:.0e})"
         return f"between {self.independent} and {self.count} (singular value gap {self.gap:.0e})"
 
 
+_KINDS = {
+    ConservedQuadratics: "quadratic functions",
+    ConservedPowers: "functions of powers",
+    ConservedMomenta: "functions linear in the velocity",
+}
+
+
 def count_conservation_laws(
-    parameterization: AbstractParameterization, *, key: PRNGKeyArray | None = None
+    parameterization: AbstractParameterization,
+    *,
+    dynamics: AbstractDynamics | None = None,
+    key: PRNGKeyArray | None = None,
 ) -> ConservationLaws:
     """The number of functions of w, independent at generic weights, that every flow conserves.
 
@@ -77,6 +105,11 @@ def count_conservation_laws(
     matrices, ReLU networks (`path_products`) and weight normalization. Symmetric factorizations with
     more columns than rows, and differences of powers beyond two, have laws of other kinds.
 
+    With `dynamics` the flow is another one than gradient flow. Steepest descent has the fields
+    phi(J^T a) in place of J^T a, and its smoothing is left out. Momentum lives on weights, velocities and
+    the time: its laws may depend on all of them, as exp(t / lambda) <w', S w> does for every rotation S
+    of the weights that leaves h as it is.
+
     Example:
         >>> laws = count_conservation_laws(ddln.MatrixFactorization(jnp.eye(3), jnp.eye(3)))
         >>> laws.count, laws.certified
@@ -85,6 +118,8 @@ def count_conservation_laws(
 
     Args:
         parameterization: the map; random points are taken around its weights, which must be known.
+        dynamics: `ddln.SteepestDynamics(exponent)`, or `ddln.MomentumDynamics(inertia)` with constant
+            damping; None, or `ddln.GradientDynamics()`, is gradient flow. Without weight decay.
         key: for the random points; None takes `jax.random.key(0)`.
 
     Returns:
@@ -93,22 +128,46 @@ def count_conservation_laws(
     Raises:
         ValueError: if the weights are traced, or the map cannot be analysed: it is not finite or not
             differentiable around its weights, its shape changes, it has integer leaves, or a leaf has
-            no influence.
+            no influence; or if the dynamics is another one.
 
-    Source: Marcotte, Gribonval and Peyré 2023 (the count; their algorithm takes nested brackets);
-    Sussmann 1973 (the orbit).
+    Source: Marcotte, Gribonval and Peyré 2023 and, with momentum, 2024 (the count; their algorithm takes
+    nested brackets); Sussmann 1973 (the orbit).
     """
     require_map(parameterization)
     flat_map = FlatMap(parameterization)
     rng = generator(key)
     w = flat_map.random(rng, 1)[0]
-    quadratics = conserved_quadratics(flat_map, rng)
-    independent = _independent(quadratics, w)
-    found = orbit(flat_map, w, rng, w.size - independent)
-    return ConservationLaws(w.size, found.dimension, found.gap, quadratics, independent)
+    fields: Any = flat_map
+    if isinstance(dynamics, SteepestDynamics) and dynamics.weight_decay is None:
+        fields = SteepestFields.of(flat_map, _number("exponent", dynamics.exponent), rng)
+        known = conserved_powers(fields, rng)
+    elif isinstance(dynamics, MomentumDynamics) and isinstance(dynamics.damping, ConstantDamping):
+        inertia = _number("inertia", dynamics.inertia)
+        known = conserved_momenta(flat_map, inertia, rng)
+        velocity = rng.normal(size=w.size) * np.abs(w).max() / inertia
+        w = np.concatenate([w, velocity, [inertia]]).astype(w.dtype)
+        fields = MomentumFields(flat_map, inertia, jnp.asarray(w))
+    elif dynamics is None or (
+        isinstance(dynamics, GradientDynamics) and dynamics.weight_decay is None
+    ):
+        known = conserved_quadratics(flat_map, rng)
+    else:
+        raise ValueError(
+            "Argument `dynamics` must be gradient flow or steepest descent without weight decay, or momentum "
+            f"with constant damping, but it is {dynamics!r}."
+        )
+    independent = _independent(known, w)
+    found = orbit(fields, w, rng, w.size - independent)
+    return ConservationLaws(w.size, found.dimension, found.gap, known, independent)
 
 
-def _independent(quadratics: ConservedQuadratics, w: np.ndarray) -> int:
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, PerLane) or not is_known(value):
+        raise ValueError(f"The `{name}` of `dynamics` must be a known number, but it is {value!r}.")
+    return float(value)
+
+
+def _independent(quadratics: Any, w: np.ndarray) -> int:
     """The rank of the gradients of the conserved functions at w."""
     if len(quadratics) == 0:
         return 0

@@ -185,6 +185,12 @@ def _null_spaces(systems: np.ndarray, sizes: np.ndarray) -> tuple[list[np.ndarra
     return bases, clear
 
 
+def null_space(system: np.ndarray) -> tuple[np.ndarray, bool]:
+    """A basis of the null space of one system, and whether all singular values are clear."""
+    (rows,), clear = _null_spaces(system[None], np.linalg.norm(system, axis=0)[None])
+    return rows, clear
+
+
 def _reduced(rows: np.ndarray) -> np.ndarray:
     """The reduced row echelon form of independent rows, by Gauss-Jordan elimination."""
     rows = rows / np.abs(rows).max(axis=1, keepdims=True, initial=0)

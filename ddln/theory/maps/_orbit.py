@@ -9,6 +9,7 @@ and repeat until no new direction appears. Every such leg is the same small prog
 """
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddln._types import Array, Float
-from ddln.theory.maps._points import FlatMap
+from ddln.theory.maps._points import FlatMap, scaled_rows
 
 # Lengths of a leg relative to the weights, tried in turn until one stays in the domain of h.
 LENGTHS = (0.3, 0.1, 0.03)
@@ -45,12 +46,12 @@ class Orbit(eqx.Module):
 
 
 def orbit(
-    flat_map: FlatMap, w: np.ndarray, rng: np.random.Generator, at_most: int | None = None
+    flat_map: Any, w: np.ndarray, rng: np.random.Generator, at_most: int | None = None
 ) -> Orbit:
     """Follow random fields from w, at known values, until no new direction appears.
 
     Args:
-        flat_map: the map.
+        flat_map: the map, or other fields with the methods of a `FlatMap`.
         w: the first point, shape [P].
         rng: for the random fields.
         at_most: a bound of the dimension, at which to stop; None for P.
@@ -100,7 +101,7 @@ def _new_directions(basis: np.ndarray, fields: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _finite_leg(
-    flat_map: FlatMap, w: np.ndarray, frame: np.ndarray, rng: np.random.Generator
+    flat_map: Any, w: np.ndarray, frame: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """The first leg along which h is finite."""
     direction = flat_map.random_directions(rng, 1)[0]
@@ -115,7 +116,7 @@ def _finite_leg(
 
 
 def _leg(
-    flat_map: FlatMap, w: np.ndarray, frame: np.ndarray, direction: np.ndarray, length: float
+    flat_map: Any, w: np.ndarray, frame: np.ndarray, direction: np.ndarray, length: float
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """The flow of the field of <direction, h> from w, and its derivative applied to a frame."""
     count = w.size
@@ -151,7 +152,7 @@ class _LeftDomainError(Exception):
     """A derivative of h is not finite."""
 
 
-def _fields(flat_map: FlatMap, w: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _fields(flat_map: Any, w: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Columns in the tangent space of the orbit at w.
 
     They are the gradients of h, or P random combinations of them, and brackets of a few, relative
@@ -174,23 +175,23 @@ def _fields(flat_map: FlatMap, w: np.ndarray, rng: np.random.Generator) -> np.nd
     return np.concatenate([columns, np.linalg.norm(w) * brackets[upper[0], :, upper[1]].T], axis=1)
 
 
-def _field(
-    flat_map: FlatMap, w: np.ndarray, direction: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _field(flat_map: Any, w: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The gradient of <direction, h> and its derivative."""
     gradient, hessian = _field_and_derivative(
         flat_map, jnp.asarray(w, direction.dtype), jnp.asarray(direction)
     )
+    if not isinstance(flat_map, FlatMap):
+        hessian = hessian.T  # of a field that is no gradient
     return np.asarray(gradient, np.float64), np.asarray(hessian, np.float64)
 
 
 @eqx.filter_jit
 def _field_and_derivative(
-    flat_map: FlatMap, w: Float[Array, " P"], direction: Array
+    flat_map: Any, w: Float[Array, " P"], direction: Array
 ) -> tuple[Float[Array, " P"], Float[Array, "P P"]]:
-    """The gradient of <direction, h> and its Hessian, by one linearization."""
+    """The gradient of <direction, h> and the transposed derivative of it, by one linearization."""
     gradient, push = jax.linearize(lambda x: flat_map.gradient(x, direction), w)
     return gradient, jax.vmap(push)(jnp.eye(w.size, dtype=w.dtype))
 
 
-_scaled_jacobian = eqx.filter_jit(FlatMap.scaled_jacobian)
+_scaled_jacobian = eqx.filter_jit(scaled_rows)

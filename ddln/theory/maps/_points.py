@@ -1,6 +1,7 @@
 """A map as a function of one vector of weights, and points in the space of weights."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -55,9 +56,7 @@ class FlatMap(eqx.Module):
 
     def scaled_jacobian(self, w: Float[Array, " P"]) -> Float[Array, "D P"]:
         """The rows of J at w, nonzero ones scaled to norm one."""
-        rows = self.jacobian(w)
-        norms = jnp.linalg.norm(rows, axis=1, keepdims=True)
-        return rows / jnp.where(norms > 0, norms, 1)
+        return scaled_rows(self, w)
 
     def radii(self) -> Float[Array, " P"]:
         """The radii of random points around the weights: of their size, and mostly of their signs."""
@@ -84,6 +83,13 @@ class FlatMap(eqx.Module):
         return jax.vmap(lambda weights: ravel_pytree(weights)[0])(
             eqx.filter(points, eqx.is_inexact_array)
         )
+
+
+def scaled_rows(fields: Any, w: Float[Array, " P"]) -> Float[Array, "K P"]:
+    """The rows of `fields.jacobian` at w, nonzero ones scaled to norm one."""
+    rows = fields.jacobian(w)
+    norms = jnp.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / jnp.where(norms > 0, norms, 1)
 
 
 def _rms(array: Array) -> Scalar:

@@ -11,7 +11,9 @@ from ddln.theory.training._momentum import momentum_gap as momentum_gap
 from ddln.theory.training._momentum_pair import momentum_scale as momentum_scale
 from ddln.theory.training._momentum_pair import momentum_shrinkage as momentum_shrinkage
 from ddln.theory.training._momentum_pair import sufficient_inertia as sufficient_inertia
+from ddln.theory.training._sam import sam_gain as sam_gain
 from ddln.theory.training._sharpness import Catapult as Catapult
 from ddln.theory.training._sharpness import catapult as catapult
 from ddln.theory.training._sharpness import sharpness as sharpness
+from ddln.theory.training._steepest import steepest_gap as steepest_gap
 from ddln.theory.training._stochastic_gap import stochastic_gap as stochastic_gap
