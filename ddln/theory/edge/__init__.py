@@ -1,0 +1,6 @@
+"""Curvature of the loss in the weights, and descent at and beyond the edge of stability."""
+
+from ddln.theory.edge._inertia import HessianInertia as HessianInertia
+from ddln.theory.edge._inertia import hessian_inertia as hessian_inertia
+from ddln.theory.edge._spectrum import HessianSpectrum as HessianSpectrum
+from ddln.theory.edge._spectrum import hessian_spectrum as hessian_spectrum
