@@ -51,9 +51,9 @@ def hessian_spectrum(
 
     For a separable map and a `ddln.AbstractPredictionLoss`, eigenvalue number j is bracketed by the
     counts of `hessian_inertia`, and found by safeguarded Newton steps on an eigenvalue of its matrix of
-    about min(n, D) rows; multiple eigenvalues are found as often as they occur. For other maps and losses the pairs are those of
-    the dense matrix up to P = `iterations`, and beyond it Ritz pairs of Lanczos' method, whose residuals say
-    how good they are; it sees one vector of each multiple eigenvalue.
+    about min(n, D) rows; multiple eigenvalues are found as often as they occur. For other maps and losses
+    the pairs are those of the dense matrix up to P = `iterations`, and beyond it Ritz pairs of Lanczos'
+    method, whose residuals say how good they are; it sees one vector of each multiple eigenvalue.
 
     The values are differentiable where they are simple, as Rayleigh quotients of fixed vectors; all else
     is constant to differentiation. For `jax.jit` and `jax.vmap`, also over a trajectory's
