@@ -2,5 +2,7 @@
 
 from ddln.theory.edge._inertia import HessianInertia as HessianInertia
 from ddln.theory.edge._inertia import hessian_inertia as hessian_inertia
+from ddln.theory.edge._period_two import PeriodTwoOrbit as PeriodTwoOrbit
+from ddln.theory.edge._period_two import period_two_orbit as period_two_orbit
 from ddln.theory.edge._spectrum import HessianSpectrum as HessianSpectrum
 from ddln.theory.edge._spectrum import hessian_spectrum as hessian_spectrum
