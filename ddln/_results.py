@@ -58,8 +58,8 @@ with warnings.catch_warnings():
             "stationary point. Start from a late iterate of descent with a step above 2 / sharpness."
         )
         too_many_modes = (
-            "More eigenvalues of the Hessian went beyond the edge of stability than `modes`, so that the central "
-            "flow does not hold them back. Use more `modes`, or a smaller `step_size`."
+            "More eigenvalues of the Hessian went beyond the edge of stability than `modes`, so that the "
+            "central flow does not hold them back. Use more `modes`, or a smaller `step_size`."
         )
         unusable_weight_decay = (
             "The weight decay is not positive or not finite, so that nothing was computed. "

@@ -72,6 +72,7 @@ DYNAMICS = {
     "mirror": Kind("mirror flow", lambda number, key: ddln.MirrorDynamics()),
     "primal": Kind("mirror flow, primal", lambda number, key: ddln.MirrorDynamics("primal")),
     "momentum": Kind("momentum flow", lambda number, key: ddln.MomentumDynamics(number)),
+    "central": Kind("central flow", lambda number, key: ddln.CentralDynamics(number)),
     "stochastic": Kind(
         "stochastic flow",
         lambda number, key: ddln.StochasticDynamics(

@@ -57,8 +57,8 @@ def central_flow(
     Sigma = max(0, -2 <grad S, grad L> / |grad S|^2) u u^T, S the sharpness. Step k of the descent is at
     the time k eta.
 
-    The theory is a heuristic: see the page "Edge of stability" for a case in which it fails. A right-hand side
-    takes a dense Hessian and its eigenvectors, O(P^3). Derivatives are of first order.
+    The theory is a heuristic: see the page "Edge of stability" for a case in which it fails. A
+    right-hand side takes a dense Hessian and its eigenvectors, O(P^3). Derivatives are of first order.
 
     Example:
         >>> flow = ddln.central_flow(network, loss, 40.0, step_size=0.1, ts=jnp.linspace(0.0, 40.0, 100))
@@ -89,7 +89,7 @@ def central_flow(
         ValueError: for arguments that do not fit, before the integration.
         RuntimeError: if `throw=True` and the solve fails.
 
-    Source: [@cohen2025]; the complementarity problem with its rate is explained on the page.
+    Source: [@cohen2024]; the page derives the complementarity problem with its rate.
     """
     dynamics = CentralDynamics(step_size, modes)
     solve = Solve(t1, ts, rtol, atol, solver, adjoint, event, max_steps, dense).checked()

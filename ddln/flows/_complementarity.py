@@ -85,7 +85,9 @@ class _Problem:
 
     def solve(self) -> tuple[Array, Array]:
         """W at the smallest mu, and this mu."""
-        least = jnp.asarray(max(SMOOTHING, float(jnp.finfo(self.force.dtype).eps)), self.force.dtype)
+        least = jnp.asarray(
+            max(SMOOTHING, float(jnp.finfo(self.force.dtype).eps)), self.force.dtype
+        )
         # Beyond it rounding is all that is left; the step that gives the derivative is one more.
         precise = 1e3 * float(jnp.finfo(self.force.dtype).eps)
 

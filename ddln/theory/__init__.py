@@ -12,6 +12,7 @@ from ddln.theory.edge import HessianSpectrum as HessianSpectrum
 from ddln.theory.edge import PeriodTwoOrbit as PeriodTwoOrbit
 from ddln.theory.edge import hessian_inertia as hessian_inertia
 from ddln.theory.edge import hessian_spectrum as hessian_spectrum
+from ddln.theory.edge import modified_gradient as modified_gradient
 from ddln.theory.edge import period_two_orbit as period_two_orbit
 from ddln.theory.layers import assumption_a as assumption_a
 from ddln.theory.layers import conservation as conservation

@@ -2,7 +2,6 @@
 
 import cvxpy
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -64,7 +63,8 @@ def velocity_by_program(w, X, y, eta, modes):
     program = cvxpy.Problem(
         cvxpy.Minimize(cvxpy.sum_squares(move + gradient(w, X, y))), [bound - rate >> 0]
     )
-    program.solve(solver=cvxpy.CLARABEL)
+    tight = dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), 1e-10)
+    program.solve(solver=cvxpy.CLARABEL, **tight)
     return move.value
 
 
@@ -72,7 +72,10 @@ def test_velocities_are_those_of_semidefinite_programs():
     points = []
     for seed in range(4):
         w, X, _ = network(seed)
-        w = 1.5 * w.reshape(-1)
+        if seed < 2:
+            # Coordinates that hardly see each other have a sharpness each.
+            w, X = 1 + 0.1 * w, np.eye(SAMPLES, DIM) + 0.05 * X
+        w = w.reshape(-1)
         # Near a minimum, so that both modes, or one, are beyond the edge and not on the way back.
         y = X @ np.prod(w.reshape(DEPTH, DIM), axis=0) + 0.01 * np.cos(np.arange(SAMPLES))
         values = np.linalg.eigvalsh(hessian(w, X, y))
@@ -122,7 +125,6 @@ def test_one_mode_agrees_with_scipy(flows):
     (layers, X, y), flow = flows
     lane = 2
     eta, X, y = STEPS[lane], X[lane], y[lane]
-    sigmas = []
 
     def parts(w):
         values, vectors = np.linalg.eigh(hessian(w, X, y))
@@ -136,7 +138,9 @@ def test_one_mode_agrees_with_scipy(flows):
         return -g - sigma * slope / 2
 
     until = TIMES[30]
-    path = solve_ivp(field, (0, until), layers[lane].reshape(-1), rtol=1e-7, atol=1e-9, t_eval=TIMES[:31])
+    path = solve_ivp(
+        field, (0, until), layers[lane].reshape(-1), rtol=1e-7, atol=1e-9, t_eval=TIMES[:31]
+    )
     found = np.asarray(flow.parameterization.layers)[lane, :31].reshape(31, -1)
     # The solver's tolerance, 1e-6, times the growth of errors below the edge.
     np.testing.assert_allclose(found, path.y.T, atol=2e-4)
@@ -173,7 +177,11 @@ def test_averaged_descent_is_near_except_where_the_flow_barely_reaches_the_edge(
         layers, X, y = (one[lane] for one in data)
         inside, mean, mean_loss = averaged_descent(layers, X, y, STEPS[lane])
         plain = solve_ivp(
-            lambda t, w, X=X, y=y: -gradient(w, X, y), (0, END), layers.reshape(-1), rtol=1e-8, t_eval=TIMES
+            lambda t, w, X=X, y=y: -gradient(w, X, y),
+            (0, END),
+            layers.reshape(-1),
+            rtol=1e-8,
+            t_eval=TIMES,
         ).y.T
         central = np.asarray(flow.parameterization.layers)[lane].reshape(len(TIMES), -1)
         to_flow, to_central = (

@@ -58,13 +58,16 @@ def test_solutions_and_their_derivative():
 
     h = 1e-6
     ahead, behind = (
-        np.asarray(run(*(x + sign * h * m for x, m in zip((gram, force), moves, strict=True)), *moves)[0])
+        np.asarray(
+            run(*(x + sign * h * m for x, m in zip((gram, force), moves, strict=True)), *moves)[0]
+        )
         for sign in (1, -1)
     )
     # Where no eigenvalue of Sigma or Z is near zero, within the difference's reach.
-    smallest = np.minimum(
-        np.abs(np.linalg.eigvalsh(sigma)) / height[:, None], 1e9
-    ) + np.abs(np.linalg.eigvalsh(dual)) / width[:, None]
+    smallest = (
+        np.minimum(np.abs(np.linalg.eigvalsh(sigma)) / height[:, None], 1e9)
+        + np.abs(np.linalg.eigvalsh(dual)) / width[:, None]
+    )
     clear = smallest.min(axis=1) > 0.05
     clear &= width > 0.1
     error = np.linalg.norm(derivative - (ahead - behind) / (2 * h), axis=1)

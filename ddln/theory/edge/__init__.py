@@ -2,6 +2,7 @@
 
 from ddln.theory.edge._inertia import HessianInertia as HessianInertia
 from ddln.theory.edge._inertia import hessian_inertia as hessian_inertia
+from ddln.theory.edge._modified_gradient import modified_gradient as modified_gradient
 from ddln.theory.edge._period_two import PeriodTwoOrbit as PeriodTwoOrbit
 from ddln.theory.edge._period_two import period_two_orbit as period_two_orbit
 from ddln.theory.edge._spectrum import HessianSpectrum as HessianSpectrum

@@ -65,8 +65,8 @@ def period_two_orbit(
 
         grad F(m + delta) + grad F(m - delta) = 0,   eta (grad F(m + delta) - grad F(m - delta)) = 4 delta,
 
-    from m and delta of the given point and the one after a step. A Newton step is the shortest one that solves
-    the linear equations, so that from a family of orbits that next to the start is found. Descent
+    from m and delta of the given point and the one after a step. A Newton step is the shortest one that
+    solves the linear equations, so that from a family of orbits that next to the start is found. Descent
     whose step is slightly too large for a minimum tends to such an orbit: start from where it is. The
     orbit branches off a minimum at eta = 2 / sharpness, and doubles its period where a
     multiplier passes -1. For `jax.jit` and `jax.vmap`, as over step sizes.

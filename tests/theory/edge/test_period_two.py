@@ -27,7 +27,9 @@ def test_orbits_of_one_coordinate():
         return theory.period_two_orbit(ddln.DeepDiagonal([start[:1], start[1:]]), ONE, eta)
 
     r = (1 + RATES + np.sqrt((1 + RATES) ** 2 - 4)) / 2
-    exact = np.stack([np.sqrt((1 + RATES - r) / RATES), np.sqrt((1 + RATES - 1 / r) / RATES)], axis=1)
+    exact = np.stack(
+        [np.sqrt((1 + RATES - r) / RATES), np.sqrt((1 + RATES - 1 / r) / RATES)], axis=1
+    )
     start = np.broadcast_to(exact[:, :1] * 1.02, (len(RATES), 2))
     orbit = run(RATES, start)
     assert (orbit.result == ddln.RESULTS.successful).all()
@@ -36,15 +38,19 @@ def test_orbits_of_one_coordinate():
         # To rounding, divided by the distance 4 (eta - 1) from the branching.
         np.testing.assert_allclose(np.sort(layers[:, :, layer, 0], axis=1), exact, atol=1e-13)
     np.testing.assert_allclose(orbit.theta, layers[:, :, 0] ** 2, rtol=1e-13)
-    np.testing.assert_allclose(orbit.loss, (orbit.theta[..., 0] - 1) ** 2 / 2, rtol=1e-11, atol=1e-15)
+    np.testing.assert_allclose(
+        orbit.loss, (orbit.theta[..., 0] - 1) ** 2 / 2, rtol=1e-11, atol=1e-15
+    )
     for lane, eta in enumerate(RATES):
         one = jax.tree.map(lambda leaf, lane=lane: leaf[lane], orbit)
         g = layers[lane, :, 0, 0] ** 2 - 1
         along, gap = 9 - 2 * (1 + eta) ** 2, np.prod(1 - eta**2 * g**2)
         expected = sorted([along, gap], key=abs, reverse=True)
         np.testing.assert_allclose(one.multipliers, expected, rtol=1e-10)
-    doubled = np.asarray([np.abs(jax.tree.map(lambda x, i=i: x[i], orbit).multipliers[0]) > 1 for i in range(9)])
-    np.testing.assert_array_equal(doubled, RATES > np.sqrt(5) - 1)
+    doubled = np.asarray(
+        [np.abs(jax.tree.map(lambda x, i=i: x[i], orbit).multipliers[0]) > 1 for i in range(9)]
+    )
+    np.testing.assert_array_equal(doubled, np.sqrt(5) - 1 < RATES)
     # Below the branching there is the minimum alone; the nearest solution is reported as none.
     none = run(np.full(9, 0.9), start)
     assert (none.result == ddln.RESULTS.no_orbit).all()
@@ -58,7 +64,7 @@ def test_an_orbit_of_a_network_and_the_decay_of_its_gaps():
     minimum = ddln.DeepDiagonal.balanced(jnp.asarray([1.0, 0.8]), 2)
     jacobian = np.concatenate([X, X], axis=1) * np.sqrt([1.0, 0.8, 1.0, 0.8])
     eta = 2.1 / np.linalg.eigvalsh(jacobian.T @ jacobian)[-1]
-    u, v = np.asarray(minimum.layers) + [[0.1, 0.05], [0.0, 0.0]]
+    u, v = np.asarray(minimum.layers) + np.array([[0.1, 0.05], [0.0, 0.0]])
     gaps, rates = [], []
     for _ in range(4000):
         g = X.T @ (X @ (u * v) - y)
@@ -84,13 +90,18 @@ def test_an_orbit_of_a_network_and_the_decay_of_its_gaps():
         b = a
         for _ in range(2):
             theta = [p * q for p, q in zip(*b, strict=True)]
-            rest = [mpmath.fdot(row, theta) - mpmath.mpf(float(t)) for row, t in zip(design, y, strict=True)]
+            rest = [
+                mpmath.fdot(row, theta) - mpmath.mpf(float(t))
+                for row, t in zip(design, y, strict=True)
+            ]
             g = [mpmath.fdot([row[i] for row in design], rest) for i in range(2)]
             b = [
                 [p - mpmath.mpf(eta) * s * q for p, q, s in zip(b[0], b[1], g, strict=True)],
                 [q - mpmath.mpf(eta) * s * p for p, q, s in zip(b[0], b[1], g, strict=True)],
             ]
-        moved = max(abs(p - q) for old, new in zip(a, b, strict=True) for p, q in zip(old, new, strict=True))
+        moved = max(
+            abs(p - q) for old, new in zip(a, b, strict=True) for p, q in zip(old, new, strict=True)
+        )
     assert moved < 1e-12
 
 
