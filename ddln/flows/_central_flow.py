@@ -171,9 +171,9 @@ class CentralDynamics(AbstractDynamics):
             averaged_loss=losses + kept / 2,
         )
         trajectory = weight_trajectory(states, loss, saved, rows, None, saved.blank(record))
-        fine = (saved.result == RESULTS.successful) | (saved.result == RESULTS.event_occurred)
-        many = fine & (excess[-1] > 0)
-        result = RESULTS.where(many, RESULTS.too_many_modes, saved.result)
+        # A mode that is not held back makes the solver's steps short: the cause before the effect.
+        many = jnp.max(excess) > 0
+        result = RESULTS.where(many, RESULTS.too_many_modes, saved.result)  # pyright: ignore
         return eqx.tree_at(lambda one: one.result, trajectory, result)
 
     def atol_factor(self, states):

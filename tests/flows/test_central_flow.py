@@ -101,20 +101,22 @@ def test_velocities_are_those_of_semidefinite_programs():
     assert set(ranks) >= {1, 2}
 
 
-SEEDS = (8, 9, 22, 19)
+SEEDS = (8, 9, 22, 19, 5)
 # Each step size is 8/3 over the sharpness at the end of the gradient flow.
-STEPS = np.array([0.0791, 0.093, 0.1541, 0.1458])
+STEPS = np.array([0.0791, 0.093, 0.1541, 0.1458, 0.1977])
 
 
 @pytest.fixture(scope="module")
 def flows():
-    """The central flows and the gradient flows of four networks, in one program."""
+    """The central flows of five networks, in one program."""
 
     @jax.jit
     @jax.vmap
     def run(layers, X, y, eta):
         start, loss = ddln.DeepDiagonal(layers), ddln.LeastSquares(X, y)
-        return ddln.central_flow(start, loss, END, step_size=eta, ts=TIMES, throw=False)
+        return ddln.central_flow(
+            start, loss, END, step_size=eta, ts=TIMES, max_steps=1000, throw=False
+        )
 
     data = [np.array(one) for one in zip(*map(network, SEEDS), strict=True)]
     return data, run(*data, STEPS)
@@ -173,7 +175,7 @@ def averaged_descent(layers, X, y, eta, window=16):
 def test_averaged_descent_is_near_except_where_the_flow_barely_reaches_the_edge(flows):
     data, flow = flows
     ratios, errors = [], []
-    for lane in range(len(SEEDS)):
+    for lane in range(4):
         layers, X, y = (one[lane] for one in data)
         inside, mean, mean_loss = averaged_descent(layers, X, y, STEPS[lane])
         plain = solve_ivp(
@@ -198,6 +200,17 @@ def test_averaged_descent_is_near_except_where_the_flow_barely_reaches_the_edge(
     # The prediction of the mean loss, and the loss at the central flow.
     assert max(errors[0:6:2]) < 0.4
     assert min(errors[1:6:2]) > 0.7
+
+
+def test_a_second_mode_beyond_the_edge_is_a_result_code(flows):
+    _, flow = flows
+    assert (flow.result == ddln.RESULTS.successful).tolist() == [True] * 4 + [False]
+    assert flow.result[4] == ddln.RESULTS.too_many_modes
+    path = np.asarray(flow.parameterization.layers)[4].reshape(len(TIMES), -1)
+    _, X, y = network(SEEDS[4])
+    reached = np.isfinite(path[:, 0])
+    second = [np.linalg.eigvalsh(hessian(w, X, y))[-2] for w in path[reached]]
+    assert max(second) * STEPS[4] / 2 > 1
 
 
 @pytest.mark.parametrize(

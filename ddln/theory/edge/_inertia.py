@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ddln._types import Array, Float, Int, Loss
 from ddln._validation import require_positive, require_real
+from ddln.engine.internal import check_model
 from ddln.parameterizations import AbstractParameterization
 from ddln.theory.edge._hessian import AbstractHessian, RitzHessian, twice_differentiable
 from ddln.theory.edge._separable_hessian import SeparableHessian, fits
@@ -70,6 +71,7 @@ def hessian_inertia(
     require_real("shift", shift)
     if tolerance is not None:
         require_positive("tolerance", tolerance)
+    check_model(parameterization, loss)
     check_iterations(iterations)
     with twice_differentiable():
         return _inertia(parameterization, loss, shift, tolerance, iterations)

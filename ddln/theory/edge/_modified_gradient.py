@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from ddln._numerics import as_function
 from ddln._types import Array, Float, Loss
 from ddln._validation import require_positive
-from ddln.engine.internal import known
+from ddln.engine.internal import check_model, known
 from ddln.parameterizations import AbstractParameterization
 
 Field = Callable[[Float[Array, " P"]], Float[Array, " P"]]
@@ -77,6 +77,7 @@ def modified_gradient(
     beta = known(momentum)
     if beta is not None and not 0 <= beta < 1:
         raise ValueError(f"Argument `momentum` must be in [0, 1), but it is {beta}.")
+    check_model(parameterization, loss)
     effective, weights = as_function(parameterization)
     flat, unravel = ravel_pytree(weights)
     eta, beta = (jnp.asarray(value, flat.dtype) for value in (step_size, momentum))
@@ -141,13 +142,14 @@ def _coefficient_of_force(
             lag = lag - (-1) ** m / math.factorial(m) * _derivative(before, m, i, w)
         lags.append(lag)
 
-    def along(eta):
+    def shifted(eta):
         move = sum((eta ** (i + 1) * lag for i, lag in enumerate(lags)), jnp.zeros_like(w))
         return force(w + beta * move)
 
+    rate: Callable[[Array], Array] = shifted
     for _ in range(n - 1):
-        along = _rate(along)
-    return along(jnp.zeros((), w.dtype)) / math.factorial(n - 1)
+        rate = _rate(rate)
+    return rate(jnp.zeros((), w.dtype)) / math.factorial(n - 1)
 
 
 def _rate(function: Callable[[Array], Array]) -> Callable[[Array], Array]:

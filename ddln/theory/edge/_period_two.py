@@ -9,7 +9,7 @@ from ddln._numerics import as_function, product
 from ddln._results import RESULTS
 from ddln._types import Array, Float, Loss
 from ddln._validation import require_positive
-from ddln.engine.internal import known
+from ddln.engine.internal import check_model, known
 from ddln.parameterizations import AbstractParameterization
 from ddln.theory.edge._hessian import twice_differentiable
 
@@ -85,6 +85,7 @@ def period_two_orbit(
         ValueError: if the step size is not positive, `max_steps` < 1, or the loss has no second
             derivatives.
     """
+    check_model(parameterization, loss)
     if known(step_size) is not None:
         require_positive("step_size", step_size)
     if max_steps < 1:

@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from ddln._numerics import product, pull_back
 from ddln._types import Array, Bool, Float, Int, Loss
+from ddln.engine.internal import check_model
 from ddln.losses import loss_gradient
 from ddln.parameterizations import AbstractParameterization
 from ddln.theory.edge._hessian import hessian_product, twice_differentiable
@@ -74,6 +75,7 @@ def hessian_spectrum(
 
     Source: Lanczos 1950 for maps without structure.
     """
+    check_model(parameterization, loss)
     check_iterations(iterations)
     weights = jax.tree.leaves(eqx.filter(parameterization, eqx.is_inexact_array))
     most = min(iterations, sum(leaf.size for leaf in weights))
