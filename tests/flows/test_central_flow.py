@@ -72,9 +72,9 @@ def test_velocities_are_those_of_semidefinite_programs():
     points = []
     for seed in range(4):
         w, X, _ = network(seed)
-        if seed < 2:
-            # Coordinates that hardly see each other have a sharpness each.
-            w, X = 1 + 0.1 * w, np.eye(SAMPLES, DIM) + 0.05 * X
+        if seed == 1:
+            # Coordinates that hardly see each other have a sharpness each: two modes are held.
+            w, X = 1 + 0.01 * w, np.eye(SAMPLES, DIM) + 0.01 * X
         w = w.reshape(-1)
         # Near a minimum, so that both modes, or one, are beyond the edge and not on the way back.
         y = X @ np.prod(w.reshape(DEPTH, DIM), axis=0) + 0.01 * np.cos(np.arange(SAMPLES))
@@ -97,7 +97,7 @@ def test_velocities_are_those_of_semidefinite_programs():
         reference = velocity_by_program(*point, modes=2)
         size = np.linalg.norm(reference)
         np.testing.assert_allclose(found[lane], reference, atol=1e-4 * size)
-        ranks.append(np.linalg.matrix_rank(covariance[lane], tol=1e-6))
+        ranks.append(np.linalg.matrix_rank(covariance[lane], rtol=1e-6))
     assert set(ranks) >= {1, 2}
 
 
@@ -205,7 +205,7 @@ def test_averaged_descent_is_near_except_where_the_flow_barely_reaches_the_edge(
 def test_a_second_mode_beyond_the_edge_is_a_result_code(flows):
     _, flow = flows
     assert (flow.result == ddln.RESULTS.successful).tolist() == [True] * 4 + [False]
-    assert flow.result[4] == ddln.RESULTS.too_many_modes
+    assert (flow.result == ddln.RESULTS.too_many_modes).tolist() == [False] * 4 + [True]
     path = np.asarray(flow.parameterization.layers)[4].reshape(len(TIMES), -1)
     _, X, y = network(SEEDS[4])
     reached = np.isfinite(path[:, 0])
