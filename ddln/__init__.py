@@ -18,6 +18,8 @@ from ddln.engine import PerLane as PerLane
 from ddln.engine import Saved as Saved
 from ddln.flows import AbstractDamping as AbstractDamping
 from ddln.flows import AbstractNoise as AbstractNoise
+from ddln.flows import CentralDynamics as CentralDynamics
+from ddln.flows import CentralRecord as CentralRecord
 from ddln.flows import ConstantDamping as ConstantDamping
 from ddln.flows import DescentDynamics as DescentDynamics
 from ddln.flows import GradientDynamics as GradientDynamics
@@ -40,6 +42,7 @@ from ddln.flows import StochasticDynamics as StochasticDynamics
 from ddln.flows import StochasticRecord as StochasticRecord
 from ddln.flows import Trajectory as Trajectory
 from ddln.flows import VanishingDamping as VanishingDamping
+from ddln.flows import central_flow as central_flow
 from ddln.flows import descend as descend
 from ddln.flows import gradient_flow as gradient_flow
 from ddln.flows import mirror_descent as mirror_descent

@@ -53,6 +53,14 @@ with warnings.catch_warnings():
             "The loss has no minimizer: it falls without end along a direction, such as a logistic loss of "
             "separable data. See `ddln.max_margin_l1` for the direction, or use weight decay."
         )
+        no_orbit = (
+            "No orbit of period two was found next to the start: Newton's method did not converge, or to a "
+            "stationary point. Start from a late iterate of descent with a step above 2 / sharpness."
+        )
+        too_many_modes = (
+            "More eigenvalues of the Hessian went beyond the edge of stability than `modes`, so that the "
+            "central flow does not hold them back. Use more `modes`, or a smaller `step_size`."
+        )
         unusable_weight_decay = (
             "The weight decay is not positive or not finite, so that nothing was computed. "
             "Use a positive one."

@@ -52,8 +52,12 @@ def _descent(number, key):
     return ddln.DescentDynamics(optax.sgd(number / 10), key, 2)
 
 
-def _scaled(number):
-    return ddln.PerLane(number.values / 10) if isinstance(number, ddln.PerLane) else number / 10
+def _scaled(number, factor=10):
+    return (
+        ddln.PerLane(number.values / factor)
+        if isinstance(number, ddln.PerLane)
+        else number / factor
+    )
 
 
 def _exponent(number):
@@ -79,6 +83,8 @@ DYNAMICS = {
     "momentum": Kind("momentum flow", lambda number, key: ddln.MomentumDynamics(number)),
     "steepest": Kind("steepest flow", lambda number, key: ddln.SteepestDynamics(_exponent(number))),
     "sam": Kind("sharpness-aware flow", lambda number, key: ddln.SamDynamics(_scaled(number))),
+    # Several lanes reach the edge, none with a second mode.
+    "central": Kind("central flow", lambda number, key: ddln.CentralDynamics(_scaled(number, 12))),
     "stochastic": Kind(
         "stochastic flow",
         lambda number, key: ddln.StochasticDynamics(

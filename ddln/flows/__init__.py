@@ -1,5 +1,8 @@
 """Training dynamics, in continuous and in discrete time."""
 
+from ddln.flows._central_flow import CentralDynamics as CentralDynamics
+from ddln.flows._central_flow import CentralRecord as CentralRecord
+from ddln.flows._central_flow import central_flow as central_flow
 from ddln.flows._damping import AbstractDamping as AbstractDamping
 from ddln.flows._damping import ConstantDamping as ConstantDamping
 from ddln.flows._damping import VanishingDamping as VanishingDamping

@@ -8,6 +8,7 @@ from jax.flatten_util import ravel_pytree
 from ddln._types import Array, Float, Int, Loss, PRNGKeyArray, Scalar
 from ddln.flows import Trajectory
 from ddln.parameterizations import AbstractParameterization
+from ddln.theory._krylov import krylov
 from ddln.theory._rows import fill_unreached
 
 
@@ -54,12 +55,13 @@ def sharpness(
 
     key = jax.random.key(0) if key is None else key
     fixed = jax.lax.stop_gradient(flat)
-    vector = _largest_ritz_vector(
+    space = krylov(
         lambda v: hessian_product(fixed, v),
         jax.random.normal(key, flat.shape, flat.dtype),
         min(iterations, flat.size),
     )
-    vector = jax.lax.stop_gradient(vector)
+    vector = space.vectors[:, -1] @ space.basis
+    vector = jax.lax.stop_gradient(vector / jnp.linalg.norm(vector))
     return jnp.vdot(vector, hessian_product(flat, vector))
 
 
@@ -103,34 +105,3 @@ def catapult(trajectory: Trajectory) -> Catapult:
         step=rows.ts[highest],
         rises=jnp.sum(rows.loss[1:] > rows.loss[:-1] + rounding),
     )
-
-
-def _largest_ritz_vector(product, start: Float[Array, " P"], iterations: int) -> Float[Array, " P"]:
-    """The unit vector of the largest Ritz value in the Krylov space of `start`."""
-
-    def step(carry, index):
-        basis, vector = carry
-        basis = basis.at[index].set(vector)
-        image = product(vector)
-        diagonal = jnp.vdot(vector, image)
-        rest = image
-        for _ in range(2):
-            # Once is not enough if the Krylov space is nearly complete.
-            rest = rest - basis.T @ (basis @ rest)
-        length = jnp.linalg.norm(rest)
-        grown = length > 1e3 * float(jnp.finfo(start.dtype).eps) * jnp.linalg.norm(image)
-        following = jnp.where(grown, rest / jnp.where(grown, length, 1), 0)
-        # A zero vector ends the space; its diagonal entry must not be mistaken for an eigenvalue.
-        alive = jnp.any(vector != 0)
-        return (basis, following), (diagonal, jnp.where(grown, length, 0), alive)
-
-    basis = jnp.zeros((iterations, start.size), start.dtype)
-    first = start / jnp.linalg.norm(start)
-    (basis, _), (diagonal, lengths, alive) = jax.lax.scan(
-        step, (basis, first), jnp.arange(iterations)
-    )
-    diagonal = jnp.where(alive, diagonal, jnp.min(diagonal) - 1)
-    tridiagonal = jnp.diag(diagonal) + jnp.diag(lengths[:-1], 1) + jnp.diag(lengths[:-1], -1)
-    _, vectors = jnp.linalg.eigh(tridiagonal)
-    found = vectors[:, -1] @ basis
-    return found / jnp.linalg.norm(found)
