@@ -21,6 +21,8 @@ class SweepOptions:
 
       results.zarr   theta, loss and time of every flow (xarray.open_zarr)
       summary.json   options, versions, the tables
+      run.toml       the options again: `ddln sweep --config run.toml` repeats the run
+      explore.html   a page to look at every flow
       *.png, *.pdf   figures
 
     For example
@@ -28,10 +30,13 @@ class SweepOptions:
       ddln sweep --data prices.csv --target price --depths 2 6 --initializations 10
       ddln sweep --scales 1e-3 1 --t1 1e6 --out small-scales
       ddln sweep --initializations 10000 --workers 8 --out many
+      ddln sweep --config run.toml --seed 1
 
     A run that was stopped goes on with --resume and the options it had.
     """
 
+    config: Path | None = None
+    """A TOML file with options, such as the run.toml of an earlier run. Options given here override it."""
     data: Path | None = None
     """A CSV, TSV, Parquet, Feather, NPY or NPZ file, or a folder of Parquet files; the embedded diabetes
     data if not given."""
@@ -87,7 +92,7 @@ class SweepOptions:
     overwrite: bool = False
     """Replace earlier results in the folder given with --out."""
     figures: bool = True
-    """Draw the figures."""
+    """Draw the figures, and write the page."""
     compilation_cache: Path | None = None
     """A folder where JAX keeps compiled programs for the next run, so that it starts at once. Off if
     not given."""
@@ -106,6 +111,22 @@ class StatusOptions:
     """The store, or the folder of a run."""
     verify: bool = False
     """Read everything and compare checksums."""
+
+
+@dataclass(frozen=True)
+class ExploreOptions:
+    """Write a page to look at a sweep with: a map of its flows, and each flow by a click.
+
+    One HTML file that loads nothing. `ddln sweep` writes it too; this command writes it anew, also of a
+    sweep that is not finished, or of any store of `ddln.sweep`. For example
+      ddln explore ddln-results/run-001
+      ddln explore s3://bucket/results.zarr --out page.html
+    """
+
+    store: tyro.conf.Positional[str]
+    """The store, or the folder of a run."""
+    out: Path | None = None
+    """The file; explore.html in the folder of the run, or in this one, if not given."""
 
 
 @dataclass(frozen=True)

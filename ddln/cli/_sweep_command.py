@@ -30,9 +30,12 @@ from rich.text import Text
 from ddln.cli._console import console as new_console
 from ddln.cli._data import read
 from ddln.cli._experiment import Experiment, Outcome
+from ddln.cli._explore_page import explore_page
 from ddln.cli._figures import are_drawn, draw
+from ddln.cli._lane_table import Source
 from ddln.cli._options import SweepOptions
-from ddln.cli._output import STORE, SUMMARY, prepare, resume
+from ddln.cli._output import CONFIG, PAGE, STORE, SUMMARY, prepare, resume
+from ddln.cli._recorded import write_config
 from ddln.cli._tables import check_rows, check_table, depth_row, depth_table
 from ddln.sweeps import SweepStore
 from ddln.sweeps.store import decoded
@@ -54,6 +57,7 @@ def run(options: SweepOptions) -> None:
     out = _folder(options)
     store = experiment.store(options.store or str(out / STORE))
     kept = _kept(store, experiment)
+    write_config(options, out)
     started = time.monotonic()
     console.print(_headline(experiment))
     if options.resume:
@@ -68,12 +72,14 @@ def run(options: SweepOptions) -> None:
     # Everything is written before any of it is shown.
     rows = [depth_row(outcome, experiment) for outcome in outcomes]
     verdicts = check_rows(outcomes, experiment.examples.described_checks())
-    written = [SUMMARY] if options.store else [STORE, SUMMARY]
+    written = [SUMMARY, CONFIG] if options.store else [STORE, SUMMARY, CONFIG]
     summary = json.dumps(_summary(experiment, rows, verdicts), indent=2)
     (out / SUMMARY).write_text(summary, encoding="utf-8")
     if options.figures and not (_complete(kept, experiment) and are_drawn(experiment, out)):
         with console.status("drawing"):
             written += draw(outcomes, experiment, out)
+            (out / PAGE).write_text(explore_page(Source(store, experiment)), encoding="utf-8")
+            written.append(PAGE)
     console.print(depth_table(rows))
     console.print(check_table(verdicts))
     elapsed = time.monotonic() - started
