@@ -17,6 +17,8 @@ from ddln.cli._lane_table import LABELS, LaneTable, Source
 from ddln.cli._map_cells import MapCells
 from ddln.sweeps.store import decoded
 
+# Labels that are listed one by one.
+FEW = 4
 SCRIPTS = ("charts.js", "map.js", "page.js")
 
 
@@ -110,8 +112,9 @@ def _facts(source: Source, table: LaneTable, cells: MapCells) -> str:
             "seed": str(options.seed),
         }
     for dim, size in zip(cells.dims, cells.sizes, strict=True):
-        low, high = cells.labels[dim][0], cells.labels[dim][-1]
-        facts[dim] = f"{size}, from {low:.4g} to {high:.4g}" if size > 1 else f"{low:.4g}"
+        values = [f"{label:.4g}" for label in cells.labels[dim]]
+        few = size <= FEW
+        facts[dim] = ", ".join(values) if few else f"{size}, from {values[0]} to {values[-1]}"
     facts["flows"] = str(len(table.codes))
     facts["failed"] = str(int(table.failed.sum()))
     if table.unconverged is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from ddln.cli._experiment import Experiment
 from ddln.cli._lane_table import LaneTable, Source
 from ddln.cli._map_cells import MapCells
-from ddln.sweeps.store import codes
+from ddln.sweeps.store import decoded
 from ddln.theory import sigma
 
 # Coefficients and coordinates with layers of a lane, and layers of a coordinate, that are shown.
@@ -20,6 +20,8 @@ MOST_BYTES = 5_000_000
 # 16-bit integers, of which the smallest one says that there is no number.
 LARGEST, NOTHING = 32767, -32768
 NEWTON_STEPS = 40
+# Gaps below this many units in the last place of the first loss are not drawn.
+ROUNDING = 10
 
 
 def sample_lanes(source: Source, table: LaneTable, cells: MapCells) -> list[dict[str, Any]]:
@@ -27,12 +29,16 @@ def sample_lanes(source: Source, table: LaneTable, cells: MapCells) -> list[dict
     integers = COEFFICIENTS + COORDINATES * MOST_LAYERS // 2
     bytes_each = 1000 + len(table.rows) * (3 * integers + 6 * (3 + len(table.numbers)))
     chosen = cells.samples(table, MOST_BYTES // bytes_each)
+    # The store says what its codes mean: another version may have others.
+    meanings = decoded(source.data["result"].attrs).get("flag_meanings", [])
+    messages = dict(enumerate(meanings))
     shown = []
     for start, block in source.blocks():
         stop = start + len(block["okay"])
         for lane in chosen[(chosen >= start) & (chosen < stop)]:
             row = {name: values[lane - start] for name, values in block.items()}
-            shown.append(_lane(int(lane), row, table, cells))
+            one = _lane(int(lane), row, table, cells)
+            shown.append(one | {"result": messages.get(one["code"], f"code {one['code']}")})
     if source.experiment is not None:
         _add_layers_and_bounds(shown, source.experiment, table)
     for lane in shown:
@@ -40,24 +46,23 @@ def sample_lanes(source: Source, table: LaneTable, cells: MapCells) -> list[dict
     return shown
 
 
-def _lane(
-    lane: int, row: dict[str, np.ndarray], table: LaneTable, cells: MapCells
-) -> dict[str, Any]:
+def _lane(lane: int, row: dict[str, Any], table: LaneTable, cells: MapCells) -> dict[str, Any]:
     """One lane: what became of it, its numbers over time, and its largest coefficients."""
     index = {dim: int(place[0]) for dim, place in cells.index(np.array([lane])).items()}
     where = {dim: float(cells.labels[dim][place]) for dim, place in index.items()}
-    code = int(row["result"])
     time, loss = row["time"][table.rows], row["loss"][table.rows].astype(float)
     shown: dict[str, Any] = {
         "lane": lane,
         "cell": int(cells.cell(np.array([lane]))[0]),
         "where": where,
         "okay": bool(row["okay"]),
-        "result": codes().get(code, f"code {code}"),
+        "code": int(row["result"]),
         "checks": {name: int(values[lane]) for name, values in table.statuses.items()},
         "loss": np.where(np.isfinite(loss), loss, np.nan),
         "numbers": {
-            label: _plain(values[lane]) for label, values in table.numbers.items() if values.ndim == 1
+            label: _plain(values[lane])
+            for label, values in table.numbers.items()
+            if values.ndim == 1
         },
         "over_time": {
             label: _base64(values[lane].astype(np.float32))
@@ -86,6 +91,7 @@ def _add_layers_and_bounds(
 ) -> None:
     """Layers at a few coordinates, and the bound of Theorem 2, from the starts of the experiment."""
     mu, minimum = float(experiment.loss.pl_constant), experiment.split.minimum
+    eps = float(np.finfo(experiment.options.precision).eps)
     for depth in experiment.options.depths:
         own = [lane for lane in shown if lane["where"]["depth"] == depth]
         if not own:
@@ -96,11 +102,18 @@ def _add_layers_and_bounds(
         rates = np.asarray(eqx.filter_jit(eqx.filter_vmap(sigma))(networks))
         for lane, layers, rate in zip(own, np.asarray(networks.layers), rates, strict=True):
             gap = lane["loss"] - minimum
-            lane["gap"] = np.where(gap > 0, gap, np.nan)
+            floor = ROUNDING * eps * lane["loss"][0]
+            lane["gap"] = _above(gap, floor)
             if table.times is not None:
-                lane["bound"] = gap[0] * np.exp(-2 * mu * float(rate) * table.times)
+                bound = gap[0] * np.exp(-2 * mu * float(rate) * table.times)
+                lane["bound"] = _above(bound, floor)
             if "theta" in lane and len(lane["theta"]) > 1 and depth <= MOST_LAYERS:
                 _add_layers(lane, layers.astype(float))
+
+
+def _above(values: np.ndarray, floor: float) -> np.ndarray:
+    """The values up to the first one below the floor: beyond it is the noise of rounding."""
+    return np.where(np.logical_or.accumulate(values < floor), np.nan, values)
 
 
 def _add_layers(lane: dict[str, Any], start: np.ndarray) -> None:

@@ -81,9 +81,7 @@ class Source:
             if self.opened.damage(chunk):
                 continue
             start, stop = self.opened.grid.span(chunk)
-            region = dict(
-                zip(self.opened.header.dims, self.opened.grid.region(chunk), strict=True)
-            )
+            region = dict(zip(self.opened.header.dims, self.opened.grid.region(chunk), strict=True))
             block = self.data.isel(region).load()
             depth = len(region)
             yield (
@@ -112,9 +110,7 @@ class Source:
         rows = np.unique(np.linspace(0, saves - 1, count).round().astype(int))
         if count == 1:
             rows = np.array([saves - 1])
-        table = LaneTable(
-            rows, None, np.full(lanes, MISSING), np.zeros(lanes, bool), {}, {}, None
-        )
+        table = LaneTable(rows, None, np.full(lanes, MISSING), np.zeros(lanes, bool), {}, {}, None)
         least = np.full(len(rows), np.inf)
         most = np.full(len(rows), -np.inf)
         for start, block in self.blocks():
@@ -195,4 +191,3 @@ def _common(least: np.ndarray, most: np.ndarray) -> np.ndarray | None:
         return None
     # No flow got there; a limit is at infinity.
     return np.where(never, np.inf, most)
-

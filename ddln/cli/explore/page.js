@@ -33,10 +33,10 @@ function words(cell) {
   const value = valueAt(cell), seen = look(cell), lanes = plane.lanes[cell];
   const on = plane.unconverged ? plane.unconverged[cell * data.saves + state.time] : 0;
   const text = quantity.kind === "status" ? (data.statuses[value] ?? "not computed") : number(value);
-  const when = quantity.over_time ? ` at ${timeText(state.time)}` : "";
+  const when = quantity.over_time ? `${where ? ", " : ""}${timeText(state.time)}` : "";
   const counts = [[lanes > 1 ? lanes : 0, "flows"], [plane.failed[cell], "failed"], [on, "not converged then"], [plane.missing[cell], "missing"]];
   const told = counts.filter(([count]) => count).map(([count, what]) => (lanes > 1 || what === "flows" ? `${count} ${what}` : what));
-  return `${where}: ${quantity.label}${when} ${seen.missing ? "not computed" : text}${told.length ? `; ${told.join(", ")}` : ""}`;
+  return `${where}${when}: ${quantity.label} ${seen.missing ? "not computed" : text}${told.length ? `; ${told.join(", ")}` : ""}`;
 }
 
 function showMap() {
