@@ -159,6 +159,8 @@ class Source:
                 found[label] = values[:, rows]
             elif values.ndim == 1:
                 found[label] = values
+        if theta is None and LABELS["norms_l1"] in found and LABELS["norms_l2"] in found:
+            found["effective sparsity"] = _sparsity(*(found[LABELS[f"norms_l{p}"]] for p in (1, 2)))
         okay = block["okay"]
         kept = {}
         for label, values in found.items():
@@ -176,12 +178,16 @@ class Source:
             for label, end in self.references.items()
         }
         l1, l2 = np.abs(theta).sum(axis=-1), np.linalg.norm(theta, axis=-1)
-        found["effective sparsity"] = (l1 / np.where(l2 > 0, l2, 1)) ** 2
+        found["effective sparsity"] = _sparsity(l1, l2)
         found[LABELS["norms_l1"]] = l1
         if self.experiment is not None and len(self.experiment.split.held_out_targets):
             found[LABELS["held_out"]] = self.experiment.split.error(theta)
         alone = theta.shape[1] == 1
         return {label: values[:, 0] if alone else values for label, values in found.items()}
+
+
+def _sparsity(l1: np.ndarray, l2: np.ndarray) -> np.ndarray:
+    return (l1 / np.where(l2 > 0, l2, 1)) ** 2
 
 
 def _common(least: np.ndarray, most: np.ndarray) -> np.ndarray | None:

@@ -101,14 +101,14 @@ def recorded_experiment(store: SweepStore) -> Experiment | None:
     attrs = decoded(store.to_xarray().attrs)
     if "options" not in attrs:
         return None
-    given = dict(attrs["options"])
+    recorded = dict(attrs["options"])
     config = Path(store.url).parent / CONFIG
     if "://" not in store.url and config.is_file():
-        given = read_config(config)
+        recorded = read_config(config)
     names = {field.name for field in dataclasses.fields(SweepOptions)}
-    given = {
+    given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
-        for name, value in given.items()
+        for name, value in recorded.items()
         if name in names
     }
     if isinstance(given.get("data"), str | os.PathLike):
