@@ -80,7 +80,7 @@ class Outcome:
             sparsity = (norms["l1"] / np.where(norms["l2"] > 0, norms["l2"], 1)) ** 2
         elif self.ends(slice(0, 1)) is not None:
             sparsity = self._of_each(
-                lambda part: np.asarray(effective_sparsity(np.nan_to_num(self.ends(part))))
+                lambda part: np.asarray(effective_sparsity(np.nan_to_num(self.ends(part))))  # pyright: ignore
             )
         else:
             sparsity = np.full(len(okay), np.nan)
@@ -94,7 +94,7 @@ class Outcome:
             return None
 
         def best(part: slice) -> np.ndarray:
-            errors = known[part] if theta is None else split.error(theta[part])
+            errors = split.error(theta[part]) if theta is not None else known[part]  # pyright: ignore
             return np.where(np.isfinite(errors), errors, np.inf).min(axis=1)
 
         return np.where(self.result.okay, self._of_each(best), np.nan)

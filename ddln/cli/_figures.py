@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 
 from ddln import plots
 from ddln.cli._experiment import UNCONVERGED, Experiment, Outcome
-from ddln.cli._output import ENDINGS, FIGURES
+from ddln.cli._output import ENDINGS, FIGURES, PAGE
 from ddln.flows import Trajectory
 from ddln.limits import minimum_l1, minimum_l2
 
 DPI = 300
 # Of the line below each figure that says what it is of, in points.
-FONT_SIZE, LETTERS_PER_INCH = 6, 27
+FONT_SIZE, LETTERS_PER_INCH = 6, 26
 
 
 def draw(outcomes: list[Outcome], experiment: Experiment, out: Path) -> list[str]:
@@ -40,23 +40,33 @@ def draw(outcomes: list[Outcome], experiment: Experiment, out: Path) -> list[str
     }
     if outcomes[0].ends(slice(0, 1)) is not None:
         figures["phase"] = _phase(outcomes, experiment, depths)
-    errors = [one.best_errors(split) for one in outcomes]
-    if errors[0] is not None:
+    errors = [best for one in outcomes if (best := one.best_errors(split)) is not None]
+    if errors:
         values = np.stack(errors).reshape(len(depths), -1, len(scales)).transpose(0, 2, 1)
         held_out = plots.scale_curves(scales, values, depths, label="best held-out error")
         held_out.set_yscale("log")
         figures["held_out"] = held_out.figure
-    told = _captions(experiment, flows, names[_crossing(largest)])
+    name_of_data = split.name.replace("$", r"\$")
+    told = _captions(experiment, outcomes, flows, names[_crossing(largest)])
     for name, figure in figures.items():
-        caption = f"{split.name.replace('$', r'$')}, {told[name]}"
-        lines = textwrap.wrap(caption, LETTERS_PER_INCH * figure.get_figwidth())
-        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=FONT_SIZE, color="0.3")
+        _caption(figure, f"{name_of_data}, {told[name]}")
         for ending in ENDINGS:
             figure.savefig(out / f"{name}.{ending}", dpi=DPI)
     return [f"{name}.png" for name in figures]
 
 
-def _captions(experiment: Experiment, flows: Trajectory, coordinate: str) -> dict[str, str]:
+def _caption(figure: Any, text: str) -> None:
+    """Write a text below a figure, which grows by it."""
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(text, int(LETTERS_PER_INCH * width))
+    figure.set_size_inches(width, height + 1.3 * FONT_SIZE / 72 * len(lines))
+    with plots.style():
+        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=FONT_SIZE, color="0.3")
+
+
+def _captions(
+    experiment: Experiment, outcomes: list[Outcome], flows: Trajectory, coordinate: str
+) -> dict[str, str]:
     """What each figure is of, by its name: the data, the flows, and what is averaged."""
     options, example = experiment.options, experiment.examples
     n, d = experiment.split.X.shape
@@ -68,13 +78,13 @@ def _captions(experiment: Experiment, flows: Trajectory, coordinate: str) -> dic
     gaps = np.asarray(flows.loss)[:, -1] - experiment.split.minimum
     on = ["" if gap <= UNCONVERGED / 2 else ", not converged at t1" for gap in gaps]
     one = f"{size}, depth {example.starts.depth}, {start}"
-    some = options.initializations
+    some, unfinished = options.initializations, any(one.unconverged.any() for one in outcomes)
     return {
         "layers": f"{one}, scale {scales[-1]}, {end}{on[-1]}: one flow at the coordinate {coordinate}.",
         "coefficients": f"{one}, scale {scales[0]}, {end}{on[0]}: one flow, every coefficient.",
         "loss": f"{one}, {end}: one flow for each scale; the least loss subtracted.",
         "phase": f"{size}, initialization 0 ({first}), {end}: one flow in each cell, where it is at t1, "
-        "relative to the norm of the solution. A circle: still on its way there.",
+        "over the norm of the solution" + "; circles: still on its way there" * unfinished + ".",
         "held_out": f"{size}, {len(experiment.split.held_out_targets)} held out, {end}: the least error "
         f"until t1, "
         + (f"median and middle half of {some} initializations." if some > 1 else "one flow each."),
@@ -82,12 +92,13 @@ def _captions(experiment: Experiment, flows: Trajectory, coordinate: str) -> dic
 
 
 def are_drawn(experiment: Experiment, out: Path) -> bool:
-    """True if all figures of the experiment are in the folder."""
+    """True if all figures of the experiment, and its page, are in the folder."""
     kept = set(experiment.options.observe)
     held_out = len(experiment.split.held_out_targets) and kept & {"theta", "errors"}
     without = {"held_out": not held_out, "phase": not kept & {"theta", "ends"}}
     names = [name for name in FIGURES if not without.get(name)]
-    return all((out / f"{name}.{ending}").exists() for name in names for ending in ENDINGS)
+    files = [f"{name}.{ending}" for name in names for ending in ENDINGS]
+    return all((out / name).exists() for name in [*files, PAGE])
 
 
 def _crossing(flow: Trajectory) -> int:
