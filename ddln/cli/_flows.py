@@ -68,7 +68,7 @@ class Observe(eqx.Module):
     def _errors(self, theta):
         assert self.held_out is not None
         inputs, targets = self.held_out
-        residual = product(theta, inputs.T) - targets
+        residual = product(theta, inputs.T) - targets[None, :]
         return jnp.mean(jnp.square(residual), axis=-1) / jnp.mean(jnp.square(targets))
 
 
