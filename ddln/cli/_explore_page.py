@@ -96,7 +96,7 @@ def _plane(name: str, chosen: np.ndarray, cells: MapCells, table: LaneTable) -> 
 
 
 def _facts(source: Source, table: LaneTable, cells: MapCells) -> str:
-    """What the sweep is of, as the entries of a list."""
+    """The data, the settings and the counts of a sweep, as the entries of a list."""
     facts: dict[str, str] = {}
     experiment = source.experiment
     if experiment is not None:
@@ -127,7 +127,7 @@ def _facts(source: Source, table: LaneTable, cells: MapCells) -> str:
 
 
 def _notes(source: Source, table: LaneTable, cells: MapCells) -> list[str]:
-    """What a reader must know so as not to be misled."""
+    """Remarks without which a reader would be misled."""
     notes = []
     if table.unconverged is not None:
         notes.append(

@@ -67,7 +67,7 @@ def _caption(figure: Any, text: str) -> None:
 def _captions(
     experiment: Experiment, outcomes: list[Outcome], flows: Trajectory, coordinate: str
 ) -> dict[str, str]:
-    """What each figure is of, by its name: the data, the flows, and what is averaged."""
+    """The line below each figure, by its name: the data, the flows, and what is averaged."""
     options, example = experiment.options, experiment.examples
     n, d = experiment.split.X.shape
     size, end = f"n = {n}, d = {d}", f"t1 = {experiment.t1:g}"

@@ -43,7 +43,7 @@ class Starts(eqx.Module):
 
 
 class Observe(eqx.Module):
-    """What is kept of a flow, by the names of `--observe`.
+    """The values of a flow that are kept, by the names of `--observe`.
 
     Attributes:
         loss: the training loss.

@@ -90,7 +90,7 @@ class MapCells:
         return self.rows.count * self.columns.count
 
     def index(self, lanes: np.ndarray) -> dict[str, np.ndarray]:
-        """Where lanes are along each dimension."""
+        """The places of lanes along each dimension."""
         return dict(zip(self.dims, np.unravel_index(lanes, self.sizes), strict=True))
 
     def cell(self, lanes: np.ndarray) -> np.ndarray:
@@ -126,7 +126,7 @@ class MapCells:
         return planes
 
     def counts(self, lanes: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """How many lanes of each cell are among both masks, shape [cells] or [cells, times]."""
+        """Number of lanes of each cell that are in both masks, shape [cells] or [cells, times]."""
         kept = lanes[chosen]
         found = np.zeros((self.count, *kept.shape[1:]), np.int32)
         np.add.at(found, self.all_cells[chosen], kept)
