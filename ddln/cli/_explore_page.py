@@ -112,7 +112,8 @@ def _facts(source: Source, table: LaneTable, cells: MapCells) -> str:
             "seed": str(options.seed),
         }
     for dim, size in zip(cells.dims, cells.sizes, strict=True):
-        values = [f"{label:.4g}" for label in cells.labels[dim]]
+        digits = ".4g" if cells.labels[dim].dtype.kind == "f" else "d"
+        values = [format(label, digits) for label in cells.labels[dim]]
         few = size <= FEW
         facts[dim] = ", ".join(values) if few else f"{size}, from {values[0]} to {values[-1]}"
     facts["flows"] = str(len(table.codes))

@@ -164,8 +164,8 @@ class Source:
         okay = block["okay"]
         kept = {}
         for label, values in found.items():
-            # Steps are known of lanes that failed, too.
-            fine = okay if label != LABELS["steps"] else np.ones_like(okay)
+            # Numbers of steps are known of lanes that failed, too.
+            fine = okay if values.dtype.kind == "f" else np.ones_like(okay)
             shape = (len(okay),) + (1,) * (values.ndim - 1)
             fine = fine.reshape(shape) & np.isfinite(values)
             kept[label] = np.where(fine, values, np.nan)

@@ -43,11 +43,10 @@ class Axis:
         """A label for each cell: an entry, or the first and the last of several."""
         if not self.name:
             return ["all"]
+        digits = ".4g" if self.labels.dtype.kind == "f" else "d"
+        texts = [format(label, digits) for label in self.labels]
         ends = [np.flatnonzero(self.bins == cell)[[0, -1]] for cell in range(self.count)]
-        return [
-            f"{self.labels[a]:.4g}" if a == b else f"{self.labels[a]:.4g} to {self.labels[b]:.4g}"
-            for a, b in ends
-        ]
+        return [texts[a] if a == b else f"{texts[a]} to {texts[b]}" for a, b in ends]
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ function decodeRows(packed) {
 }
 
 function power(exponent) {
+  if (!Number.isInteger(exponent)) return number(Number((10 ** exponent).toPrecision(3)));
   return "10" + [...String(exponent)].map((letter) => GROUPS[letter]).join("");
 }
 
@@ -48,8 +49,14 @@ function ticks(low, high, count) {
   return found;
 }
 
-/* Powers of ten in an interval of logarithms, no more than some. */
+/* Logarithms of round numbers in an interval of logarithms: powers of ten, and multiples of them if it is short. */
 function decades(low, high, count) {
+  if (high - low < 1.5) {
+    const round = [];
+    for (let n = Math.floor(low); n <= high; n++) for (const factor of [1, 2, 5]) round.push(n + Math.log10(factor));
+    const inside = round.filter((place) => place >= low - 1e-9 && place <= high + 1e-9);
+    return inside.length > 1 ? inside : [low, high];
+  }
   const step = Math.max(1, Math.ceil((high - low) / count)), found = [];
   for (let n = Math.ceil(low - 1e-9); n <= high + 1e-9; n++) if (n % step === 0) found.push(n);
   return found;
@@ -66,8 +73,9 @@ function spread(wanted, spacing, low, high) {
   return placed;
 }
 
-/* Curves over the logarithm of time, or over the number of the save.
-   curves: [{values, look, label, level}]; marks: [x, y] pairs; cursor: index of the time. */
+/* Curves over time, or over its logarithm where the times span two decades.
+   curves: [{values, look, label, level}]; marks: changes of sign, as the saves
+   before and after and the part of the way between them; cursor: index of the time. */
 function chart(box, { times, curves, logarithmic = false, marks = [], cursor, words, onTime }) {
   box.replaceChildren();
   const width = Math.max(240, box.clientWidth), height = 230;
@@ -76,7 +84,8 @@ function chart(box, { times, curves, logarithmic = false, marks = [], cursor, wo
   const right = Math.min(18 + 6.8 * longest, 0.36 * width), left = 52, top = 10, bottom = 34;
   const svg = draw(box, "svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": words });
   const inner = { width: width - left - right, height: height - top - bottom };
-  const at = times.map((time) => (time > 0 ? Math.log10(time) : NaN));
+  const positive = times.filter((time) => time > 0), far = Math.max(...positive) >= 100 * Math.min(...positive);
+  const at = times.map((time) => (far ? (time > 0 ? Math.log10(time) : NaN) : time));
   const shown = at.map((x, i) => i).filter((i) => Number.isFinite(at[i]));
   const [x0, x1] = [at[shown[0]], at[shown[shown.length - 1]]];
   const x = (i) => left + (inner.width * (at[i] - x0)) / (x1 - x0 || 1);
@@ -95,10 +104,10 @@ function chart(box, { times, curves, logarithmic = false, marks = [], cursor, wo
     draw(svg, "path", { class: "axis", d: `M${left - 4} ${place}h4` });
     draw(svg, "text", { x: left - 7, y: place + 4, "text-anchor": "end" }, logarithmic ? power(tick) : number(tick));
   }
-  for (const tick of decades(x0, x1, inner.width / 45)) {
+  for (const tick of far ? decades(x0, x1, inner.width / 45) : ticks(x0, x1, inner.width / 60)) {
     const place = left + (inner.width * (tick - x0)) / (x1 - x0 || 1);
     draw(svg, "path", { class: "axis", d: `M${place} ${top + inner.height}v4` });
-    draw(svg, "text", { x: place, y: top + inner.height + 17, "text-anchor": "middle" }, power(tick));
+    draw(svg, "text", { x: place, y: top + inner.height + 17, "text-anchor": "middle" }, far ? power(tick) : number(tick));
   }
   draw(svg, "text", { class: "muted", x: left + inner.width, y: height - 3, "text-anchor": "end" }, "time t");
   draw(svg, "path", { class: "axis", d: `M${left} ${top}v${inner.height}h${inner.width}` });
@@ -113,13 +122,11 @@ function chart(box, { times, curves, logarithmic = false, marks = [], cursor, wo
     }
     draw(svg, "path", { class: `curve ${curve.look}`, d: path });
   }
-  for (const [time, value] of marks) {
-    const place = left + (inner.width * (Math.log10(time) - x0)) / (x1 - x0 || 1);
-    draw(svg, "circle", { class: "mark", cx: place, cy: y(value), r: 4 });
-  }
+  for (const [before, after, share] of marks)
+    draw(svg, "circle", { class: "mark", cx: x(before) + share * (x(after) - x(before)), cy: y(0), r: 4 });
   const ends = labelled.map((curve) => {
-    for (const i of [...shown].reverse()) if (Number.isFinite(y(curve.values[i]))) return y(curve.values[i]);
-    return top;
+    const known = shown.filter((i) => Number.isFinite(y(curve.values[i]))), end = known[known.length - 1];
+    return known.length ? y(curve.values[end]) : top;
   });
   spread(ends, 13, top + 4, top + inner.height).forEach((place, i) => {
     draw(svg, "path", { class: `curve ${labelled[i].look}`, d: `M${left + inner.width + 2} ${ends[i]}L${left + inner.width + 10} ${place}` });

@@ -61,7 +61,7 @@ function drawMap(box, data, look, words, chosen, { onChoose, onPoint }) {
       if (seen.failed === "some") draw(group, "path", { class: "failed", d: `M${x} ${y}h${Math.min(wide, 8)}l${-Math.min(wide, 8)} 8z`, ...passive });
     }
   }
-  const short = data.columns.labels.map((label) => (label.includes(" ") ? label : String(Number(Number(label).toPrecision(2)))));
+  const short = data.columns.labels.map((label) => (label.includes(".") && !label.includes(" ") ? String(Number(Number(label).toPrecision(2))) : label));
   const every = Math.max(1, Math.ceil((Math.max(...short.map((label) => label.length)) * 7 + 10) / wide));
   short.forEach((label, column) => {
     if (column % every === 0)
@@ -116,9 +116,9 @@ function drawKey(box, quantity, scale, data, seen, beyond) {
   if (quantity.kind === "status") {
     data.statuses.forEach((word, i) => entry(14, (svg) => draw(svg, "rect", { width: 14, height: 14, fill: STATUS_COLOURS[i] }), word));
   } else {
-    const bar = entry(160, (svg) => { for (let i = 0; i < 80; i++) draw(svg, "rect", { x: 2 * i, width: 2.3, height: 14, fill: colour(i / 79) }); }, (beyond.high ? "≥ " : "") + number(scale.high));
+    const bar = entry(120, (svg) => { for (let i = 0; i < 60; i++) draw(svg, "rect", { x: 2 * i, width: 2.3, height: 14, fill: colour(i / 59) }); }, (beyond.high ? "≥ " : "") + number(scale.high));
     bar.prepend((beyond.low ? "≤ " : "") + number(scale.low));
-    bar.append(scale.logarithmic ? " (logarithmic)" : "");
+    bar.append(scale.logarithmic ? " (log)" : "");
     bar.id = "bar";
   }
   if (seen.has("failed all")) entry(14, (svg) => draw(svg, "rect", { class: "failed", width: 14, height: 14 }), "failed");

@@ -86,7 +86,7 @@ function showCell() {
   state.sample = same ?? found[0] ?? null;
   part("sample").replaceChildren(...found.map((sample) => new Option(nameOf(sample), sample.lane, false, sample === state.sample)));
   const all = data.planes[0].lanes[state.cell];
-  part("sample-part").hidden = found.length < 2 && all < 2;
+  part("sample-part").hidden = found.length === 0 || (found.length < 2 && all < 2);
   part("sample-part").lastElementChild.title = `${found.length} of ${all} flows of this cell are in the page`;
   showSample();
 }
@@ -109,6 +109,7 @@ function last(values) {
 function showSample() {
   const sample = state.sample;
   for (const id of ["coefficients", "loss", "layers"]) part(id).replaceChildren();
+  for (const id of ["charts", "tables"]) part(id).hidden = !sample;
   if (!sample) {
     part("flow-title").textContent = "Flow";
     part("result").textContent = "No flow of this cell is computed yet.";
@@ -131,11 +132,8 @@ function signChanges(at, values) {
   let before = -1;
   for (let i = 0; i < values.length; i++) {
     if (!Number.isFinite(values[i]) || values[i] === 0 || !(at[i] > 0)) continue;
-    if (before >= 0 && values[before] * values[i] < 0) {
-      const share = values[before] / (values[before] - values[i]);
-      // Between two saves along the logarithm of time, as the line is drawn.
-      found.push([10 ** (Math.log10(at[before]) + share * Math.log10(at[i] / at[before])), 0]);
-    }
+    // Between two saves, as a part of the way from one to the other.
+    if (before >= 0 && values[before] * values[i] < 0) found.push([before, i, values[before] / (values[before] - values[i])]);
     before = i;
   }
   return found;
@@ -146,6 +144,8 @@ function showCharts() {
   const settings = { times: own, cursor: state.time, onTime: setTime };
   cursors = [];
   const several = own.filter((time) => time > 0).length > 1;
+  // Before anything is drawn: it decides how wide the others are.
+  part("layers-part").hidden = !(sample.layers && sample.layers.length && several);
   if (sample.theta && sample.theta[0].length > 1 && several) {
     const order = sample.theta.map((_, i) => i).sort((a, b) => Math.abs(last(sample.theta[b])) - Math.abs(last(sample.theta[a])));
     const curves = order.map((i, rank) => ({
@@ -167,7 +167,6 @@ function showCharts() {
     part("loss-title").textContent = sample.gap ? "Training loss above the least one, L(theta(t)) − L*" : "Training loss L(theta(t))";
     cursors.push(chart(part("loss"), { ...settings, curves, logarithmic: true, words: "Training loss over time" }));
   }
-  part("layers-part").hidden = !(sample.layers && sample.layers.length && several);
   if (!part("layers-part").hidden) {
     state.coordinate = Math.min(state.coordinate, sample.layers.length - 1);
     part("coordinate").replaceChildren(...sample.layers.map((one, i) => new Option(feature(one.coordinate), i, false, i === state.coordinate)));
@@ -223,7 +222,8 @@ part("time").addEventListener("input", () => setTime(Number(part("time").value))
 part("sample").addEventListener("change", () => { state.sample = data.samples.find((one) => one.lane === Number(part("sample").value)); showSample(); });
 part("coordinate").addEventListener("change", () => { state.coordinate = Number(part("coordinate").value); showCharts(); });
 part("table-part").addEventListener("toggle", () => { if (part("table-part").open) showTable(); });
-state.cell = columns * Math.floor(data.rows.labels.length / 2);
+const middle = columns * Math.floor(data.rows.labels.length / 2);
+state.cell = (data.samples.find((sample) => sample.cell >= middle) ?? data.samples[0])?.cell ?? 0;
 let drawn = 0;
 new ResizeObserver(() => {
   if (part("map").clientWidth === drawn) return;
