@@ -8,7 +8,7 @@ from ddln.cli._console import console
 from ddln.cli._explore_page import explore_page
 from ddln.cli._lane_table import Source
 from ddln.cli._options import ExploreOptions
-from ddln.cli._output import PAGE
+from ddln.cli._output import PAGE, STORE, holds_sweep
 from ddln.cli._places import store_at
 from ddln.cli._recorded import recorded_experiment
 
@@ -28,4 +28,4 @@ def _beside(url: str) -> Path:
     if "://" in url:
         return Path(PAGE)
     folder = Path(url).resolve().parent
-    return folder / PAGE if (folder / "summary.json").is_file() else Path(PAGE)
+    return folder / PAGE if holds_sweep(folder) and Path(url).name == STORE else Path(PAGE)

@@ -141,7 +141,7 @@ def _notes(source: Source, table: LaneTable, cells: MapCells) -> list[str]:
             "The data of this sweep is not at hand. So the page has no distances to the l1 and l2 "
             "solutions, no layers and no bound of the loss, and does not know which flows have converged."
         )
-    if len(cells.planes) > 1:
+    if cells.count < len(table.codes):
         notes.append(
             "Where a cell stands for several flows it has the median of those that did not fail, and the "
             "worst outcome of a check."

@@ -66,7 +66,6 @@ def run(tmp_path_factory):
         progress=False,
     )
     write_config(options, folder)
-    (folder / "summary.json").write_text("{}")
     return folder
 
 
@@ -306,7 +305,9 @@ def test_a_click_and_the_keyboard_choose_a_flow(page, run):
     # The lower row is that of depth 2.
     click(page, 7)
     assert text(page, "#flow-title") == "depth 2, initialization 0, scale 1"
-    assert "depth 2, scale 1" in selected(page)
+    assert "depth 2, scale 1, t = 18: distance to the l1 solution, median of 2 flows: " in selected(
+        page
+    )
     steps = xarray.open_zarr(run / "results.zarr")["steps"].sel(depth=2, scale=1.0)
     assert f"steps{int(steps[0])}" in text(page, "#numbers")
     assert "monotone loss" in text(page, "#checks")
@@ -348,7 +349,7 @@ def test_the_time_and_the_colours_are_chosen(page):
     assert page.evaluate("document.querySelector('#time').value") == str(SAVES - 1)
     choose(page, "#quantity", "check: monotone loss")
     assert "violated" in text(page, "#key")
-    assert "check: monotone loss holds" in selected(page)
+    assert "check: monotone loss, worst of 2 flows: holds" in selected(page)
     page.evaluate("document.querySelector('#table-part').open = true; 0")
     while page.evaluate("document.querySelectorAll('#table tr').length") != 5:
         pass

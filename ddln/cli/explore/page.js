@@ -34,9 +34,10 @@ function words(cell) {
   const on = plane.unconverged ? plane.unconverged[cell * data.saves + state.time] : 0;
   const text = quantity.kind === "status" ? (data.statuses[value] ?? "not computed") : number(value);
   const when = quantity.over_time ? `${where ? ", " : ""}${timeText(state.time)}` : "";
-  const counts = [[lanes > 1 ? lanes : 0, "flows"], [plane.failed[cell], "failed"], [on, "not converged then"], [plane.missing[cell], "missing"]];
-  const told = counts.filter(([count]) => count).map(([count, what]) => (lanes > 1 || what === "flows" ? `${count} ${what}` : what));
-  return `${where}${when}: ${quantity.label} ${seen.missing ? "not computed" : text}${told.length ? `; ${told.join(", ")}` : ""}`;
+  const several = lanes > 1 ? (quantity.kind === "status" ? `, worst of ${lanes} flows` : `, median of ${lanes} flows`) : "";
+  const counts = [ [plane.failed[cell], "failed"], [on, "not converged then"], [plane.missing[cell], "missing"]];
+  const told = counts.filter(([count]) => count).map(([count, what]) => (lanes > 1 ? `${count} ${what}` : what));
+  return `${where}${when}: ${quantity.label}${several}: ${seen.missing ? "not computed" : text}${told.length ? `; ${told.join(", ")}` : ""}`;
 }
 
 function showMap() {
@@ -157,7 +158,7 @@ function showCharts() {
   } else if (sample.theta) {
     part("coefficients-title").textContent = `Largest coefficients at the end`;
     const list = document.createElement("dl");
-    list.className = "plain";
+    list.className = "pairs";
     sample.coordinates.forEach((i, k) => list.append(pair(feature(i), number(last(sample.theta[k])))));
     part("coefficients").append(list);
   } else part("coefficients-title").textContent = "Coefficients were not kept.";
@@ -215,7 +216,7 @@ function fill(select, names, change) {
 document.querySelector("main").hidden = false;
 fill(part("quantity"), data.quantities.map((quantity) => quantity.label), (i) => { state.quantity = i; showMap(); });
 fill(part("plane"), data.planes.map((plane) => plane.name), (i) => { state.plane = i; showMap(); });
-part("plane-part").hidden = data.planes.length < 2;
+part("plane-part").hidden = data.planes[0].lanes.every((count) => count < 2);
 part("time").max = data.saves - 1;
 part("time-part").hidden = data.saves < 2;
 part("time").addEventListener("input", () => setTime(Number(part("time").value)));
