@@ -47,7 +47,8 @@ def draw(outcomes: list[Outcome], experiment: Experiment, out: Path) -> list[str
         held_out.set_yscale("log")
         figures["held_out"] = held_out.figure
     name_of_data = split.name.replace("$", r"\$")
-    told = _captions(experiment, outcomes, flows, names[_crossing(largest)])
+    gaps = np.asarray(flows.loss)[:, -1] - split.minimum
+    told = _captions(experiment, outcomes, gaps, names[_crossing(largest)])
     for name, figure in figures.items():
         _caption(figure, f"{name_of_data}, {told[name]}")
         for ending in ENDINGS:
@@ -65,9 +66,12 @@ def _caption(figure: Any, text: str) -> None:
 
 
 def _captions(
-    experiment: Experiment, outcomes: list[Outcome], flows: Trajectory, coordinate: str
+    experiment: Experiment, outcomes: list[Outcome], gaps: np.ndarray, coordinate: str
 ) -> dict[str, str]:
-    """The line below each figure, by its name: the data, the flows, and what is averaged."""
+    """The line below each figure, by its name: the data, the flows, and what is averaged.
+
+    `gaps` are the losses above the least one at the end of the example flows.
+    """
     options, example = experiment.options, experiment.examples
     n, d = experiment.split.X.shape
     size, end = f"n = {n}, d = {d}", f"t1 = {experiment.t1:g}"
@@ -75,10 +79,10 @@ def _captions(
     scales = [f"{scale:.2g}" for scale in experiment.scales[lanes % len(experiment.scales)]]
     which, first = int(lanes[0]) // len(experiment.scales), "last layer 0, the others equal"
     start = f"initialization {which} ({'random' if which else first})"
-    gaps = np.asarray(flows.loss)[:, -1] - experiment.split.minimum
     on = ["" if gap <= UNCONVERGED / 2 else ", not converged at t1" for gap in gaps]
     one = f"{size}, depth {example.starts.depth}, {start}"
-    some, unfinished = options.initializations, any(one.unconverged.any() for one in outcomes)
+    some, count = options.initializations, len(experiment.scales)
+    unfinished = any(outcome.unconverged[:count].any() for outcome in outcomes)
     return {
         "layers": f"{one}, scale {scales[-1]}, {end}{on[-1]}: one flow at the coordinate {coordinate}.",
         "coefficients": f"{one}, scale {scales[0]}, {end}{on[0]}: one flow, every coefficient.",

@@ -1,16 +1,22 @@
-"""`--t1 auto`, and `--observe`: when flows have converged, and what is kept of them."""
+"""`--t1 auto`, `--observe`, and figures: when flows have converged, what is kept, and what is said.
+
+The modules are `_end_time`, `_experiment`, `_flows` and `_figures`.
+"""
 
 import dataclasses
 
 import numpy as np
 import pytest
 import xarray
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from scipy.integrate import solve_ivp
 
 from ddln.cli import coefficients, main
 from ddln.cli._data import read
 from ddln.cli._end_time import end_time
 from ddln.cli._experiment import Experiment
+from ddln.cli._figures import _caption, _captions
 from ddln.cli._options import SweepOptions
 from ddln.cli._tables import depth_row, depth_table
 
@@ -79,20 +85,53 @@ def test_what_is_kept_is_what_was_asked_for(run, file):
     np.testing.assert_allclose(data["held_out"], split.error(theta), rtol=1e-12)
 
 
-def test_tables_do_without_theta(run, file, monkeypatch):
-    """The same numbers from ends and errors, or from norms, and a dash where nothing says them."""
+@pytest.fixture(scope="module")
+def whole(run, file):
+    """The experiment of the run, and the flows in its store."""
     options = SweepOptions(
         data=file, train=8, depths=(2,), scale_count=3, t1=50.0, saves=8,
         observe=("theta", "ends", "norms", "errors"),
     )  # fmt: skip
     experiment = Experiment(read(options), options)
     # All flows are in the store: nothing is computed.
-    whole = experiment.integrate(2, experiment.store(str(run / "results.zarr")), None, print)
+    store = experiment.store(str(run / "results.zarr"))
+    return experiment, experiment.integrate(2, store, None, lambda *counts: None)
+
+
+def test_figures_say_what_they_are_of(whole):
+    experiment, outcome = whole
+    # The flow from the smallest scale is on its way, that from the largest has ended.
+    told = _captions(experiment, [outcome], np.array([0.1, 0.1, 0.0]), "a")
+    assert told["coefficients"] == (
+        "n = 8, d = 3, depth 2, initialization 1 (random), scale 0.03, t1 = 50, not converged at t1: "
+        "one flow, every coefficient."
+    )
+    assert "scale 1, t1 = 50: one flow at the coordinate a" in told["layers"]
+    assert told["held_out"].endswith("median and middle half of 2 initializations.")
+    assert "initialization 0 (last layer 0, the others equal)" in told["phase"]
+    unconverged = 2 * (outcome.result.loss[:3, -1] - experiment.split.minimum) > 1e-3
+    assert ("circles" in told["phase"]) == bool(np.any(unconverged))
+    for width in (3.3, 6.75):
+        figure = Figure(figsize=(width, 2), layout="constrained")
+        figure.subplots()
+        _caption(figure, told["held_out"] + told["coefficients"])
+        FigureCanvasAgg(figure).draw()
+        (text,) = figure.texts
+        box, whole_figure = text.get_window_extent(), figure.bbox
+        assert whole_figure.x0 <= box.x0 < box.x1 <= whole_figure.x1
+        assert figure.axes[0].get_tightbbox().y0 >= box.y1
+        # The axes keep their height.
+        assert figure.axes[0].get_window_extent().height > 0.7 * 2 * figure.dpi
+
+
+def test_tables_do_without_theta(run, whole):
+    """The same numbers from ends and errors, or from norms, and a dash where nothing says them."""
+    experiment, outcome = whole
 
     def row(*kept):
-        values = {name: whole.result.values[name] for name in kept}
-        result = dataclasses.replace(whole.result, values=values)
-        return depth_row(dataclasses.replace(whole, result=result), experiment)
+        values = {name: outcome.result.values[name] for name in kept}
+        result = dataclasses.replace(outcome.result, values=values)
+        return depth_row(dataclasses.replace(outcome, result=result), experiment)
 
     expected = row("theta")
     assert expected["held_out_error"] is not None

@@ -347,6 +347,9 @@ def test_the_time_and_the_colours_are_chosen(page):
     page.send("Input.dispatchMouseEvent", type="mouseMoved", x=box[0] + box[2] - 2, y=box[1] + 50)
     assert text(page, "#time-text").endswith("(end)")
     assert page.evaluate("document.querySelector('#time').value") == str(SAVES - 1)
+    lines = page.evaluate("[...document.querySelectorAll('.cursor')].map(c => c.getAttribute('d'))")
+    assert len(lines) == 3
+    assert all(line.startswith("M") for line in lines)
     choose(page, "#quantity", "check: monotone loss")
     assert "violated" in text(page, "#key")
     assert "check: monotone loss, worst of 2 flows: holds" in selected(page)
