@@ -10,9 +10,10 @@ import pytest
 import xarray
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from rich.console import Console
 from scipy.integrate import solve_ivp
 
-from ddln.cli import coefficients, main
+from ddln.cli import _sweep_command, coefficients, main
 from ddln.cli._data import read
 from ddln.cli._end_time import end_time
 from ddln.cli._experiment import Experiment
@@ -96,6 +97,14 @@ def whole(run, file):
     # All flows are in the store: nothing is computed.
     store = experiment.store(str(run / "results.zarr"))
     return experiment, experiment.integrate(2, store, None, lambda *counts: None)
+
+
+def test_a_resumed_run_keeps_the_time_that_was_chosen(whole, run, monkeypatch):
+    experiment, _ = whole
+    monkeypatch.setattr(_sweep_command, "end_time", None)
+    options = dataclasses.replace(experiment.options, t1="auto", resume=True, out=run)
+    found = _sweep_command._with_end_time(Experiment(experiment.split, options), Console())
+    assert found == dataclasses.replace(options, t1=50.0)
 
 
 def test_figures_say_what_they_are_of(whole):
