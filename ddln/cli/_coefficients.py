@@ -41,6 +41,11 @@ def coefficients(run: str | os.PathLike[str]) -> Any:
             f"Argument `run` must be a run of `ddln sweep`, but the store at {store.url} does not have "
             "the means and norms of its data."
         )
+    if "theta" not in data:
+        raise ValueError(
+            f"Argument `run` must be a run that kept theta, but the store at {store.url} has none. "
+            "Run it with `--observe theta`."
+        )
     theta = data["theta"].where(data["result"] >= 0).rename(coordinate="feature")
     scale = kept["target_norm"] / np.asarray(kept["feature_norm"])
     coefficient = theta.assign_coords(feature=attrs["features"]) * scale

@@ -14,6 +14,7 @@ import numpy as np
 from ddln.cli._data import Split
 from ddln.cli._flows import STATUSES, Examples, Observe, Starts
 from ddln.cli._options import SweepOptions
+from ddln.limits import effective_sparsity
 from ddln.losses import LeastSquares
 from ddln.sweeps import (
     Initializations,
@@ -36,7 +37,7 @@ UNCONVERGED = 1e-3
 # The options that determine the numbers, besides the data.
 IDENTITY = (
     "target", "train", "drop", "encode", "missing", "depths", "scales", "scale_count",
-    "initializations", "t1", "saves", "rtol", "atol", "max_steps", "seed", "precision",
+    "initializations", "t1", "saves", "rtol", "atol", "max_steps", "observe", "seed", "precision",
 )  # fmt: skip
 
 
@@ -55,12 +56,48 @@ class Outcome:
     minimum: float
 
     @property
-    def theta(self) -> StoredArray:
-        return self.result.values["theta"]
+    def theta(self) -> StoredArray | None:
+        """Theta at all saved times, if it was kept."""
+        return self.result.values.get("theta")
 
     @property
     def statuses(self) -> dict[str, StoredArray]:
-        return self.result.values["check"]
+        return self.result.values.get("check", {})
+
+    def ends(self, lanes: slice) -> np.ndarray | None:
+        """Theta at the end of these lanes, if it was kept."""
+        if self.theta is not None:
+            return self.theta[lanes, -1]
+        end = self.result.values.get("end")
+        return None if end is None else end[lanes]
+
+    @cached_property
+    def sparsity(self) -> np.ndarray:
+        """|theta|_1^2 / |theta|_2^2 at the end, by lane; NaN where a flow failed, or it was not kept."""
+        okay = np.asarray(self.result.okay)
+        if "norms" in self.result.values:
+            norms = {key: array[:, -1] for key, array in self.result.values["norms"].items()}
+            sparsity = (norms["l1"] / np.where(norms["l2"] > 0, norms["l2"], 1)) ** 2
+        elif self.ends(slice(0, 1)) is not None:
+            sparsity = self._of_each(
+                lambda part: np.asarray(effective_sparsity(np.nan_to_num(self.ends(part))))  # pyright: ignore
+            )
+        else:
+            sparsity = np.full(len(okay), np.nan)
+        return np.where(okay, sparsity, np.nan)
+
+    def best_errors(self, split: Split) -> np.ndarray | None:
+        """The smallest held-out error along each flow, NaN where it failed; None if it is not known."""
+        known = self.result.values.get("held_out")
+        theta = self.theta
+        if not len(split.held_out_targets) or (theta is None and known is None):
+            return None
+
+        def best(part: slice) -> np.ndarray:
+            errors = split.error(theta[part]) if theta is not None else known[part]  # pyright: ignore
+            return np.where(np.isfinite(errors), errors, np.inf).min(axis=1)
+
+        return np.where(self.result.okay, self._of_each(best), np.nan)
 
     @cached_property
     def unexplained(self) -> np.ndarray:
@@ -75,14 +112,10 @@ class Outcome:
         """Lanes that did not fail, but are still on their way at the end."""
         return np.asarray(self.result.okay) & (self.unexplained - 2 * self.minimum > UNCONVERGED)
 
-    def of_each(self, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """A function of theta [lanes, T, d] for all lanes, some at a time: they stay in the store."""
-        count = len(self.theta)
-        parts = [
-            function(self.theta[start : start + LANES_READ])
-            for start in range(0, count, LANES_READ)
-        ]
-        return np.concatenate(parts)
+    def _of_each(self, function: Callable[[slice], np.ndarray]) -> np.ndarray:
+        """A function of lanes for all of them, some at a time: they stay in the store."""
+        starts = range(0, len(self.unexplained), LANES_READ)
+        return np.concatenate([function(slice(start, start + LANES_READ)) for start in starts])
 
 
 @dataclass(frozen=True)
@@ -197,13 +230,20 @@ class Experiment:
             "rtol": self.options.rtol,
             "atol": self.options.atol,
             "max_steps": self.options.max_steps,
-            "observe": Observe(self.loss),
+            "observe": Observe(self.loss, self._held_out, self.options.observe),
             "chunk_size": self.options.chunk_size,
         }
 
+    @property
+    def _held_out(self) -> tuple[Any, Any] | None:
+        if "errors" not in self.options.observe:
+            return None
+        data = self.split.held_out_inputs, self.split.held_out_targets
+        return tuple(jnp.asarray(array, self.options.precision) for array in data)  # pyright: ignore
+
     def _times(self, count: int) -> np.ndarray:
         # Gradients are of order one: nothing happens before a thousandth of a time unit at scale one.
-        t1 = self.options.t1
+        t1 = float(self.options.t1)
         ts = np.concatenate([[0.0], np.geomspace(min(1e-3, t1 / 1e3), t1, count - 1)])
         ts[-1] = t1
         return ts.astype(self.options.precision)

@@ -1,5 +1,6 @@
 """The figures of a run."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from ddln import plots
-from ddln.cli._experiment import Experiment, Outcome
-from ddln.cli._output import ENDINGS, FIGURES
-from ddln.cli._tables import best_errors
+from ddln.cli._experiment import UNCONVERGED, Experiment, Outcome
+from ddln.cli._output import ENDINGS, FIGURES, PAGE
 from ddln.flows import Trajectory
 from ddln.limits import minimum_l1, minimum_l2
 
 DPI = 300
+# Of the line below each figure that says what it is of, in points.
+FONT_SIZE, LETTERS_PER_INCH = 6, 26
 
 
 def draw(outcomes: list[Outcome], experiment: Experiment, out: Path) -> list[str]:
@@ -35,24 +37,72 @@ def draw(outcomes: list[Outcome], experiment: Experiment, out: Path) -> list[str
         "layers": layers.figure,
         "coefficients": plots.coefficient_paths(smallest, names=names).figure,
         "loss": _loss(flows, bounds, example.loss.minimum, scales[example.lanes % len(scales)]),
-        "phase": _phase(outcomes, experiment, depths),
     }
-    if len(split.held_out_targets):
-        errors = np.stack([best_errors(one, split) for one in outcomes])
-        errors = errors.reshape(len(depths), -1, len(scales)).transpose(0, 2, 1)
-        held_out = plots.scale_curves(scales, errors, depths, label="best held-out error")
+    if outcomes[0].ends(slice(0, 1)) is not None:
+        figures["phase"] = _phase(outcomes, experiment, depths)
+    errors = [best for one in outcomes if (best := one.best_errors(split)) is not None]
+    if errors:
+        values = np.stack(errors).reshape(len(depths), -1, len(scales)).transpose(0, 2, 1)
+        held_out = plots.scale_curves(scales, values, depths, label="best held-out error")
         held_out.set_yscale("log")
         figures["held_out"] = held_out.figure
+    name_of_data = split.name.replace("$", r"\$")
+    gaps = np.asarray(flows.loss)[:, -1] - split.minimum
+    told = _captions(experiment, outcomes, gaps, names[_crossing(largest)])
     for name, figure in figures.items():
+        _caption(figure, f"{name_of_data}, {told[name]}")
         for ending in ENDINGS:
             figure.savefig(out / f"{name}.{ending}", dpi=DPI)
     return [f"{name}.png" for name in figures]
 
 
+def _caption(figure: Any, text: str) -> None:
+    """Write a text below a figure, which grows by it."""
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(text, int(LETTERS_PER_INCH * width))
+    figure.set_size_inches(width, height + 1.3 * FONT_SIZE / 72 * len(lines))
+    with plots.style():
+        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=FONT_SIZE, color="0.3")
+
+
+def _captions(
+    experiment: Experiment, outcomes: list[Outcome], gaps: np.ndarray, coordinate: str
+) -> dict[str, str]:
+    """The line below each figure, by its name: the data, the flows, and what is averaged.
+
+    `gaps` are the losses above the least one at the end of the example flows.
+    """
+    options, example = experiment.options, experiment.examples
+    n, d = experiment.split.X.shape
+    size, end = f"n = {n}, d = {d}", f"t1 = {experiment.t1:g}"
+    lanes = np.asarray(example.lanes)
+    scales = [f"{scale:.2g}" for scale in experiment.scales[lanes % len(experiment.scales)]]
+    which, first = int(lanes[0]) // len(experiment.scales), "last layer 0, the others equal"
+    start = f"initialization {which} ({'random' if which else first})"
+    on = ["" if gap <= UNCONVERGED / 2 else ", not converged at t1" for gap in gaps]
+    one = f"{size}, depth {example.starts.depth}, {start}"
+    some, count = options.initializations, len(experiment.scales)
+    unfinished = any(outcome.unconverged[:count].any() for outcome in outcomes)
+    return {
+        "layers": f"{one}, scale {scales[-1]}, {end}{on[-1]}: one flow at the coordinate {coordinate}.",
+        "coefficients": f"{one}, scale {scales[0]}, {end}{on[0]}: one flow, every coefficient.",
+        "loss": f"{one}, {end}: one flow for each scale; the least loss subtracted.",
+        "phase": f"{size}, initialization 0 ({first}), {end}: one flow in each cell, where it is at t1, "
+        "over the norm of the solution" + "; circles: still on its way there" * unfinished + ".",
+        "held_out": f"{size}, {len(experiment.split.held_out_targets)} held out, {end}: the least error "
+        f"until t1, "
+        + (f"median and middle half of {some} initializations." if some > 1 else "one flow each."),
+    }
+
+
 def are_drawn(experiment: Experiment, out: Path) -> bool:
-    """True if all figures of the experiment are in the folder."""
-    names = FIGURES if len(experiment.split.held_out_targets) else FIGURES[:-1]
-    return all((out / f"{name}.{ending}").exists() for name in names for ending in ENDINGS)
+    """True if all figures of the experiment, and its page, are in the folder."""
+    kept = set(experiment.options.observe)
+    held_out = len(experiment.split.held_out_targets) and kept & {"theta", "errors"}
+    without = {"held_out": not held_out, "phase": not kept & {"theta", "ends"}}
+    names = [name for name in FIGURES if not without.get(name)]
+    files = [f"{name}.{ending}" for name in names for ending in ENDINGS]
+    return all((out / name).exists() for name in [*files, PAGE])
 
 
 def _crossing(flow: Trajectory) -> int:
@@ -77,7 +127,7 @@ def _logarithmic_time(ax: Axes, ts: Any) -> None:
 def _phase(outcomes: list[Outcome], experiment: Experiment, depths: list[int]) -> Any:
     """Relative distances of the ends, of the first initialization, to the l1 and l2 solutions."""
     split, count = experiment.split, len(experiment.scales)
-    ends = np.stack([outcome.theta[:count, -1] for outcome in outcomes])
+    ends = np.stack([outcome.ends(slice(0, count)) for outcome in outcomes])  # pyright: ignore
     unconverged = np.stack([outcome.unconverged[:count] for outcome in outcomes])
     distances = [
         np.linalg.norm(ends - reference, axis=-1) / np.linalg.norm(reference)

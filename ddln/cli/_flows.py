@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import product
 from ddln.flows import Trajectory, gradient_flow
 from ddln.losses import LeastSquares
 from ddln.parameterizations import DeepDiagonal
@@ -42,12 +43,40 @@ class Starts(eqx.Module):
 
 
 class Observe(eqx.Module):
-    """The observed values of a flow: theta, and the status of each check."""
+    """The values of a flow that are kept, by the names of `--observe`.
+
+    Attributes:
+        loss: the training loss.
+        held_out: inputs and targets of the held-out data, if errors are kept.
+        kept: names of what is kept.
+    """
 
     loss: LeastSquares
+    held_out: tuple[Any, Any] | None = None
+    kept: tuple[str, ...] = eqx.field(static=True, default=("theta", "checks"))
 
     def __call__(self, flow: Trajectory):
-        return {"theta": flow.theta, "check": _codes(flow, self.loss)}
+        values: dict[str, Any] = {
+            "theta": lambda: {"theta": flow.theta},
+            "ends": lambda: {"end": flow.theta[-1]},
+            "norms": lambda: {"norms": _norms(flow.theta)},
+            "errors": lambda: {"held_out": self._errors(flow.theta)},
+            "checks": lambda: {"check": _codes(flow, self.loss)},
+        }
+        return {name: value for key in self.kept for name, value in values[key]().items()}
+
+    def _errors(self, theta):
+        assert self.held_out is not None
+        inputs, targets = self.held_out
+        residual = product(theta, inputs.T) - targets[None, :]
+        return jnp.mean(jnp.square(residual), axis=-1) / jnp.mean(jnp.square(targets))
+
+
+def _norms(theta):
+    return {
+        "l1": jnp.sum(jnp.abs(theta), axis=-1),
+        "l2": jnp.sqrt(jnp.sum(jnp.square(theta), axis=-1)),
+    }
 
 
 def _codes(flow: Trajectory, loss: LeastSquares):

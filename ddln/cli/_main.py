@@ -64,13 +64,31 @@ def _run(arguments: list[str]) -> None:
     # Figures go to files. Matplotlib refuses to be imported under the name of a backend it lacks.
     os.environ["MPLBACKEND"] = "Agg"
     # Imported here, so that a missing extra is reported before anything else.
-    from ddln.cli import _export_command, _reproduce_command, _status_command, _sweep_command
-    from ddln.cli._options import ExportOptions, ReproduceOptions, StatusOptions, SweepOptions
+    from ddln.cli import (
+        _explore_command,
+        _export_command,
+        _reproduce_command,
+        _status_command,
+        _sweep_command,
+    )
+    from ddln.cli._options import (
+        ExploreOptions,
+        ExportOptions,
+        ReproduceOptions,
+        StatusOptions,
+        SweepOptions,
+    )
+    from ddln.cli._recorded import with_config
 
+    try:
+        arguments = with_config(arguments)
+    except (ValueError, OSError) as error:
+        sys.exit(f"ddln: {error}")
     options = tyro.cli(
         Annotated[SweepOptions, tyro.conf.subcommand("sweep", prefix_name=False)]
         | Annotated[ReproduceOptions, tyro.conf.subcommand("reproduce", prefix_name=False)]
         | Annotated[StatusOptions, tyro.conf.subcommand("status", prefix_name=False)]
+        | Annotated[ExploreOptions, tyro.conf.subcommand("explore", prefix_name=False)]
         | Annotated[ExportOptions, tyro.conf.subcommand("export", prefix_name=False)]
         | Annotated[None, tyro.conf.subcommand("version")],
         prog="ddln",
@@ -88,6 +106,8 @@ def _run(arguments: list[str]) -> None:
             _reproduce_command.run(options)
         elif isinstance(options, StatusOptions):
             _status_command.run(options)
+        elif isinstance(options, ExploreOptions):
+            _explore_command.run(options)
         else:
             _export_command.run(options)
     except (ValueError, OSError, ImportError) as error:

@@ -9,6 +9,7 @@ import tyro
 # Training samples of the embedded data, by default: fewer than its 64 features, so that there are many
 # solutions and the initialization decides between them.
 EMBEDDED_TRAIN = 32
+Kept = Literal["theta", "ends", "norms", "errors", "checks"]
 
 
 @dataclass(frozen=True)
@@ -21,17 +22,22 @@ class SweepOptions:
 
       results.zarr   theta, loss and time of every flow (xarray.open_zarr)
       summary.json   options, versions, the tables
+      run.toml       the options again: `ddln sweep --config run.toml` repeats the run
+      explore.html   a page to look at every flow
       *.png, *.pdf   figures
 
     For example
       ddln sweep
       ddln sweep --data prices.csv --target price --depths 2 6 --initializations 10
       ddln sweep --scales 1e-3 1 --t1 1e6 --out small-scales
-      ddln sweep --initializations 10000 --workers 8 --out many
+      ddln sweep --initializations 10000 --workers 8 --out many --observe ends errors
+      ddln sweep --config run.toml --seed 1
 
     A run that was stopped goes on with --resume and the options it had.
     """
 
+    config: Path | None = None
+    """A TOML file with options, such as the run.toml of an earlier run. Options given here override it."""
     data: Path | None = None
     """A CSV, TSV, Parquet, Feather, NPY or NPZ file, or a folder of Parquet files; the embedded diabetes
     data if not given."""
@@ -56,8 +62,9 @@ class SweepOptions:
     initializations: int = 2
     """Number of initializations, each taken at every scale. The first has last layer 0 and the others
     equal to the scale; from the second on they are random, normal."""
-    t1: float = 1e5
-    """The end of the training time. (Columns of X have norm 1 and y has norm 1.)"""
+    t1: float | Literal["auto"] = 1e5
+    """The end of the training time. (Columns of X have norm 1 and y has norm 1.) With auto a time by which
+    flows from the smallest scale have converged."""
     saves: int = 64
     """Number of saved times: 0, and evenly spaced on a log axis up to t1."""
     rtol: float = 1e-4
@@ -66,6 +73,10 @@ class SweepOptions:
     """Absolute tolerance of the integration, relative to the initialization where that is below 1."""
     max_steps: int = 16384
     """The most steps of one flow."""
+    observe: tuple[Kept, ...] = ("theta", "checks")
+    """What is kept of a flow, beside its loss, time, steps and result: theta at every saved time; ends, theta
+    at t1 alone; norms, the l1 and l2 norms of theta, and errors, the held-out error, at every saved time;
+    checks, the outcomes of the theorems. For many flows leave out theta, which takes most of the room."""
     seed: int = 0
     """Of the split and of the initializations."""
     precision: Literal["float64", "float32"] = "float64"
@@ -87,7 +98,7 @@ class SweepOptions:
     overwrite: bool = False
     """Replace earlier results in the folder given with --out."""
     figures: bool = True
-    """Draw the figures."""
+    """Draw the figures, and write the page."""
     compilation_cache: Path | None = None
     """A folder where JAX keeps compiled programs for the next run, so that it starts at once. Off if
     not given."""
@@ -106,6 +117,22 @@ class StatusOptions:
     """The store, or the folder of a run."""
     verify: bool = False
     """Read everything and compare checksums."""
+
+
+@dataclass(frozen=True)
+class ExploreOptions:
+    """Write a page to look at a sweep with: a map of its flows, and each flow by a click.
+
+    One HTML file that loads nothing. `ddln sweep` writes it too; this command writes it anew, also of a
+    sweep that is not finished, or of any store of `ddln.sweep`. For example
+      ddln explore ddln-results/run-001
+      ddln explore s3://bucket/results.zarr --out page.html
+    """
+
+    store: tyro.conf.Positional[str]
+    """The store, or the folder of a run."""
+    out: Path | None = None
+    """The file; explore.html in the folder of the run, or in this one, if not given."""
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,15 @@ from pathlib import Path
 
 DEFAULT = Path("ddln-results")
 STORE, SUMMARY = "results.zarr", "summary.json"
+CONFIG, PAGE = "run.toml", "explore.html"
 FIGURES = ("layers", "coefficients", "loss", "phase", "held_out")
 ENDINGS = ("png", "pdf")
 # Names of what a sweep leaves in its folder; the first two make the folder that of a sweep.
 OURS = (
     STORE,
     SUMMARY,
+    CONFIG,
+    PAGE,
     f"{STORE}.lock",
     *(f"{name}.{ending}" for name in FIGURES for ending in ENDINGS),
 )

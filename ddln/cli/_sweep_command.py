@@ -30,10 +30,14 @@ from rich.text import Text
 from ddln._numerics import usable_cores
 from ddln.cli._console import console as new_console
 from ddln.cli._data import read
+from ddln.cli._end_time import chosen, end_time
 from ddln.cli._experiment import Experiment, Outcome
+from ddln.cli._explore_page import explore_page
 from ddln.cli._figures import are_drawn, draw
+from ddln.cli._lane_table import Source
 from ddln.cli._options import SweepOptions
-from ddln.cli._output import STORE, SUMMARY, prepare, resume
+from ddln.cli._output import CONFIG, PAGE, STORE, SUMMARY, prepare, resume
+from ddln.cli._recorded import write_config
 from ddln.cli._tables import check_rows, check_table, depth_row, depth_table
 from ddln.sweeps import SweepStore
 from ddln.sweeps.store import decoded
@@ -51,10 +55,13 @@ def run(options: SweepOptions) -> None:
         jax.config.update("jax_compilation_cache_dir", str(options.compilation_cache))
         # For the workers.
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(options.compilation_cache)
+    if options.t1 == "auto":
+        options = _with_end_time(Experiment(split, options), console)
     experiment = Experiment(split, options)
     out = _folder(options)
     store = experiment.store(options.store or str(out / STORE))
     kept = _kept(store, experiment)
+    write_config(options, out)
     started = time.monotonic()
     console.print(_headline(experiment))
     if options.resume:
@@ -68,18 +75,39 @@ def run(options: SweepOptions) -> None:
         raise SystemExit(130) from None
     # Everything is written before any of it is shown.
     rows = [depth_row(outcome, experiment) for outcome in outcomes]
-    verdicts = check_rows(outcomes, experiment.examples.described_checks())
-    written = [SUMMARY] if options.store else [STORE, SUMMARY]
+    verdicts = []
+    if "checks" in options.observe:
+        verdicts = check_rows(outcomes, experiment.examples.described_checks())
+    written = [SUMMARY, CONFIG] if options.store else [STORE, SUMMARY, CONFIG]
     summary = json.dumps(_summary(experiment, rows, verdicts), indent=2)
     (out / SUMMARY).write_text(summary, encoding="utf-8")
     if options.figures and not (_complete(kept, experiment) and are_drawn(experiment, out)):
         with console.status("drawing"):
             written += draw(outcomes, experiment, out)
+            (out / PAGE).write_text(explore_page(Source(store, experiment)), encoding="utf-8")
+            written.append(PAGE)
     console.print(depth_table(rows))
-    console.print(check_table(verdicts))
+    if verdicts:
+        console.print(check_table(verdicts))
     elapsed = time.monotonic() - started
     parts = f"Wrote {', '.join(written)} to ", (str(out), "bold"), f" in {elapsed:.0f} s."
     console.print(Text.assemble(*parts))
+
+
+def _with_end_time(experiment: Experiment, console: Console) -> SweepOptions:
+    """The options with the time that `auto` stands for: that of the store to go on with, or a new one."""
+    options = experiment.options
+    if options.resume:
+        place = options.store or str(resume(options.out, None) / STORE)
+        store = SweepStore(place)
+        if store.exists():
+            return dataclasses.replace(
+                options, t1=decoded(store.to_xarray().attrs)["options"]["t1"]
+            )
+    with console.status("looking for a time by which the slowest flows have converged"):
+        options = dataclasses.replace(options, t1=end_time(experiment))
+    console.print(chosen(options, experiment))
+    return options
 
 
 def _folder(options: SweepOptions) -> Path:
@@ -242,7 +270,9 @@ def _check(options: SweepOptions) -> None:
         "--scale-count must be at least 2": options.scale_count < 2,
         "--initializations must be at least 1": options.initializations < 1,
         "--saves must be at least 8": options.saves < 8,
-        "--t1 must be positive and finite": not 0 < options.t1 < np.inf,
+        "--t1 must be positive and finite": options.t1 != "auto"
+        and not 0 < float(options.t1) < np.inf,
+        "--observe must name different things": len(set(options.observe)) < len(options.observe),
         "--workers must be at least 1": options.workers is not None and options.workers < 1,
         "--drop is for the columns of --data": bool(options.drop) and options.data is None,
         "--encode and --missing are for the columns of --data": options.data is None

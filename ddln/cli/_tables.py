@@ -7,10 +7,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ddln.cli._data import Split
 from ddln.cli._experiment import UNCONVERGED, Experiment, Outcome
 from ddln.cli._flows import STATUSES
-from ddln.limits import effective_sparsity
 from ddln.theory import Check
 
 STYLES = {
@@ -35,31 +33,17 @@ def depth_row(outcome: Outcome, experiment: Experiment) -> dict[str, Any]:
         "unexplained": _number(np.median, outcome.unexplained[okay]),
         "unexplained_most": _number(np.max, outcome.unexplained[okay]),
     }
-    # Failed lanes are masked.
-    sparsity = outcome.of_each(
-        lambda theta: np.asarray(effective_sparsity(np.nan_to_num(theta[:, -1])))
-    )
-    sparsity = np.where(okay, sparsity, np.nan).reshape(shape)
+    sparsity = outcome.sparsity.reshape(shape)
     for name, column in (("smallest", 0), ("largest", -1)):
         row[f"sparsity_{name}_scale"] = _number(np.median, sparsity[:, column])
         row[f"unconverged_{name}_scale"] = int(unconverged.reshape(shape)[:, column].sum())
-    if len(experiment.split.held_out_targets):
-        best = best_errors(outcome, experiment.split).reshape(shape)
-        median = [_number(np.median, column) for column in best.T]
+    best = outcome.best_errors(experiment.split)
+    if best is not None:
+        median = [_number(np.median, column) for column in best.reshape(shape).T]
         finite = [np.inf if value is None else value for value in median]
         row["held_out_error"] = median[int(np.argmin(finite))]
         row["held_out_error_scale"] = float(scales[int(np.argmin(finite))])
     return row
-
-
-def best_errors(outcome: Outcome, split: Split) -> np.ndarray:
-    """The smallest held-out error along each flow, NaN for flows that failed."""
-
-    def best(theta: np.ndarray) -> np.ndarray:
-        errors = split.error(theta)
-        return np.where(np.isfinite(errors), errors, np.inf).min(axis=1)
-
-    return np.where(outcome.result.okay, outcome.of_each(best), np.nan)
 
 
 def depth_table(rows: list[dict[str, Any]]) -> Table:

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._card import flow_card
 from ddln._results import RESULTS
 from ddln._types import Array, Bool, Float, Loss, Theta
 from ddln._validation import require_option
@@ -65,6 +66,9 @@ class MirrorTrajectory(eqx.Module):
             )
         coordinates = self.method.split(",")[0]
         return _states(self.potential, coordinates).effective(self.interpolation.evaluate(t))
+
+    def _repr_html_(self) -> str | None:
+        return flow_card(f"MirrorTrajectory of {type(self.potential).__name__}", self)
 
 
 def mirror_flow(

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._card import flow_card
 from ddln._results import RESULTS
 from ddln._types import Array, Float, Int, Loss, PyTree
 from ddln.engine import Saved
@@ -69,6 +70,9 @@ class Trajectory(eqx.Module):
                 "`Trajectory.evaluate` needs dense output. Pass `dense=True` to the flow."
             )
         return self.space.of_state(self.interpolation.evaluate(t))
+
+    def _repr_html_(self) -> str | None:
+        return flow_card(f"Trajectory of a {type(self.initial).__name__}", self)
 
 
 def weight_trajectory(

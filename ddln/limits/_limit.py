@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._card import card, outcomes, readable
 from ddln._numerics import all_finite, product
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Float, Loss, PyTree, Scalar, Theta
@@ -56,6 +57,15 @@ class Limit(eqx.Module):
     result: RESULTS
     stats: dict[str, Any]
     method: str = eqx.field(static=True)
+
+    def _repr_html_(self) -> str | None:
+        if not readable(self):
+            return None
+        rows = {"theta": self.theta.shape}
+        if self.residual.ndim == 0:
+            rows |= {"residual": float(self.residual), "gap": float(self.gap)}
+        rows |= {"result": outcomes(self.result), "method": self.method}
+        return card(f"Limit of a {type(self.parameterization).__name__}", rows)
 
 
 def limit(

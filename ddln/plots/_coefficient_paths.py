@@ -1,18 +1,18 @@
 """Coefficients against the norm of the effective parameter."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from ddln.flows import Trajectory
 from ddln.plots._axes import axes_or_new, label_right
-from ddln.plots._data import reached
+from ddln.plots._data import as_flows, reached
 from ddln.plots._style import GREY, looks, style
 
 
 def coefficient_paths(
-    trajectory: Trajectory,
+    trajectory: Any,
     *,
     names: Sequence[str] | None = None,
     labelled: int = 7,
@@ -30,7 +30,8 @@ def coefficient_paths(
         >>> ddln.plots.coefficient_paths(trajectory, names=problem.feature_names)
 
     Args:
-        trajectory: a flow, saved at two times or more; a theta that is a matrix is flattened.
+        trajectory: a `ddln.Trajectory`, or one lane of a `ddln.SweepResult` or of its `xarray.Dataset`,
+            saved at two times or more; a theta that is a matrix is flattened.
         names: a name for each coefficient; theta_0, theta_1, ... if not given.
         labelled: how many coefficients to name.
         ax: the axes to draw on; None makes a new figure.
@@ -42,6 +43,7 @@ def coefficient_paths(
         ValueError: if the trajectory is a batch or has fewer than two rows, the number of names
             does not match, or `labelled` is negative.
     """
+    trajectory = as_flows(trajectory)
     rows = reached(trajectory)
     theta = np.asarray(trajectory.theta)[rows]
     shape = theta.shape[1:]

@@ -1,13 +1,34 @@
 """Arrays to draw, checked."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from ddln.flows import Trajectory
-
 # Positive values that span more than this factor are shown on a log scale.
 DECADES = 100
+
+
+def as_flows(value: Any) -> Any:
+    """Flows with `ts`, `theta` and `loss`: of an `xarray.Dataset` of a sweep, or as they are."""
+    if not hasattr(value, "data_vars"):
+        return value
+    lanes = [dim for dim in value["time"].dims if dim != "save"]
+    names = {"ts": "time", "theta": "theta", "loss": "loss"}
+    arrays = {
+        key: value[name].transpose(*lanes, "save", ...).to_numpy()
+        for key, name in names.items()
+        if name in value
+    }
+    one = arrays["ts"].shape[-1:]
+    count = len(lanes)
+    # Lanes become one axis; a dataset of one flow has none.
+    return SimpleNamespace(
+        **{
+            key: array.reshape(*((-1,) if count else ()), *one, *array.shape[count + 1 :])
+            for key, array in arrays.items()
+        }
+    )
 
 
 def numbers(name: str, value: Any, axes: str) -> np.ndarray:
@@ -72,7 +93,7 @@ def spans_decades(values: np.ndarray) -> bool:
     return bool(known.size and known.min() > 0 and known.max() > DECADES * known.min())
 
 
-def reached(trajectory: Trajectory) -> np.ndarray:
+def reached(trajectory: Any) -> np.ndarray:
     """The indices of the saved rows that the flow reached.
 
     Raises:

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
-from ddln.flows import Trajectory
 from ddln.plots._axes import axes_or_new, drawable, legend_above
+from ddln.plots._data import as_flows
 from ddln.plots._style import looks, markers, style
 
 BOUND_STYLES = ("--", ":", "-.")
@@ -23,7 +23,7 @@ COLUMNS = 3
 
 
 def loss_curves(
-    trajectories: Trajectory | Sequence[Trajectory],
+    trajectories: Any,
     minimum: float | ArrayLike,
     *,
     bounds: Mapping[str, Sequence[ArrayLike] | ArrayLike] | None = None,
@@ -46,8 +46,8 @@ def loss_curves(
         >>> ddln.plots.loss_curves(trajectories, loss.minimum, bounds={"Theorem 2": checks.rhs})
 
     Args:
-        trajectories: one flow, a batch of B flows (as `jax.vmap` returns it), or a list of B flows,
-            each saved at two times or more.
+        trajectories: one flow, a batch of B flows (as `jax.vmap` returns it), a `ddln.SweepResult` or its
+            `xarray.Dataset`, or a list of B flows, each saved at two times or more.
         minimum: L*, one number for all flows.
         bounds: upper bounds of the gap by name, each with one row of T values per flow, for its
             saved times: for example the `rhs` of `ddln.theory.pl_rate`.
@@ -116,7 +116,8 @@ def _curves(trajectories, minimum) -> list[_Curve]:
             "Argument `minimum` must be a number, the same for all flows, "
             f"but it has shape {np.shape(minimum)}."
         )
-    if isinstance(trajectories, Trajectory):
+    trajectories = as_flows(trajectories)
+    if hasattr(trajectories, "loss"):
         trajectories = [trajectories]
     curves = []
     for trajectory in trajectories:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 
+from ddln._card import card, readable
 from ddln._types import Array, Bool, Scalar, Theta
 
 
@@ -80,6 +81,13 @@ class AbstractPotential(eqx.Module):
 
         As for `value`, `theta` may be at a finite end of the domain, but `reference` may not.
         """
+
+    def _repr_html_(self) -> str | None:
+        if not readable(self):
+            return None
+        low, high = (jnp.asarray(bound) for bound in self.domain)
+        domain = f"from {jnp.max(low):.4g} to {jnp.min(high):.4g} in every coordinate"
+        return card(type(self).__name__, {"theta": self.start.shape, "domain": domain})
 
 
 class AbstractCurve(eqx.Module):

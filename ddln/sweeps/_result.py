@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from ddln._card import flow_card
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array
 from ddln.sweeps._lanes import Lane
@@ -68,6 +69,9 @@ class SweepResult(eqx.Module):
     @property
     def _codes(self) -> Any:
         return self.codes if isinstance(self.codes, jax.Array) else np.asarray(self.codes)
+
+    def _repr_html_(self) -> str | None:
+        return flow_card("SweepResult", self)
 
     def failures(self) -> dict[str, np.ndarray]:
         """Lanes that failed, by reason: message -> indices."""

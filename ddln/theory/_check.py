@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddln._card import card, readable
 from ddln._types import Array, Bool, Float
 from ddln._validation import is_known, require_option
 
@@ -175,6 +176,15 @@ class Check(eqx.Module):
 
     def __repr__(self) -> str:
         return f"<Check {self}>"
+
+    def _repr_html_(self) -> str | None:
+        if not readable(self):
+            return None
+        one = self.lhs.ndim == len(self.axes)
+        verdict = _verdict(self) if one else _batch_verdict(self)
+        rows = {"verdict": verdict, "statement": self.statement, "source": self.source}
+        curve = np.where(self.compared, self.margin, np.nan) if self.lhs.ndim == 1 else ()
+        return card(self.name.replace("_", " "), rows, curve)
 
 
 def _verdict(check: Check) -> str:

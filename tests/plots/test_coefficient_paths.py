@@ -1,3 +1,4 @@
+import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -5,6 +6,7 @@ from handmade import identity_trajectory, overlap, points, save, stack, text_box
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
+import ddln
 from ddln import plots
 
 TIMES = np.linspace(0.0, 1.0, 4)
@@ -28,6 +30,23 @@ def test_draws_coefficients_against_their_norm():
     assert "theta" in ax.get_xlabel()
     assert "theta" in ax.get_ylabel()
     save(ax)
+
+
+def test_draws_a_lane_of_a_sweep_and_of_its_dataset():
+    theta = np.random.default_rng(0).normal(size=(2, 4, 3))
+    sweep = ddln.SweepResult(
+        ts=np.tile(np.arange(4.0), (2, 1)), theta=theta, loss=theta[..., 0], codes=np.zeros(2, np.int32),
+        stats={}, values=None, method="made up",
+    )  # fmt: skip
+    lane = jax.tree.map(lambda leaf: leaf[1], sweep)
+    for one in (lane, sweep.to_xarray().isel(initialization=1)):
+        lines = plots.coefficient_paths(one).get_lines()
+        assert len(lines) == 4
+        for index in range(3):
+            norm = np.abs(theta[1]).sum(axis=1)
+            np.testing.assert_allclose(points(lines[index]), [norm, theta[1, :, index]])
+    with pytest.raises(ValueError, match="must be one trajectory"):
+        plots.coefficient_paths(sweep.to_xarray())
 
 
 def test_names_the_largest_and_leaves_the_rest_grey():

@@ -5,6 +5,7 @@ import pytest
 from handmade import legend_texts, points, save, stack, trajectory
 from matplotlib.axes import Axes
 
+import ddln
 from ddln import plots
 
 TIMES = np.linspace(0.0, 3.0, 7)
@@ -17,8 +18,24 @@ def flow(rate, times=TIMES, dtype=float):
     return trajectory(times, np.ones((len(TIMES), 2, 3)), losses)
 
 
+BATCH = stack(*map(flow, RATES))
+SWEEP = ddln.SweepResult(
+    ts=np.asarray(BATCH.ts),
+    theta=np.asarray(BATCH.theta),
+    loss=np.asarray(BATCH.loss),
+    codes=np.zeros(2, np.int32),
+    stats={},
+    values=None,
+    method="made up",
+)
+# Its axes in another order.
+DATASET = SWEEP.to_xarray(("depth", "seed"), {"depth": [3], "seed": [0, 1]}).transpose("save", ...)
+
+
 @pytest.mark.parametrize(
-    "flows", [[flow(rate) for rate in RATES], stack(*map(flow, RATES))], ids=["list", "batch"]
+    "flows",
+    [[flow(rate) for rate in RATES], BATCH, SWEEP, DATASET],
+    ids=["list", "batch", "sweep", "dataset"],
 )
 def test_draws_gaps_and_bounds(flows):
     bounds = {

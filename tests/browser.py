@@ -59,7 +59,15 @@ class Page:
         return answer["result"].get("value")
 
     def press(self, key, text=""):
-        codes = {"Tab": 9, "Enter": 13}
+        codes = {
+            "Tab": 9,
+            "Enter": 13,
+            "Home": 36,
+            "ArrowLeft": 37,
+            "ArrowUp": 38,
+            "ArrowRight": 39,
+            "ArrowDown": 40,
+        }
         for kind in ("keyDown", "keyUp"):
             self.send(
                 "Input.dispatchKeyEvent", type=kind, key=key, code=key, text=text,
