@@ -68,7 +68,7 @@ class Job:
         self._write = write
 
     def at_once(self) -> int:
-        """How many chunks are best computed at once in this process."""
+        """Number of chunks that are best computed at once in this process."""
         return self._compute.program.at_once
 
     def __call__(self, chunk: int) -> Finished:
