@@ -38,6 +38,12 @@ MAPS = Path("/proc/self/maps")
 MANY_MAPS = 20_000
 
 
+def pytest_configure(config):
+    if config.option.markexpr == "slow":
+        # A fifth of the time; the tests that run by default check the types of every module.
+        jaxtyping.config.update("jaxtyping_disable", True)
+
+
 def slow_line(nodeid: str) -> str | None:
     """The line of `slow.txt` that names this test: its id, or that without parameters."""
     names = (nodeid, nodeid.split("[")[0])
@@ -71,6 +77,7 @@ def _drop_compiled_programs():
 @pytest.fixture
 def unchecked():
     """The package without the run-time type checks of the suite, as users have it."""
+    before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    jaxtyping.config.update("jaxtyping_disable", before)
