@@ -65,7 +65,9 @@ def reference(key: str, entry: dict[str, str]) -> str:
 
 
 def on_config(config):
-    config.extra["bibliography"] = read_bibliography(Path(config.docs_dir) / "references.bib")
+    config.extra["bibliography"] = read_bibliography(
+        Path(config.docs_dir).parent / "ddln" / "references.bib"
+    )
     return config
 
 
