@@ -1,5 +1,32 @@
-"""The claims of the literature, a module for each paper."""
+"""The claims of the literature, a module for each paper, by year."""
 
-from ddln.claims._claim import Claim
+from ddln.claims.literature import _arora2018 as arora2018
+from ddln.claims.literature import _arora2019 as arora2019
+from ddln.claims.literature import _carlson1995 as carlson1995
+from ddln.claims.literature import _domine2025 as domine2025
+from ddln.claims.literature import _lyu2025 as lyu2025
+from ddln.claims.literature import _marcotte2023 as marcotte2023
+from ddln.claims.literature import _matt2025 as matt2025
+from ddln.claims.literature import _saxe2014 as saxe2014
+from ddln.claims.literature import _su2016 as su2016
+from ddln.claims.literature import _wind2023 as wind2023
+from ddln.claims.literature import _woodworth2020 as woodworth2020
+from ddln.claims.literature import _yun2021 as yun2021
+from ddln.claims.literature import _zhao2026 as zhao2026
 
-CLAIMS: tuple[Claim, ...] = ()
+PAPERS = (
+    carlson1995,
+    saxe2014,
+    su2016,
+    arora2018,
+    arora2019,
+    woodworth2020,
+    yun2021,
+    marcotte2023,
+    wind2023,
+    domine2025,
+    lyu2025,
+    matt2025,
+    zhao2026,
+)
+CLAIMS = tuple(claim for paper in PAPERS for claim in paper.CLAIMS)
