@@ -13,8 +13,8 @@ from ddln.claims.literature._arora2018 import EXACT, balanced_factors, velocity
 def singular_values(settings: Settings) -> Evidence:
     r"""As summarized: The rate of a singular value.
 
-    Depth speeds up large singular values and slows small ones down: from balanced matrices the r-th one moves at
-    a rate with a power of itself.
+    Depth speeds up large singular values and slows small ones down: from balanced matrices the r-th one
+    moves at a rate with a power of itself.
 
         \dot\sigma_r = -N (\sigma_r^2)^{1 - 1/N} \langle G, u_r v_r^\top \rangle
 

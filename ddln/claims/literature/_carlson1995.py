@@ -19,12 +19,13 @@ def upper_weight(squares) -> float:
 def three_layers(settings: Settings) -> Evidence:
     r"""Consistency checks: Three layers from the values of $R_F$.
 
-    The dual of three positive layers with the squares $x, y, z$ grows up to $R_F(x, y, z)$: the integral over
-    the smallest layer is the one that defines $R_F$.
+    The dual of three positive layers with the squares $x, y, z$ grows up to $R_F(x, y, z)$: the integral
+    over the smallest layer is the one that defines $R_F$.
 
         R_F(x, y, z) = \frac12 \int_0^\infty \frac{dt}{\sqrt{(t + x)(t + y)(t + z)}}
 
-    Fixture: one coordinate, layers $\sqrt x, \sqrt y, \sqrt z$; the arguments (1, 2, 0), (1/2, 1, 0) and (2, 3, 4).
+    Fixture: one coordinate, layers $\sqrt x, \sqrt y, \sqrt z$; the arguments (1, 2, 0), (1/2, 1, 0) and
+    (2, 3, 4).
 
     The weights of the vanishing l1 norm against Carlson's table, 14 digits.
     """
@@ -45,7 +46,8 @@ def three_layers(settings: Settings) -> Evidence:
 def four_layers(settings: Settings) -> Evidence:
     r"""Consistency checks: Four layers from $R_F(2, 3, 4)$.
 
-    With a fourth layer that starts at zero the integral over it is, by $r \mapsto 1/r$, again a value of $R_F$.
+    With a fourth layer that starts at zero the integral over it is, by $r \mapsto 1/r$, again a value of
+    $R_F$.
 
         \int_0^\infty \frac{dr}{\sqrt{(r^2 + a)(r^2 + b)(r^2 + c)}} = \frac{R_F(1/a, 1/b, 1/c)}{\sqrt{abc}}
 

@@ -27,14 +27,14 @@ def balanced(rng: np.random.Generator, rate: float, scale: float = 0.3):
 def exact_path(settings: Settings) -> Evidence:
     r"""Exact dynamics: A matrix Riccati equation solves the flow.
 
-    From $U^\top U - V^\top V = \lambda I$ the product $Q Q^\top$ of the stacked layers, and so the network, is
-    known at all times.
+    From $U^\top U - V^\top V = \lambda I$ the product $Q Q^\top$ of the stacked layers, and so the network,
+    is known at all times.
 
-        Q Q^\top(t) = e^{Ft} Q_0 \bigl(I + Q_0^\top \textstyle\int_0^t e^{2Fs} ds\, Q_0\bigr)^{-1} Q_0^\top e^{Ft},
-        \qquad F = \begin{pmatrix} -\frac\lambda2 I & Y^\top \\ Y & \frac\lambda2 I \end{pmatrix}
+        Q Q^\top(t) = e^{Ft} Q_0 \bigl(I + Q_0^\top \textstyle\int_0^t e^{2Fs} ds\, Q_0\bigr)^{-1} Q_0^\top
+        e^{Ft}, \qquad F = \begin{pmatrix} -\frac\lambda2 I & Y^\top \\ Y & \frac\lambda2 I \end{pmatrix}
 
-    Fixture: $\lambda = 0, 0.5, 3$; random layers of width 3 for $Y$ of shape 3 by 4, standard normal; whitened
-    inputs.
+    Fixture: $\lambda = 0, 0.5, 3$; random layers of width 3 for $Y$ of shape 3 by 4, standard normal;
+    whitened inputs.
 
     As summarized, in this package's derivation: the formula against the flow of both matrices.
     """

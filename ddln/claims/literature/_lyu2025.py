@@ -51,8 +51,8 @@ def compared_steps(formula, nesterov: bool) -> tuple[Number, ...]:
 def heavy_ball(settings: Settings) -> Evidence:
     r"""As summarized: The effective step of heavy ball.
 
-    Heavy ball with momentum $\mu$ follows, to second order, the gradient flow of a loss with a penalty of its
-    gradient, whose size is an effective step.
+    Heavy ball with momentum $\mu$ follows, to second order, the gradient flow of a loss with a penalty of
+    its gradient, whose size is an effective step.
 
         \alpha_{\mathrm{HB}} = \frac{\eta (1 + \mu)}{2 (1 - \mu)}
 

@@ -31,8 +31,8 @@ def pair(hidden: int, rows: int, columns: int) -> MatrixFactorization:
 def two_matrices(settings: Settings) -> Evidence:
     r"""Two matrices: As many laws as a symmetric matrix has entries.
 
-    The flow of $U V^\top$ conserves $U^\top U - V^\top V$ and nothing else: a symmetric matrix of the size of the
-    hidden layer, if that is not larger than both others together.
+    The flow of $U V^\top$ conserves $U^\top U - V^\top V$ and nothing else: a symmetric matrix of the size
+    of the hidden layer, if that is not larger than both others together.
 
         \tfrac12 r (r + 1), \qquad r \leq m + k
 
@@ -94,8 +94,8 @@ def deep(settings: Settings) -> Evidence:
 
         \sum_l \tfrac12 n_l (n_l + 1), \qquad n_l \leq n_{l-1} + n_{l+1}
 
-    Condition: The output is no single number of a single number. With $n_0 = n_L = 1$ there is but one gradient
-    field, so one law less than there are weights, which is more.
+    Condition: The output is no single number of a single number. With $n_0 = n_L = 1$ there is but one
+    gradient field, so one law less than there are weights, which is more.
 
     Fixture: widths $(2, 1, 2, 1)$ with the condition and $(1, 2, 2, 1)$ without it, random weights.
 

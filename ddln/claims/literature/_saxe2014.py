@@ -43,7 +43,8 @@ def modes(settings: Settings) -> Evidence:
 
         \theta(t) = \frac{s e^{2 s t}}{e^{2 s t} - 1 + s / \theta(0)}
 
-    Fixture: strengths 3, 2, 1, 0.5, $\theta(0) = 10^{-3}$, whitened inputs, the loss $\frac12 |U V^\top - Y|^2$.
+    Fixture: strengths 3, 2, 1, 0.5, $\theta(0) = 10^{-3}$, whitened inputs, the loss $\frac12 |U V^\top -
+    Y|^2$.
 
     As summarized: the flow of both matrices in the singular basis of Y against the formula.
     """

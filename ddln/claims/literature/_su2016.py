@@ -39,8 +39,8 @@ def bessel(settings: Settings) -> Evidence:
 
     On $f = \lambda x^2 / 2$ the equation with the friction $3/t$ is solved by a Bessel function.
 
-        \ddot x + \frac3t \dot x + \lambda x = 0 \;\Rightarrow\; x(t) = \frac{2 x_0}{t \sqrt\lambda}
-        J_1(t \sqrt\lambda)
+        \ddot x + \frac3t \dot x + \lambda x = 0 \;\Rightarrow\; x(t) = \frac{2 x_0}{t \sqrt\lambda} J_1(t
+        \sqrt\lambda)
 
     Fixture: $\lambda = 0.02, 0.25, 1$ from $x = 1$ up to $t = 40$.
 

@@ -1,6 +1,5 @@
 """Wind, Antun and Hansen 2023: the solution that vanishing starts choose among all of least l1 norm."""
 
-import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
@@ -46,8 +45,8 @@ def two_layers(settings: Settings) -> Evidence:
 
         t = \frac{4 - 6 \cdot 2^{1/3} + 9 \cdot 2^{2/3}}{31} = \frac{4^{1/3}}{3 + 4^{1/3}} = 0.346035\ldots
 
-    Fixture: $A = ((1, 1, 1), (3, 0, 1))$, $y = (3, 3)$; the solutions $(1 - t, 2 - 2t, 3t)$ have the same norm;
-    $\theta$ starts from two equal parts of size $10^{-60}$.
+    Fixture: $A = ((1, 1, 1), (3, 0, 1))$, $y = (3, 3)$; the solutions $(1 - t, 2 - 2t, 3t)$ have the same
+    norm; $\theta$ starts from two equal parts of size $10^{-60}$.
 
     The end of the flow by the convex dual, without integration.
     """
@@ -67,7 +66,8 @@ def two_layers(settings: Settings) -> Evidence:
 def deeper(settings: Settings) -> Evidence:
     r"""As summarized: Ties for more layers.
 
-    For $u^p - v^p$ with $p > 2$ the vanishing limit has the largest $\sum_i |\theta_i|^{2/p}$ of the face instead.
+    For $u^p - v^p$ with $p > 2$ the vanishing limit has the largest $\sum_i |\theta_i|^{2/p}$ of the face
+    instead.
 
         t = \Bigl(1 + \Bigl(\frac{3^{2/p}}{2^{2/p} + 1}\Bigr)^{-p/(p-2)}\Bigr)^{-1}
 

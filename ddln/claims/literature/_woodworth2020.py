@@ -112,7 +112,8 @@ def rich(settings: Settings) -> Evidence:
 def kernel(settings: Settings) -> Evidence:
     r"""Kernel regime: Large scales find the least l2 norm.
 
-    As the scale of the start grows the end tends to the solution of least l2 norm, at the rate $\alpha^{-4}$.
+    As the scale of the start grows the end tends to the solution of least l2 norm, at the rate
+    $\alpha^{-4}$.
 
         \lim_{\alpha \to \infty} \theta_\infty(\alpha) = X^+ y
 

@@ -24,14 +24,14 @@ CURVES = {
 def norm(settings: Settings) -> Evidence:
     r"""Corollary 5: The function that deep diagonal networks minimize.
 
-    From $u^L = 0$ and the other layers $\alpha \bar u$ the limit minimizes, among the solutions, a sum of one
-    function of each coordinate.
+    From $u^L = 0$ and the other layers $\alpha \bar u$ the limit minimizes, among the solutions, a sum of
+    one function of each coordinate.
 
         Q(\theta) = \alpha^2 \sum_i \bar u_i^2 H_L\Bigl(\frac{\theta_i}{\alpha^L |\bar u_i|^L}\Bigr), \qquad
         H_L(\tau) = \int_0^\tau h_L^{-1}, \quad p' = p^{L-2} q, \quad q' = p^{L-1}, \quad h_L = p^{L-1} q
 
-    Fixture: $L = 2$: $h = \frac12 \sinh 2t$; $L = 3$: $h = \sec^2 t \tan t$; $L = 4$: $h = t / (1 - t^2)^2$; $\alpha =
-    0.7$, seven coordinates with $\bar u$ from $-1$ to $1.4$.
+    Fixture: $L = 2$: $h = \frac12 \sinh 2t$; $L = 3$: $h = \sec^2 t \tan t$; $L = 4$: $h = t / (1 -
+    t^2)^2$; $\alpha = 0.7$, seven coordinates with $\bar u$ from $-1$ to $1.4$.
 
     As summarized: the potential of this package at the points of the curve.
     """
@@ -53,8 +53,8 @@ def dual_range(settings: Settings) -> Evidence:
 
     For $L \geq 3$ the inverse of $h_L$ is bounded, so that the function grows linearly at infinity.
 
-        C_L = \frac{\sqrt\pi}{2} \frac{\Gamma(\frac{L-2}{2})}{\Gamma(\frac{L-1}{2})}, \qquad C_3 = \frac\pi2, \quad
-        C_4 = 1, \quad C_6 = \frac23
+        C_L = \frac{\sqrt\pi}{2} \frac{\Gamma(\frac{L-2}{2})}{\Gamma(\frac{L-1}{2})}, \qquad C_3 =
+        \frac\pi2, \quad C_4 = 1, \quad C_6 = \frac23
 
     Fixture: one coordinate, the last layer 0 and the others 1; $L = 3, \ldots, 8$.
 

@@ -49,8 +49,8 @@ def plateaus(settings: Settings) -> Evidence:
 
         (0.8, 0, 0, 0), \quad (0, 0, 1.4, 0), \quad (0, 0, \tfrac{10}{7}, -\tfrac{10}{49})
 
-    Fixture: $X = ((1, 0.5, 0.7, 0), (0.5, 1, 0.1, 0.7))$, $y = (1, 0)$, the loss $\frac12 |X \theta - y|^2$, two
-    layers whose dual grows up to 1.
+    Fixture: $X = ((1, 0.5, 0.7, 0), (0.5, 1, 0.1, 0.7))$, $y = (1, 0)$, the loss $\frac12 |X \theta -
+    y|^2$, two layers whose dual grows up to 1.
 
     As summarized: the rows of the limit of vanishing initialization.
     """
@@ -110,8 +110,8 @@ def last_arrival(settings: Settings) -> Evidence:
 
         (20, \tfrac{60}{13}, \cdot, \tfrac{80}{49})
 
-    Correction: It is 40: the dual of the first coordinate goes from 1 to $-1$ at the rate $-0.05$. The next jump,
-    and so the path, is not changed.
+    Correction: It is 40: the dual of the first coordinate goes from 1 to $-1$ at the rate $-0.05$. The next
+    jump, and so the path, is not changed.
 
     Fixture: as for the plateaus.
 
@@ -139,8 +139,8 @@ def weights(settings: Settings) -> Evidence:
 
         W_\pm = \int_{\pm v_0}^\infty \frac{dr}{\prod_{j \ne 1} \sqrt{r^2 + \Delta_j}}
 
-    Correction: The lower ends are $\pm s v_0$ with $s$ the sign of the product of the other layers: where it is
-    negative the two weights change places.
+    Correction: The lower ends are $\pm s v_0$ with $s$ the sign of the product of the other layers: where
+    it is negative the two weights change places.
 
     Fixture: three layers $10^{-4} u_0$ with $u_0$ standard normal, $n = 4$, $d = 10$, standard normal data.
 
