@@ -118,8 +118,8 @@ def sparse_regression(settings: Settings) -> Evidence:
         ),
         figure=figure,
         caption=(
-            "Excess of the l1 norm against the scale for five shapes of the start: the nearer the shape is to "
-            "one, the smaller must the scale be."
+            "Excess of the l1 norm against the scale for five shapes of the start: the nearer the shape is "
+            "to one, the smaller must the scale be."
         ),
     )
 

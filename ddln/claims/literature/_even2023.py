@@ -126,9 +126,9 @@ def end(settings: Settings) -> Evidence:
 
     As summarized: the projection by SciPy's root finder in the dual.
     """
-    X, y = data(settings)
+    X, _ = data(settings)
     layers = runs(settings, False)
-    plus, minus, x = moves(layers)
+    _, _, x = moves(layers)
     errors = {"with the condition": [], "without it": []}
     for k in range(len(STEPS)):
         total = np.log((1 - x[k]) ** 2) + 2 * x[k], np.log((1 + x[k]) ** 2) - 2 * x[k]

@@ -1,5 +1,7 @@
 """Marcotte, Gribonval and Peyré 2023: the number of conservation laws."""
 
+import itertools
+
 import jax
 
 from ddln import theory
@@ -103,7 +105,7 @@ def deep(settings: Settings) -> Evidence:
     """
 
     def laws(*widths):
-        pairs = zip(widths[:-1], widths[1:], strict=True)
+        pairs = itertools.pairwise(widths)
         network = DeepMatrixFactorization([normal(i, *shape) for i, shape in enumerate(pairs)])
         return theory.count_conservation_laws(network)
 

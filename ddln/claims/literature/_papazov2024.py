@@ -19,7 +19,7 @@ from ddln.parameterizations import DeepDiagonal
 INERTIA, TIME = 1.0, 4.0
 # The time of a step, gamma / (1 - beta).
 SHORT = (0.02, 0.01, 0.005)
-INERTIAS = np.array([0.3, 1.0, 3.0, 30.0, 100.0])
+INERTIAS = np.array([0.3, 1.0, 3.0, 30.0])
 
 
 def _case(key):
@@ -30,14 +30,14 @@ def _case(key):
     return DeepDiagonal(0.5 * jax.random.normal(key_u, (2, 8))), loss
 
 
-def _flow(start, loss, inertia, t1):
+def _flow(start, loss, inertia, t1, rtol=1e-9):
     flow = momentum_flow(
         start,
         loss,
         t1,
         inertia=inertia,
-        rtol=1e-9,
-        atol=1e-11,
+        rtol=rtol,
+        atol=1e-2 * rtol,
         adjoint=problems.FORWARD,
         throw=False,
     )
@@ -76,12 +76,12 @@ def intrinsic(settings: Settings) -> Evidence:
 
 @cache
 def shrinkage(settings: Settings) -> np.ndarray:
-    """|u^2 - v^2| at a late time over that at the start, for each inertia and coordinate, problem by problem."""
-    keys = problems.keys(settings, "papazov")[:4]
+    """|u^2 - v^2| at a late time over that at the start, [problem, inertia, coordinate]."""
+    keys = problems.keys(settings, "papazov")[:2]
 
     def ratios(key):
         start, loss = _case(key)
-        late = jax.vmap(lambda inertia: _flow(start, loss, inertia, 60 * (1 + inertia)))(
+        late = jax.vmap(lambda inertia: _flow(start, loss, inertia, 20 * (1 + inertia), 1e-6))(
             jnp.asarray(INERTIAS)
         )
         gaps = jnp.abs(late[:, 0] ** 2 - late[:, 1] ** 2)
@@ -121,7 +121,7 @@ def balance(settings: Settings) -> Evidence:
             measured(what, ratio[:, 3:], "<", 1.0, case="without it"),
         ),
         figure=figure,
-        caption="The difference of the squared layers at the end, over that of the start, against the inertia.",
+        caption="The difference of the squared layers, end over start, against the inertia.",
     )
 
 

@@ -16,12 +16,12 @@ from ddln.parameterizations import DeepDiagonal
 
 SAMPLES, DIM, STEP, ALPHA = 10, 15, 0.05, 0.3
 KAPPA = 1 / (4 * SAMPLES)
-PATHS = 8
+PATHS = 4
 
 
 @cache
 def paths(settings: Settings):
-    """The inputs, and for theta = w_+^2 - w_-^2 and for theta = u v: log shrinkage, integral, end and its limit."""
+    """The inputs; for theta = w_+^2 - w_-^2 and theta = u v the shrinkage, the integral, end and limits."""
     rng = np.random.default_rng(settings.seed)
     X = rng.normal(size=(SAMPLES, DIM))
     truth = np.where(np.arange(DIM) < 3, 1.0, 0.0)
@@ -34,11 +34,11 @@ def paths(settings: Settings):
         path = stochastic_flow(
             start,
             loss,
-            400.0,
+            300.0,
             key=key,
             noise=IsotropicNoise(),
             step_size=STEP,
-            steps=8000,
+            steps=1500,
             throw=False,
         )
         u, v = path.parameterization.layers[-1]
@@ -68,9 +68,9 @@ def effective_scale(settings: Settings) -> Evidence:
     $-\frac12$: the printed one is four times too large.
 
     Fixture: $L = \frac{1}{4n} |X \theta - y|^2$, $n = 10$, $d = 15$, standard normal inputs, three ones,
-    $\alpha = 0.3$, $\gamma = 0.05$; eight paths with the isotropic noise of the model.
+    $\alpha = 0.3$, $\gamma = 0.05$; four paths with the isotropic noise of the model.
 
-    As summarized: the scale at $t = 400$, in logarithmic coordinates in which the law is exact at each
+    As summarized: the scale at $t = 300$, in logarithmic coordinates in which the law is exact at each
     step.
     """
     X, of_squares, of_product = paths(settings)
@@ -94,7 +94,7 @@ def end(settings: Settings) -> Evidence:
 
     Fixture: as for the effective scale.
 
-    As summarized: the path at $t = 400$ against the convex problem of its effective start.
+    As summarized: the path at $t = 300$ against the convex problem of its effective start.
     """
     _, _, theta, ends, plain = paths(settings)[1]
     return Evidence(

@@ -58,7 +58,7 @@ def path(settings: Settings) -> Evidence:
     return Evidence(
         (compared("entry at the middle of a plateau", rows, np.asarray(limit.theta[:4]), 1e-3),),
         figure=figure,
-        caption="The flow from $10^{-100}$ (lines) and the path of the limit (dotted): jumps between plateaus.",
+        caption="The flow from $10^{-100}$ (lines) and the path of the limit (dotted) jump together.",
     )
 
 

@@ -73,7 +73,7 @@ def modes(settings: Settings) -> Evidence:
             ),
         ),
         figure=figure,
-        caption="Strengths of four modes against time: sigmoids (lines) and the flow of both matrices (dots).",
+        caption="Strengths of four modes against time: sigmoids (lines) and the flow (dots).",
     )
 
 

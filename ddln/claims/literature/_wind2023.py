@@ -20,7 +20,7 @@ CLOSE = 1e-3
 
 
 def chosen(depth: int) -> tuple[float, float]:
-    """The t of the end of the flow of u^p - v^p from equal starts, and the distance of the end from the face."""
+    """The t of the end of the flow of u^p - v^p from equal starts, and its distance from the face."""
     start = jnp.full(3, SCALES[depth] ** (1 / depth))
     theta = np.asarray(_end(start, depth))
     t = theta[2] / 3
@@ -93,7 +93,7 @@ def deeper(settings: Settings) -> Evidence:
     return Evidence(
         tuple(numbers),
         figure=figure,
-        caption="The chosen solution against the number of layers: the curve of the formula and the ends of flows.",
+        caption="The chosen solution against $p$: the curve of the formula and the ends of flows.",
     )
 
 
