@@ -20,7 +20,7 @@ SAMPLES, DIM = 6, 8
 
 
 class SlowLoss:
-    """A function of the exponential loss: its flow has the same path, in a time in which weights grow slowly."""
+    """A function of the exponential loss, whose flow has the same path in another time."""
 
     def __init__(self, X):
         self.X = X
