@@ -76,9 +76,7 @@ def test_a_wrong_fixture_or_a_wrong_number_fails(monkeypatch):
     X[1, 2] = 0.2
     assert failing(zhao2026.plateaus, monkeypatch, zhao2026, "X", X)
     assert failing(zhao2026.last_arrival, monkeypatch, zhao2026, "X", X)
-    assert failing(
-        wind2023.two_layers, monkeypatch, wind2023, "A", wind2023.A + [[0, 0, 0.1], [0, 0, 0]]
-    )
+    assert failing(wind2023.two_layers, monkeypatch, wind2023, "A", 1.1 * wind2023.A)
     assert failing(lyu2025.heavy_ball, monkeypatch, lyu2025, "CURVATURE", 1.1)
     curves = dict(yun2021.CURVES)
     curves[3] = (np.sinh, *curves[3][1:])
