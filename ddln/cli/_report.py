@@ -212,7 +212,7 @@ def _deviations(outcomes: Sequence[Outcome]) -> str:
     )
     return (
         '<section aria-labelledby="deviations"><h2 id="deviations">Errata and conditions</h2>'
-        '<div class="scroll"><table class="overview"><caption>Claims that hold in another form than the '
+        '<div class="scroll"><table class="deviations"><caption>Claims that hold in another form than the '
         'source gives</caption><thead><tr><th scope="col">source</th><th scope="col">claim</th>'
         '<th scope="col">verdict</th><th scope="col">correction or condition</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div></section>"
@@ -264,7 +264,7 @@ def _numbers(outcome: Outcome, case: str) -> str:
         + (_cells(number.published, number.ours) if with_published else "")
         + f'<td class="number">{_plain(number.value)}</td>'
         f'<td class="number">{html.escape(SIGNS[number.relation])} {_plain(number.threshold)}</td>'
-        f'<td class="number">{"" if number.share is None else _plain(number.share)}</td>'
+        f'<td class="number share">{"" if number.share is None else _plain(number.share)}</td>'
         f'<td class="verdict">{number.verdict}</td></tr>'
         for number in own
     )
@@ -272,7 +272,7 @@ def _numbers(outcome: Outcome, case: str) -> str:
     return (
         f'<div class="scroll"><table class="numbers"><caption>{html.escape(caption)}</caption><thead><tr>'
         f'<th scope="col">measured</th>{heads}<th scope="col">value</th><th scope="col">limit</th>'
-        f'<th scope="col">share</th><th scope="col">verdict</th></tr></thead><tbody>{rows}</tbody>'
+        f'<th scope="col" class="share">share</th><th scope="col">verdict</th></tr></thead><tbody>{rows}</tbody>'
         "</table></div>"
     )
 

@@ -18,6 +18,8 @@ from ddln.parameterizations import DeepDiagonal
 
 SCALE = 1e-100
 
+one_flow = eqx.filter_jit(problems.reduced_flow)
+
 
 @cache
 def flow() -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +28,7 @@ def flow() -> tuple[np.ndarray, np.ndarray]:
     ts = np.linspace(0, 12, 241) * unit
     start = DeepDiagonal.zero_last(jnp.full(4, SCALE), 2)
     loss = LeastSquares(example.X, example.Y)
-    found = problems.finished(eqx.filter_jit(problems.reduced_flow)(start, loss, jnp.asarray(ts)))
+    found = problems.finished(one_flow(start, loss, jnp.asarray(ts)))
     return ts / unit, np.asarray(found.theta)
 
 
