@@ -96,7 +96,8 @@ def short_name(key: str) -> str:
     """The first author, with a second one or "et al.", and the year."""
     entry = bibliography()[key]
     names = [author.split(",")[0] for author in entry["author"].split(" and ")]
-    who = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
+    few = len(names) < 3 and names[-1] != "others"
+    who = " and ".join(names) if few else f"{names[0]} et al."
     return f"{who} {entry['year']}"
 
 
@@ -106,7 +107,8 @@ def reference(key: str) -> str:
     authors = [" ".join(reversed(name.split(", "))) for name in entry["author"].split(" and ")]
     place = entry.get("journal") or entry.get("booktitle") or entry.get("howpublished")
     place = place or f"arXiv:{entry['eprint']}"
-    return f"{', '.join(authors)}: {entry['title']}, {place} ({entry['year']})."
+    who = ", ".join(authors).replace(", others", " et al.")
+    return f"{who}: {entry['title']}, {place} ({entry['year']})."
 
 
 def _author_year(entry: dict[str, str]) -> tuple[str, str]:

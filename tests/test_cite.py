@@ -55,6 +55,8 @@ def test_entries_are_those_of_the_file():
 def test_names_and_references():
     assert short_name("carlson1995") == "Carlson 1995"
     assert short_name("salimans2016") == "Salimans and Kingma 2016"
+    assert short_name("zhao2026") == "Zhao et al. 2026"
+    assert reference("zhao2026").startswith("Zhao et al.: Gradient Flow Dynamics")
     assert short_name("saxe2014") == "Saxe et al. 2014"
     assert reference("carlson1995") == (
         "Bille C. Carlson: Numerical Computation of Real or Complex Elliptic Integrals, Numerical Algorithms "

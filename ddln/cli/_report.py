@@ -272,7 +272,8 @@ def _numbers(outcome: Outcome, case: str) -> str:
     return (
         f'<div class="scroll"><table class="numbers"><caption>{html.escape(caption)}</caption><thead><tr>'
         f'<th scope="col">measured</th>{heads}<th scope="col">value</th><th scope="col">limit</th>'
-        f'<th scope="col" class="share">share</th><th scope="col">verdict</th></tr></thead><tbody>{rows}</tbody>'
+        '<th scope="col" class="share">share</th><th scope="col">verdict</th></tr></thead>'
+        f"<tbody>{rows}</tbody>"
         "</table></div>"
     )
 
