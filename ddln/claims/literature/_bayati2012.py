@@ -20,9 +20,9 @@ def threshold(rho: float) -> float:
 
     def ratio(tau: float) -> float:
         inactive = 2 * ((1 + tau**2) * norm.cdf(-tau) - tau * norm.pdf(tau))
-        return rho * (1 + tau**2) + (1 - rho) * inactive
+        return float(rho * (1 + tau**2) + (1 - rho) * inactive)
 
-    return float(minimize_scalar(ratio, bounds=(0.01, 10), method="bounded").fun)
+    return float(minimize_scalar(ratio, bounds=(0.01, 10), method="bounded").fun)  # pyright: ignore
 
 
 @claim(id="bayati2012-threshold")

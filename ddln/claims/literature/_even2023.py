@@ -45,7 +45,7 @@ def _run(X, y, step, single):
         batch_size=batch,
         ts=np.arange(COUNT + 1.0),
         throw=False,
-    ).parameterization.layers
+    ).parameterization.layers  # pyright: ignore
 
 
 @cache

@@ -47,7 +47,7 @@ def path(depth: int, scale: float, end: float, seed: int = 0):
         coordinates="full",
         adjoint=problems.FORWARD,
     )
-    theta, layers = np.asarray(flow.theta), np.asarray(flow.parameterization.layers)
+    theta, layers = np.asarray(flow.theta), np.asarray(flow.parameterization.layers)  # pyright: ignore
     margins = theta @ X.T
     least = margins.min(1)
     accuracy = least - np.log(np.exp(least[:, None] - margins).sum(1))

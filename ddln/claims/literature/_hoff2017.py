@@ -33,7 +33,7 @@ def lasso(settings: Settings) -> Evidence:
     As summarized: the layers at the end of the flow with decay.
     """
     _, _, end = ends(settings, 2)
-    layers = np.asarray(end.parameterization.layers)
+    layers = np.asarray(end.parameterization.layers)  # pyright: ignore
     norm = np.abs(np.asarray(end.theta)).sum()
     return Evidence((compared("penalty of the layers", (layers**2).sum() / 2, norm, 1e-8),))
 
@@ -52,7 +52,7 @@ def bridge(settings: Settings) -> Evidence:
     """
     X, y, end = ends(settings, 4)
     theta = np.asarray(end.theta)
-    layers = np.asarray(end.parameterization.layers)
+    layers = np.asarray(end.parameterization.layers)  # pyright: ignore
     support = np.abs(theta) > 1e-8
     gradient = X.T @ (X @ theta - y)
     penalty = DECAY * np.abs(theta[support]) ** -0.5 * np.sign(theta[support])

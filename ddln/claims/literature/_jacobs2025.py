@@ -31,7 +31,7 @@ def _run(key):
         start, loss, TIMES[-1], ts=TIMES, weight_decay=schedule, coordinates="full", rtol=1e-9,
         atol=1e-12, throw=False,
     )  # fmt: skip
-    layers = flow.parameterization.layers
+    layers = flow.parameterization.layers  # pyright: ignore
     switched = limit(DeepDiagonal(layers[3]), loss, throw=False).theta
     ignored = limit(start, loss, throw=False).theta
     decayed = limit(start, loss, weight_decay=DECAY, throw=False).theta

@@ -79,7 +79,7 @@ def mirror_flow(settings: Settings) -> Evidence:
     flow = eqx.filter_jit(_flow)(start, loss)
     gradient = np.asarray(potential(start).mirror_map(flow.theta[-1]))
     size = np.abs(gradient).max()
-    error = np.abs(gradient - np.asarray(flow.dual[-1])) / size
+    error = np.abs(gradient - np.asarray(flow.dual[-1])) / size  # pyright: ignore
     return Evidence((measured("largest relative difference", error, "<=", 1e-6),))
 
 

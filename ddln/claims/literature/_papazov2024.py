@@ -41,7 +41,7 @@ def _flow(start, loss, inertia, t1, rtol=1e-9):
         adjoint=problems.FORWARD,
         throw=False,
     )
-    return flow.parameterization.layers[-1]
+    return flow.parameterization.layers[-1]  # pyright: ignore
 
 
 @claim(id="papazov2024-intrinsic")
@@ -64,7 +64,7 @@ def intrinsic(settings: Settings) -> Evidence:
     for h in SHORT:
         optimizer = optax.sgd(h**2 / INERTIA, momentum=1 - h / INERTIA)
         run = descend(start, loss, optimizer, round(TIME / h))
-        errors.append(np.abs(np.asarray(run.parameterization.layers[-1]) - flow).max())
+        errors.append(np.abs(np.asarray(run.parameterization.layers[-1]) - flow).max())  # pyright: ignore
     orders = np.log2(np.array(errors[:-1]) / errors[1:])
     return Evidence(
         (

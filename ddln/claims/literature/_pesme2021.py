@@ -41,11 +41,11 @@ def paths(settings: Settings):
             steps=1500,
             throw=False,
         )
-        u, v = path.parameterization.layers[-1]
+        u, v = path.parameterization.layers[-1]  # pyright: ignore
         shrinkage = jnp.log(jnp.abs(u**2 - v**2) / 2 / ALPHA**2) / 2
         end = limit(theory.effective_start(path), loss, throw=False).theta
         plain = limit(start, loss, throw=False).theta
-        return shrinkage, path.record.loss_integral[-1], path.theta[-1], end, plain
+        return shrinkage, path.record.loss_integral[-1], path.theta[-1], end, plain  # pyright: ignore
 
     found = [
         [np.asarray(a) for a in problems.each(lambda key, c=c: one(key, c), keys)]

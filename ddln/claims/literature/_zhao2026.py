@@ -35,7 +35,7 @@ def waits(row: int) -> np.ndarray:
     found = path()
     theta, dual = np.asarray(found.theta[row]), np.asarray(found.dual[row])
     rate = X.T @ (Y - X @ theta)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         times = (np.sign(rate) - dual) / rate
     return np.where(np.abs(rate) > EXACT, times, np.inf)
 
