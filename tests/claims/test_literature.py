@@ -23,6 +23,7 @@ FEW = Settings(seed=1, problems=8)
 # Of different kinds, and quick.
 SHORT = (
     "zhao2026-plateaus",
+    "zhao2026-arrivals",
     "zhao2026-last-arrival",
     "arora2018-preconditioner",
     "carlson1995-three-layers",

@@ -95,7 +95,7 @@ def arrivals(settings: Settings) -> Evidence:
     return Evidence(
         (
             compared("at zero, coordinates 1 to 3", first[:3], np.array([1, 2, 10 / 7]), EXACT),
-            measured("at zero, coordinate 4", first[3], ">=", np.inf),
+            measured("at zero, one over the arrival of coordinate 4", 1 / first[3], "<=", EXACT),
             compared("first plateau, coordinates 2 to 4", second[1:], [5, 3, 25 / 7], EXACT),
         )
     )
