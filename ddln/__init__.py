@@ -8,6 +8,7 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from ddln._cite import cite as cite
 from ddln._results import RESULTS as RESULTS
 from ddln._results import is_okay as is_okay
 from ddln.asymptotics import Signal as Signal

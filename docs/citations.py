@@ -44,7 +44,8 @@ def read_bibliography(path: Path) -> dict[str, dict[str, str]]:
 def short_name(entry: dict[str, str]) -> str:
     """The first author, with a second one or "et al.", and the year."""
     names = [author.split(",")[0] for author in entry["author"].split(" and ")]
-    who = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
+    few = len(names) < 3 and names[-1] != "others"
+    who = " and ".join(names) if few else f"{names[0]} et al."
     return f"{who} {entry['year']}"
 
 
@@ -65,7 +66,9 @@ def reference(key: str, entry: dict[str, str]) -> str:
 
 
 def on_config(config):
-    config.extra["bibliography"] = read_bibliography(Path(config.docs_dir) / "references.bib")
+    config.extra["bibliography"] = read_bibliography(
+        Path(config.docs_dir).parent / "ddln" / "references.bib"
+    )
     return config
 
 

@@ -1,4 +1,4 @@
-"""The statements of the two documents, each with a program that measures whether it is true.
+"""The statements of the two documents and of the literature, each with a program that measures it.
 
 `import ddln` does not import this package.
 """
@@ -9,7 +9,9 @@ from ddln.claims._claim import claim as claim
 from ddln.claims._evidence import Evidence as Evidence
 from ddln.claims._evidence import Number as Number
 from ddln.claims._evidence import checked as checked
+from ddln.claims._evidence import compared as compared
 from ddln.claims._evidence import measured as measured
 from ddln.claims._registry import claims as claims
+from ddln.claims._registry import literature_claims as literature_claims
 from ddln.claims._run import Outcome as Outcome
 from ddln.claims._run import run as run

@@ -8,16 +8,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from ddln._cite import bibliography
 from ddln.claims._evidence import STATED, Evidence
 
-Expectation = Literal["holds", "holds under a condition", "erratum"]
+Expectation = Literal[
+    "holds", "holds under a condition", "erratum", "reproduced", "reproduced under a condition"
+]
 
 # The cases of a claim, by what is expected of it, with the verdict that each must have.
+ALWAYS = {STATED: "holds"}
+CONDITIONAL = {"with the condition": "holds", "without it": "violated"}
 CASES = {
-    "holds": {STATED: "holds"},
-    "holds under a condition": {"with the condition": "holds", "without it": "violated"},
+    "holds": ALWAYS,
+    "holds under a condition": CONDITIONAL,
     "erratum": {"as printed": "violated", "corrected": "holds"},
+    "reproduced": ALWAYS,
+    "reproduced under a condition": CONDITIONAL,
 }
+# The two source documents; any other is a key of the bibliography.
 DOCUMENTS = ("paper", "slides")
 PACKAGE = Path(__file__).parents[1]
 
@@ -41,22 +49,25 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A statement of one of the two documents, as words, as a formula, and as a program.
+    """A statement of one of the two documents or of the literature, as words, as a formula, and as a program.
 
     Texts are plain words with LaTeX between dollar signs.
 
     Args:
-        id: its name, which begins with the document: "paper-theorem-1", "slides-momentum".
+        id: its name, which begins with the document: "paper-theorem-1", "slides-momentum", or a key of the
+            bibliography: "saxe2014-learning-time".
         number: the place in the document: "Theorem 1, Eq. (8)", "Diagonal Linear Networks".
         title: a few words.
         statement: the statement of the document, in words.
         formula: the same as a formula, LaTeX in display style, without delimiters.
         check: measures it on random problems.
         expected: "holds"; "holds under a condition" that the document does not state; or
-            "erratum": the printed form fails, and its correction holds.
+            "erratum": the printed form fails, and its correction holds. For the literature "reproduced" and
+            "reproduced under a condition" take the place of the first two.
         correction: the corrected form of an erratum.
         condition: the condition of a claim that needs one.
         equations: the numbers of the equations of the paper that it covers.
+        fixture: data, start and settings of the literature's experiment, re-told.
 
     Raises:
         ValueError: if the fields do not fit each other.
@@ -72,26 +83,29 @@ class Claim:
     correction: str = ""
     condition: str = ""
     equations: tuple[int, ...] = ()
+    fixture: str = ""
 
     def __post_init__(self):
-        if self.document not in DOCUMENTS:
+        if self.document not in DOCUMENTS and self.document not in bibliography():
             raise ValueError(
-                f"Argument `id` must begin with one of {DOCUMENTS}, but it is {self.id!r}."
+                f"Argument `id` must begin with one of {DOCUMENTS} or with a key of the bibliography, "
+                f"but it is {self.id!r}."
             )
         needs = {
             "correction": (self.expected == "erratum", self.correction),
-            "condition": (self.expected == "holds under a condition", self.condition),
+            "condition": (self.expected.endswith("under a condition"), self.condition),
+            "fixture": (self.document not in DOCUMENTS, self.fixture),
         }
         for name, (needed, text) in needs.items():
             if needed != bool(text):
                 raise ValueError(
-                    f"Argument `{name}` must {'be' if needed else 'not be'} given for a claim with "
-                    f"`expected={self.expected!r}`, but that of {self.id} is {text!r}."
+                    f"Argument `{name}` must {'be' if needed else 'not be'} given for a claim of "
+                    f"{self.document} with `expected={self.expected!r}`, but that of {self.id} is {text!r}."
                 )
 
     @property
     def document(self) -> str:
-        """The document that the claim is from: "paper" or "slides"."""
+        """The document that the claim is from: "paper", "slides", or a key of the bibliography."""
         return self.id.split("-")[0]
 
     @property
@@ -128,7 +142,8 @@ def claim(
 
     Its first line is the place, a colon, the title and a full stop. Then come the statement; the
     formula, indented; `Correction: ...` of an erratum, or `Condition: ...` of a claim that holds
-    under a condition; and what is measured, for the reader of the code.
+    under a condition; `Fixture: ...` of a claim of the literature; and what is measured, for the reader of
+    the code.
 
     Example:
         >>> @claim(id="paper-equation-8", equations=(8,))
@@ -160,7 +175,8 @@ def claim(
                 f"The docstring of `{check.__name__}` must be that of a claim, but it has no title, "
                 "no statement or no formula. `ddln.claims.claim` shows the form."
             )
-        return Claim(id=id, check=check, equations=equations, expected=_expected(texts), **texts)
+        expected = _expected(texts, literature=id.split("-")[0] not in DOCUMENTS)
+        return Claim(id=id, check=check, equations=equations, expected=expected, **texts)
 
     return wrap
 
@@ -184,16 +200,18 @@ def _texts(check: Callable[[Settings], Evidence]) -> tuple[dict[str, str], list[
     measurement = []
     for paragraph in paragraphs[formula + 1 :]:
         label, _, text = paragraph.partition(": ")
-        if label in ("Correction", "Condition"):
+        if label in ("Correction", "Condition", "Fixture"):
             texts[label.lower()] = _one_line(text)
         else:
             measurement.append(paragraph)
     return texts, measurement
 
 
-def _expected(texts: dict[str, str]) -> Expectation:
+def _expected(texts: dict[str, str], literature: bool) -> Expectation:
     if "correction" in texts:
         return "erratum"
+    if literature:
+        return "reproduced under a condition" if "condition" in texts else "reproduced"
     return "holds under a condition" if "condition" in texts else "holds"
 
 

@@ -26,6 +26,8 @@ class Number:
         threshold: the form it belongs to holds if `value relation threshold`.
         case: the form of the claim that it belongs to, a key of `Claim.cases`.
         verdict: "holds", "violated", "inconclusive" or "hypothesis not met".
+        published: the number of the source, if `value` is the distance from one.
+        ours: the number that was computed instead.
     """
 
     what: str
@@ -34,6 +36,8 @@ class Number:
     threshold: float
     case: str
     verdict: str
+    published: float | None = None
+    ours: float | None = None
 
     @property
     def share(self) -> float | None:
@@ -90,6 +94,40 @@ def measured(
     holds = bool(RELATIONS[relation](worst, threshold))
     verdict = "inconclusive" if np.isnan(worst) else "holds" if holds else "violated"
     return Number(what, worst, relation, float(threshold), case, verdict)
+
+
+def compared(
+    what: str, ours: Any, published: Any, tolerance: float | None = None, *, case: str = STATED
+) -> Number:
+    """A number: the distance of ours from the published one, at most the published precision.
+
+    Example:
+        >>> compared("$R_F(1, 2, 0)$", 1.31102877714606, "1.3110287771461").verdict
+        'holds'
+
+    Args:
+        what: the compared quantity.
+        ours: a number or an array of any shape, of which the worst entry is taken.
+        published: the number of the source, or an array of that shape. Digits in a text set the tolerance:
+            half a unit of the last one.
+        tolerance: the largest distance; required unless `published` is a text.
+        case: the form of the claim that it belongs to.
+
+    Raises:
+        ValueError: if there is no tolerance.
+    """
+    if isinstance(published, str):
+        digits = published.partition(".")[2]
+        tolerance = 0.5 * 10.0 ** -len(digits) if tolerance is None else tolerance
+    if tolerance is None:
+        raise ValueError(
+            "Argument `tolerance` must be given unless `published` is a text of digits."
+        )
+    values, theirs = np.broadcast_arrays(np.asarray(ours, float), np.asarray(published, float))
+    error = np.abs(values - theirs)
+    number = measured(what, error, "<=", tolerance, case=case)
+    worst = np.unravel_index(np.argmax(error), error.shape)  # the first NaN, if there is one
+    return dataclasses.replace(number, published=float(theirs[worst]), ours=float(values[worst]))
 
 
 def checked(check: Check, what: str = "", *, case: str = STATED) -> Number:

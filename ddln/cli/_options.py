@@ -157,7 +157,7 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class ReproduceOptions:
-    """Measure every claim of the paper and of the slides on fresh random problems.
+    """Measure every claim of the paper and of the slides, or published numbers of the literature.
 
     Each theorem, formula and remark of the documents that this package follows is a claim with a program
     of its own. Writes
@@ -169,11 +169,18 @@ class ReproduceOptions:
       ddln reproduce
       ddln reproduce --claim paper-theorem-1 --claim paper-equation-19
       ddln reproduce --seed 7 --problems 200 --out reproduced
+      ddln reproduce --literature
+      ddln reproduce --paper saxe2014 --paper zhao2026
     """
 
     claim: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A claim by its name, such as paper-theorem-1; several with commas or by giving the option again.
     All if not given."""
+    literature: bool = False
+    """Reproduce published numbers and laws of the literature instead."""
+    paper: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """The claims of one paper of the literature, by the key of the bibliography that their names begin
+    with; several with commas or by giving the option again. Implies --literature."""
     list: bool = False
     """Show the names of the claims, and measure none."""
     seed: int = 0

@@ -16,11 +16,15 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from ddln._cite import reference, short_name
 from ddln.claims import Number, Outcome, Settings
 from ddln.cli._mathml import mathml, with_formulas
 
 SCHEMA = 1
-TITLE = "Claims on reparameterized gradient flows, measured"
+TITLES = (
+    "Claims on reparameterized gradient flows, measured",
+    "Published numbers on reparameterized gradient flows, reproduced",
+)
 DOCUMENTS = {
     "paper": (
         "The paper",
@@ -33,7 +37,14 @@ DOCUMENTS = {
         "Optimization Dynamics, CIRM workshop, 30 September 2025.",
     ),
 }
-VERDICTS = ("holds", "holds under a condition", "erratum", "not reproduced")
+VERDICTS = (
+    "holds",
+    "holds under a condition",
+    "reproduced",
+    "reproduced under a condition",
+    "erratum",
+    "not reproduced",
+)
 SIGNS = {"<=": "≤", ">=": "≥", "<": "<", ">": ">"}
 
 
@@ -69,6 +80,7 @@ def _claim_json(outcome: Outcome) -> dict[str, Any]:
         "title": claim.title,
         "statement": claim.statement,
         "formula": claim.formula,
+        "fixture": claim.fixture,
         "expected": claim.expected,
         "correction": claim.correction,
         "condition": claim.condition,
@@ -88,21 +100,30 @@ def _number_json(number: Number) -> dict[str, Any]:
     return {
         "case": number.case,
         "what": number.what,
-        "value": number.value if math.isfinite(number.value) else None,
+        "published": _finite(number.published),
+        "ours": _finite(number.ours),
+        "value": _finite(number.value),
         "relation": number.relation,
         "threshold": number.threshold,
-        "share": share if share is not None and math.isfinite(share) else None,
+        "share": _finite(share),
         "verdict": number.verdict,
     }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def as_html(outcomes: Sequence[Outcome], settings: Settings, planned: int) -> str:
     """The report as a page that holds its style, script, formulas and figures, and loads nothing."""
     style, script, template = (_part(name) for name in ("style.css", "script.js", "template.html"))
     counts = Counter(outcome.verdict for outcome in outcomes)
-    documents = [name for name in DOCUMENTS if any(o.claim.document == name for o in outcomes)]
+    documents = list(dict.fromkeys(outcome.claim.document for outcome in outcomes))
+    literature = any(name not in DOCUMENTS for name in documents)
+    guide = _part("literature.html" if literature else "documents.html")
     return string.Template(template).substitute(
-        title=TITLE,
+        title=TITLES[literature],
+        guide=guide,
         style=style,
         style_hash=_hash(style),
         script=script,
@@ -110,9 +131,15 @@ def as_html(outcomes: Sequence[Outcome], settings: Settings, planned: int) -> st
         summary=_summary(counts, len(outcomes), planned),
         settings=_settings(settings),
         buttons=_buttons(counts, len(outcomes)),
-        sections="\n".join(_section(name, outcomes) for name in documents),
-        references="".join(f"<p>{html.escape(DOCUMENTS[name][1])}</p>" for name in documents),
+        sections="\n".join(_section(name, outcomes) for name in documents)
+        + (_deviations(outcomes) if literature else ""),
+        references="".join(f"<p>{html.escape(_document(name)[1])}</p>" for name in documents),
     )
+
+
+def _document(name: str) -> tuple[str, str]:
+    """The heading and the reference of a document."""
+    return DOCUMENTS[name] if name in DOCUMENTS else (short_name(name), reference(name))
 
 
 def _part(name: str) -> str:
@@ -155,7 +182,7 @@ def _buttons(counts: Counter[str], total: int) -> str:
 
 def _section(document: str, outcomes: Sequence[Outcome]) -> str:
     own = [outcome for outcome in outcomes if outcome.claim.document == document]
-    heading = DOCUMENTS[document][0]
+    heading, source = _document(document)
     rows = "".join(
         f'<tr data-verdict="{_slug(o.verdict)}"><th scope="row"><a href="#{o.claim.id}">'
         f"{with_formulas(o.claim.title)}</a></th><td>{html.escape(o.claim.number)}</td>"
@@ -163,12 +190,32 @@ def _section(document: str, outcomes: Sequence[Outcome]) -> str:
         for o in own
     )
     return (
-        f'<section aria-labelledby="{document}"><h2 id="{document}">{heading}</h2>'
-        f'<div class="scroll"><table class="overview"><caption>{len(own)} claims, in the order of the '
+        f'<section aria-labelledby="{document}"><h2 id="{document}">{html.escape(heading)}</h2>'
+        + (f'<p class="place">{html.escape(source)}</p>' if document not in DOCUMENTS else "")
+        + f'<div class="scroll"><table class="overview"><caption>{len(own)} claims, in the order of the '
         'document</caption><thead><tr><th scope="col">claim</th><th scope="col">place</th>'
         f'<th scope="col">verdict</th></tr></thead><tbody>{rows}</tbody></table></div>\n'
         + "\n".join(map(_article, own))
         + "</section>"
+    )
+
+
+def _deviations(outcomes: Sequence[Outcome]) -> str:
+    """The table of errata and of conditions that the sources do not state."""
+    rows = "".join(
+        f'<tr data-verdict="{_slug(o.verdict)}"><td>{html.escape(_document(o.claim.document)[0])}</td>'
+        f'<th scope="row"><a href="#{o.claim.id}">{with_formulas(o.claim.title)}</a></th>'
+        f"<td>{_verdict(o.verdict)}</td>"
+        f"<td>{with_formulas(o.claim.correction or o.claim.condition)}</td></tr>"
+        for o in outcomes
+        if o.claim.correction or o.claim.condition
+    )
+    return (
+        '<section aria-labelledby="deviations"><h2 id="deviations">Errata and conditions</h2>'
+        '<div class="scroll"><table class="deviations"><caption>Claims that hold in another form than the '
+        'source gives</caption><thead><tr><th scope="col">source</th><th scope="col">claim</th>'
+        '<th scope="col">verdict</th><th scope="col">correction or condition</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div></section>"
     )
 
 
@@ -182,10 +229,11 @@ def _article(outcome: Outcome) -> str:
         f"<p>{with_formulas(claim.statement)}</p>",
         f'<div class="formula">{mathml(claim.formula, "block")}</div>',
     ]
-    if claim.correction:
-        parts.append(f"<p><strong>Correction.</strong> {with_formulas(claim.correction)}</p>")
-    if claim.condition:
-        parts.append(f"<p><strong>Condition.</strong> {with_formulas(claim.condition)}</p>")
+    parts += [
+        f"<p><strong>{label.capitalize()}.</strong> {with_formulas(text)}</p>"
+        for label in ("correction", "condition", "fixture")
+        if (text := getattr(claim, label))
+    ]
     if evidence is None:
         parts.append(
             f'<p>The check ended with an error:</p><pre class="error">{html.escape(outcome.error)}</pre>'
@@ -209,28 +257,38 @@ def _numbers(outcome: Outcome, case: str) -> str:
     verdict, expected = outcome.verdicts[case], outcome.claim.cases[case]
     caption = f"{case.capitalize()}: {verdict}"
     caption += ", as expected" if verdict == expected else f", but expected: {expected}"
+    own = [number for number in outcome.evidence.numbers if number.case == case]
+    with_published = any(number.published is not None for number in own)
     rows = "".join(
         f'<tr><th scope="row">{with_formulas(number.what)}</th>'
-        f'<td class="number">{_plain(number.value)}</td>'
+        + (_cells(number.published, number.ours) if with_published else "")
+        + f'<td class="number">{_plain(number.value)}</td>'
         f'<td class="number">{html.escape(SIGNS[number.relation])} {_plain(number.threshold)}</td>'
-        f'<td class="number">{"" if number.share is None else _plain(number.share)}</td>'
+        f'<td class="number share">{"" if number.share is None else _plain(number.share)}</td>'
         f'<td class="verdict">{number.verdict}</td></tr>'
-        for number in outcome.evidence.numbers
-        if number.case == case
+        for number in own
     )
+    heads = '<th scope="col">published</th><th scope="col">ours</th>' if with_published else ""
     return (
         f'<div class="scroll"><table class="numbers"><caption>{html.escape(caption)}</caption><thead><tr>'
-        '<th scope="col">measured</th><th scope="col">value</th><th scope="col">limit</th>'
-        f'<th scope="col">share</th><th scope="col">verdict</th></tr></thead><tbody>{rows}</tbody>'
+        f'<th scope="col">measured</th>{heads}<th scope="col">value</th><th scope="col">limit</th>'
+        '<th scope="col" class="share">share</th><th scope="col">verdict</th></tr></thead>'
+        f"<tbody>{rows}</tbody>"
         "</table></div>"
     )
 
 
-def _plain(value: float) -> str:
-    """A number with three digits, as HTML."""
+def _cells(*values: float | None) -> str:
+    """Cells with the numbers to compare, to seven digits."""
+    texts = ("" if value is None else _plain(value, 7) for value in values)
+    return "".join(f'<td class="number">{text}</td>' for text in texts)
+
+
+def _plain(value: float, digits: int = 3) -> str:
+    """A number as HTML."""
     if not math.isfinite(value):
         return {math.inf: "∞", -math.inf: "−∞"}.get(value, "not a number")
-    mantissa, _, exponent = f"{value:.3g}".partition("e")
+    mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
     mantissa = mantissa.replace("-", "−")
     if not exponent:
         return mantissa

@@ -1,8 +1,9 @@
-"""`ddln reproduce`: measurements of every claim of the two documents."""
+"""`ddln reproduce`: measurements of every claim of the two documents, or of the literature."""
 
 import difflib
 import json
 import time
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import jax
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from ddln.claims import Claim, Outcome, Settings, claims
+from ddln.claims import Claim, Outcome, Settings, claims, literature_claims
 from ddln.claims import run as run_claim
 from ddln.cli._console import console as new_console
 from ddln.cli._options import ReproduceOptions
@@ -23,6 +24,8 @@ from ddln.cli._report import as_html, as_json
 STYLES = {
     "holds": "green",
     "holds under a condition": "yellow",
+    "reproduced": "green",
+    "reproduced under a condition": "yellow",
     "erratum": "magenta",
     "not reproduced": "bold red",
 }
@@ -32,11 +35,16 @@ REPORTS = ("report.html", "report.json")
 def run(options: ReproduceOptions) -> None:
     """Check the claims; Ctrl-C keeps what is finished."""
     console = new_console()
+    literature = options.literature or bool(options.paper)
+    known = literature_claims() if literature else claims()
+    if options.paper:
+        papers = _names("paper", options.paper, list(dict.fromkeys(one.document for one in known)))
+        known = [one for one in known if one.document in papers]
     if options.list:
-        for claim in claims():
+        for claim in known:
             console.print(f"{claim.id}  {claim.title}", soft_wrap=True)
         return
-    chosen = _chosen(options.claim)
+    chosen = _chosen(options.claim, known)
     if options.problems < 1:
         raise ValueError("Option --problems must be at least 1.")
     settings = Settings(options.seed, options.problems)
@@ -79,23 +87,35 @@ def run(options: ReproduceOptions) -> None:
         raise SystemExit(1)
 
 
-def _chosen(wanted: tuple[str, ...]) -> list[Claim]:
-    """The claims of these names, in the order of the documents; without names all of them.
+def _chosen(wanted: tuple[str, ...], claims: Iterable[Claim]) -> list[Claim]:
+    """The claims of these names, in their order; without names all of them.
 
     Raises:
         ValueError: if there is no claim of a name, or no name in what is given.
     """
-    known = {claim.id: claim for claim in claims()}
+    known = {claim.id: claim for claim in claims}
+    names = _names("claim", wanted, known) if wanted else known
+    return [claim for name, claim in known.items() if name in names]
+
+
+def _names(option: str, wanted: tuple[str, ...], known: Collection[str]) -> list[str]:
+    """The names in an option, separated by commas or given by repeating it.
+
+    Raises:
+        ValueError: if one is not known, or there is none.
+    """
     names = [name.strip() for names in wanted for name in names.split(",") if name.strip()]
-    if wanted and not names:
-        raise ValueError(f"Option --claim must name a claim. They are {', '.join(known)}.")
+    if not names:
+        raise ValueError(f"Option --{option} must name a {option}. They are {', '.join(known)}.")
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
             near = near or [other for other in known if name in other][:3]
             hint = f"The nearest are {', '.join(near)}" if near else f"They are {', '.join(known)}"
-            raise ValueError(f"Option --claim must name a claim, but there is no {name!r}. {hint}.")
-    return [claim for name, claim in known.items() if not names or name in names]
+            raise ValueError(
+                f"Option --{option} must name a {option}, but there is no {name!r}. {hint}."
+            )
+    return names
 
 
 def _folder(out: Path | None) -> Path:

@@ -27,6 +27,8 @@ from ddln.theory.maps import commutator as commutator
 from ddln.theory.maps import count_conservation_laws as count_conservation_laws
 from ddln.theory.maps import diagnose as diagnose
 from ddln.theory.maps import integrability as integrability
+from ddln.theory.maps import linear_network_path as linear_network_path
+from ddln.theory.maps import mode_strength as mode_strength
 from ddln.theory.maps import path_products as path_products
 from ddln.theory.maps import regularity as regularity
 from ddln.theory.mirror import bregman_decrease as bregman_decrease

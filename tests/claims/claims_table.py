@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ddln.claims import claims
+from ddln.claims import claims, literature_claims
 
 PAGE = Path(__file__).parents[2] / "docs" / "reproduce.md"
 BEGIN, END = "<!-- claims -->\n", "<!-- end of claims -->\n"
@@ -11,7 +11,8 @@ BEGIN, END = "<!-- claims -->\n", "<!-- end of claims -->\n"
 def rows():
     """The list as it must stand on the page."""
     head = ["| claim | place | | expected |", "| --- | --- | --- | --- |"]
-    lines = [f"| `{c.id}` | {c.number} | {c.title} | {c.expected} |" for c in claims()]
+    every = (*claims(), *literature_claims())
+    lines = [f"| `{c.id}` | {c.number} | {c.title} | {c.expected} |" for c in every]
     return "\n".join([*head, *lines]) + "\n"
 
 

@@ -117,7 +117,9 @@ def test_a_run_without_failures_ends_well(tmp_path, monkeypatch, capsys):
 
 
 def test_claims_are_chosen_by_name():
-    chosen = _reproduce_command._chosen(("paper-theorem-2, paper-theorem-1", "paper-equation-5"))
+    chosen = _reproduce_command._chosen(
+        ("paper-theorem-2, paper-theorem-1", "paper-equation-5"), claims()
+    )
     assert [one.id for one in chosen] == ["paper-equation-5", "paper-theorem-1", "paper-theorem-2"]
     with pytest.raises(SystemExit, match=r"no 'paper-theorem-3'\. The nearest are paper-theorem-2"):
         main(["reproduce", "--claim", "paper-theorem-3"])

@@ -24,7 +24,7 @@ NAMES = re.compile(
 
 def bibliography():
     """The first author's family name and the year of each entry, by key."""
-    text = (ROOT / "docs" / "references.bib").read_text(encoding="utf-8")
+    text = (ROOT / "ddln" / "references.bib").read_text(encoding="utf-8")
     entries = {}
     for block in text.strip().split("\n\n"):
         key = re.search(r"@\w+\{(\w+),", block)[1]

@@ -5,6 +5,8 @@ from ddln.theory.maps._conservation_laws import count_conservation_laws as count
 from ddln.theory.maps._conserved_quadratics import ConservedQuadratics as ConservedQuadratics
 from ddln.theory.maps._diagnose import Diagnosis as Diagnosis
 from ddln.theory.maps._diagnose import diagnose as diagnose
+from ddln.theory.maps._linear_networks import linear_network_path as linear_network_path
+from ddln.theory.maps._linear_networks import mode_strength as mode_strength
 from ddln.theory.maps._mirror_hypotheses import commutator as commutator
 from ddln.theory.maps._mirror_hypotheses import integrability as integrability
 from ddln.theory.maps._mirror_hypotheses import regularity as regularity
