@@ -46,6 +46,7 @@ from ddln.flows import VanishingDamping as VanishingDamping
 from ddln.flows import central_flow as central_flow
 from ddln.flows import descend as descend
 from ddln.flows import gradient_flow as gradient_flow
+from ddln.flows import integrated_decay as integrated_decay
 from ddln.flows import mirror_descent as mirror_descent
 from ddln.flows import mirror_flow as mirror_flow
 from ddln.flows import momentum_flow as momentum_flow
@@ -59,6 +60,7 @@ from ddln.limits import Limit as Limit
 from ddln.limits import MarginStationarity as MarginStationarity
 from ddln.limits import TaskSequence as TaskSequence
 from ddln.limits import VanishingLimit as VanishingLimit
+from ddln.limits import averaged as averaged
 from ddln.limits import effective_sparsity as effective_sparsity
 from ddln.limits import excess_l1 as excess_l1
 from ddln.limits import excess_law as excess_law

@@ -7,6 +7,7 @@ from ddln.flows._damping import AbstractDamping as AbstractDamping
 from ddln.flows._damping import ConstantDamping as ConstantDamping
 from ddln.flows._damping import VanishingDamping as VanishingDamping
 from ddln.flows._decay import PiecewiseConstant as PiecewiseConstant
+from ddln.flows._decay import integrated_decay as integrated_decay
 from ddln.flows._events import GradientNormBelow as GradientNormBelow
 from ddln.flows._events import LossBelow as LossBelow
 from ddln.flows._gradient_flow import GradientDynamics as GradientDynamics

@@ -1,11 +1,13 @@
 """Weight decay as a function of time, and what one step of a solver sees of it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import ArrayLike
 
 from ddln._numerics import gauss_legendre, product
 from ddln._types import Array, Float, Scalar
@@ -14,6 +16,8 @@ from ddln._validation import float_array, is_known, require_not_negative
 # Nodes of a step at which a function of time is sampled: its interpolant is of the order of Rodas5P, and
 # its integral of twice that order.
 NODES = 6
+# Pieces between two times on which a function of time is integrated for its own sake.
+PIECES = 8
 
 
 class PiecewiseConstant(eqx.Module):
@@ -78,6 +82,46 @@ def _refuse(primals, tangents):
 
 
 _without_derivative.defjvp(_refuse, symbolic_zeros=True)
+
+
+def integrated_decay(
+    weight_decay: float | Scalar | PiecewiseConstant | Callable, ts: Float[ArrayLike, " T"]
+) -> Float[Array, " T"]:
+    """Lambda(t) = integral_0^t lambda(s) ds of a weight decay, as `ddln.potential` takes it.
+
+    Exact for numbers and for `ddln.PiecewiseConstant`; of a function of time by Gauss quadrature, on eight
+    pieces between two times and six nodes on each.
+
+    Example (the potential of a flow at each of its times):
+        >>> for total in ddln.integrated_decay(0.1, flow.ts):
+        ...     ddln.potential(network, integrated_decay=total)
+
+    Args:
+        weight_decay: lambda, as in `ddln.gradient_flow`.
+        ts: times, increasing and not negative, shape [T]; inf where a flow was not reached.
+
+    Returns:
+        Lambda at these times, shape [T]; inf or NaN at inf.
+
+    Source: Jacobs et al. 2025, for two layers; here for every depth.
+    """
+    ts = jnp.asarray(ts)
+    if isinstance(weight_decay, PiecewiseConstant):
+        starts = jnp.concatenate([jnp.zeros_like(weight_decay.times[:1]), weight_decay.times])
+        ends = jnp.append(weight_decay.times, jnp.inf)
+        spent = jnp.clip(ts[:, None], starts[None], ends[None]) - starts[None]
+        return product(spent.astype(ts.dtype), weight_decay.values.astype(ts.dtype))
+    if is_number(weight_decay):
+        return jnp.asarray(weight_decay, ts.dtype) * ts
+    known = jnp.where(jnp.isfinite(ts), ts, 0)
+    edges = jnp.concatenate([jnp.zeros_like(ts[:1]), known])
+    lengths = jnp.diff(edges) / PIECES
+    nodes, weights = gauss_legendre(NODES, ts.dtype)
+    inner = (np.arange(PIECES)[:, None] + nodes[None]).reshape(-1).astype(ts.dtype)
+    times = edges[:-1, None] + lengths[:, None] * inner[None]
+    rates = jax.vmap(jax.vmap(lambda t: rate_at(weight_decay, t, ts.dtype)))(times)
+    areas = lengths * product(rates, jnp.tile(jnp.asarray(weights), PIECES))
+    return jnp.where(jnp.isfinite(ts), jnp.cumsum(areas), jnp.inf)
 
 
 def is_number(decay: Any) -> bool:

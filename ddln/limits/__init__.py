@@ -1,5 +1,6 @@
 """Limits of gradient flows, and the solutions that they are compared with."""
 
+from ddln.limits._averaged import averaged as averaged
 from ddln.limits._excess_law import excess_law as excess_law
 from ddln.limits._lasso_path import LassoPath as LassoPath
 from ddln.limits._lasso_path import lasso_path as lasso_path

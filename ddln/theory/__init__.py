@@ -16,7 +16,9 @@ from ddln.theory.edge import modified_gradient as modified_gradient
 from ddln.theory.edge import period_two_orbit as period_two_orbit
 from ddln.theory.layers import assumption_a as assumption_a
 from ddln.theory.layers import conservation as conservation
+from ddln.theory.layers import decayed_gap as decayed_gap
 from ddln.theory.layers import metric_lower_bound as metric_lower_bound
+from ddln.theory.layers import regularized_loss as regularized_loss
 from ddln.theory.layers import sigma as sigma
 from ddln.theory.layers import sign_preservation as sign_preservation
 from ddln.theory.layers import squared_layer_rate as squared_layer_rate

@@ -2,6 +2,8 @@
 
 from ddln.theory.layers._assumption_a import assumption_a as assumption_a
 from ddln.theory.layers._assumption_a import metric_lower_bound as metric_lower_bound
+from ddln.theory.layers._decayed import decayed_gap as decayed_gap
+from ddln.theory.layers._decayed import regularized_loss as regularized_loss
 from ddln.theory.layers._network import deep_diagonal as deep_diagonal
 from ddln.theory.layers._network import one_smallest_layer as one_smallest_layer
 from ddln.theory.layers._network import sigma as sigma
