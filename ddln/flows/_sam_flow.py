@@ -56,7 +56,7 @@ def sam_flow(
     likewise, with eps the `width` times its value at the start. So the flow can follow the minimizers.
 
     Example:
-        >>> flow = ddln.sam_flow(network, ddln.LeastSquares(X, y), 10.0, radius=0.05)
+        >>> flow = ddln.sam_flow(network, loss, 10.0, radius=0.05)
         >>> ddln.theory.sam_gain(flow, loss).status
         'holds'
 

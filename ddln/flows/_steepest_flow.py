@@ -70,8 +70,8 @@ def steepest_flow(
     weight by itself, which is one solution of several.
 
     Example:
-        >>> network = ddln.DeepDiagonal.random(jax.random.key(0), depth=3, dim=50, scale=0.1)
-        >>> flow = ddln.steepest_flow(network, ddln.LeastSquares(X, y), 10.0, exponent=1.0)
+        >>> network = ddln.DeepDiagonal.random(jax.random.key(0), 3, 4, 0.1)
+        >>> flow = ddln.steepest_flow(network, loss, 10.0, exponent=1.0)
         >>> ddln.theory.steepest_gap(flow, loss).status
         'holds'
 

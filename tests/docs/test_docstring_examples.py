@@ -45,7 +45,7 @@ def namespace(name):
 
 
 # They take the compilation of a flow, and the tests of these flows do the same.
-LONG = {"ddln.momentum_flow"}
+LONG = {"ddln.momentum_flow", "ddln.sam_flow", "ddln.steepest_flow"}
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if LAST[name] and name not in LONG])

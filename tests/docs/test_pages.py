@@ -51,6 +51,7 @@ NOT_RUN = {
 # Numbers that make an example as quick as a test must be.
 SMALLER = {
     "docs/large-sweeps.md": {"10**6": "3"},
+    "docs/on-a-gpu.md": {"10**5": "3"},
     "docs/theory/discrete-steps.md": {"100_000": "20", "10_000": "20", "40_000": "20"},
 }
 
