@@ -148,8 +148,11 @@ def cost(program: dict[str, list[Operation]], name: str) -> Cost:
     return Cost(operations, total)
 
 
-def step_cost(program: dict[str, list[Operation]], trips: int) -> Cost:
-    """The work of a step of all lanes: the body of the heaviest loop that makes so many steps."""
+def step_cost(program: dict[str, list[Operation]], trips: int) -> Cost | None:
+    """The work of a step of all lanes: the body of the heaviest loop that makes so many steps, if any.
+
+    The compiler for TPUs notes no numbers of trips.
+    """
     bodies = [
         cost(program, called)
         for operations in program.values()
@@ -157,7 +160,7 @@ def step_cost(program: dict[str, list[Operation]], trips: int) -> Cost:
         if one.kind == "while" and one.trips == trips
         for called in one.called
     ]
-    return max(bodies, key=lambda found: found.bytes, default=Cost(0, 0))
+    return max(bodies, key=lambda found: found.bytes, default=None)
 
 
 class Compiled(NamedTuple):
