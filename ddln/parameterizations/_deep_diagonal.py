@@ -1,5 +1,6 @@
 """Deep diagonal linear networks."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import equinox as eqx
@@ -96,6 +97,35 @@ class DeepDiagonal(AbstractParameterization):
         size = jnp.abs(theta) ** (1 / depth)
         rows = jnp.broadcast_to(size, (depth, theta.shape[0]))
         return cls(rows.at[0].multiply(jnp.sign(theta)))
+
+    def with_learning_rates(self, rates: Sequence[float] | np.ndarray) -> "DeepDiagonal":
+        """The network whose flow is that of this one with a learning rate for each layer:
+        (u^j)' = -eta_j grad_{u^j} L, which conserves (u^j)^2 / eta_j - (u^k)^2 / eta_k.
+
+        In the variables u^j / sqrt(eta_j) it is a plain gradient flow, with the factor c prod_j
+        sqrt(eta_j): it has the same theta, potential and limit as the flow with the rates. Weight decay,
+        if any, is decoupled from the rates: (u^j)' = -eta_j grad_{u^j} L - lambda u^j.
+
+        Example:
+            >>> DeepDiagonal([[1.0, 2.0], [3.0, -1.0]]).with_learning_rates([0.25, 4.0]).layers
+            Array([[ 2. ,  4. ],
+                   [ 1.5, -0.5]], dtype=float64)
+
+        Args:
+            rates: eta_1, ..., eta_L, positive.
+
+        Raises:
+            ValueError: if there is not one positive finite number for each layer.
+        """
+        known = np.asarray(rates, float)
+        if known.shape != (self.depth,) or not np.all((known > 0) & np.isfinite(known)):
+            raise ValueError(
+                f"Argument `rates` must be {self.depth} positive numbers, one for each layer, but it is "
+                f"{rates}."
+            )
+        roots = np.sqrt(known)
+        layers = self.layers / roots[:, None].astype(self.layers.dtype)
+        return DeepDiagonal(layers, self.factor * float(np.prod(roots)))
 
     @property
     def depth(self) -> int:

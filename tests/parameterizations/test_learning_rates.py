@@ -53,6 +53,45 @@ def test_numerical_potential_with_rates():
     )
 
 
+def test_a_rate_for_each_layer_and_a_schedule_for_all():
+    """Three layers with rates of their own, all times a schedule, with decoupled decay, by SciPy."""
+    rng = np.random.default_rng(1)
+    layers, rates = rng.uniform(0.3, 1.2, (3, 4)), np.array([0.2, 1.0, 3.0])
+    X, y, decay = rng.normal(size=(3, 4)), rng.normal(size=3), 0.1
+
+    def schedule(t):
+        return 0.5 * (1 + jnp.cos(t))
+
+    def velocity(t, u):
+        u = u.reshape(3, 4)
+        g = X.T @ (X @ np.prod(u, axis=0) - y)
+        others = np.stack([np.prod(np.delete(u, j, axis=0), axis=0) for j in range(3)])
+        change = -rates[:, None] * g * others - decay * u
+        return 0.5 * (1 + np.cos(t)) * change.ravel()
+
+    ts = np.array([0.5, 1.0, 2.0])
+    found = solve_ivp(velocity, (0, 2), layers.ravel(), t_eval=ts, rtol=1e-11, atol=1e-13)
+    expected = np.prod(found.y.T.reshape(3, 3, 4), axis=1)
+    times = ddln.integrated_decay(schedule, ts)
+    flow = ddln.gradient_flow(
+        ddln.DeepDiagonal(layers).with_learning_rates(rates),
+        ddln.LeastSquares(X, y, scale=0.5),
+        times[-1],
+        ts=times,
+        weight_decay=decay,
+        rtol=1e-9,
+        atol=1e-12,
+    )
+    np.testing.assert_allclose(flow.theta, expected, rtol=1e-7, atol=1e-9)
+    assert flow.method.startswith("reduced")
+
+
+@pytest.mark.parametrize("rates", [[1.0, 2.0], [1.0, 0.0, 1.0], [1.0, 1.0, np.inf]])
+def test_bad_rates_of_layers(rates):
+    with pytest.raises(ValueError, match="`rates` must be 3 positive numbers, one for each layer"):
+        ddln.DeepDiagonal(np.ones((3, 2))).with_learning_rates(rates)
+
+
 def test_structure_is_that_of_the_map():
     square = ddln.LearningRates(ddln.Square(DIRECTION), 0.5)
     assert square.separable
