@@ -10,7 +10,7 @@ from ddln.cli._lane_table import Source
 from ddln.cli._options import ExploreOptions
 from ddln.cli._output import PAGE, STORE, holds_sweep
 from ddln.cli._places import store_at
-from ddln.cli._recorded import recorded_experiment
+from ddln.cli._run_config import recorded_experiment
 
 
 def run(options: ExploreOptions) -> None:

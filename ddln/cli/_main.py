@@ -78,7 +78,7 @@ def _run(arguments: list[str]) -> None:
         StatusOptions,
         SweepOptions,
     )
-    from ddln.cli._recorded import with_config
+    from ddln.cli._run_config import with_config
 
     try:
         arguments = with_config(arguments)

@@ -37,7 +37,7 @@ from ddln.cli._figures import are_drawn, draw
 from ddln.cli._lane_table import Source
 from ddln.cli._options import SweepOptions
 from ddln.cli._output import CONFIG, PAGE, STORE, SUMMARY, prepare, resume
-from ddln.cli._recorded import write_config
+from ddln.cli._run_config import write_config
 from ddln.cli._tables import check_rows, check_table, depth_row, depth_table
 from ddln.sweeps import SweepStore
 from ddln.sweeps.store import decoded

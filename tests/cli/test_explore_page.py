@@ -24,7 +24,7 @@ from ddln.cli._lane_samples import layers_along
 from ddln.cli._lane_table import Source
 from ddln.cli._map_cells import MapCells
 from ddln.cli._options import SweepOptions
-from ddln.cli._recorded import write_config
+from ddln.cli._run_config import write_config
 from ddln.sweeps.store import Grid
 
 SAVES = 10

@@ -8,7 +8,7 @@ import pytest
 
 from ddln.cli import main
 from ddln.cli._options import SweepOptions
-from ddln.cli._recorded import read_config, with_config, write_config
+from ddln.cli._run_config import read_config, with_config, write_config
 
 
 def test_the_file_says_what_determines_the_numbers(tmp_path, monkeypatch):
