@@ -27,7 +27,8 @@ def averaged(
     Example (beside the Lasso):
         >>> flow = ddln.gradient_flow(network, loss, 100.0, ts=jnp.geomspace(0.1, 100.0, 100), dense=True)
         >>> ddln.averaged(flow)
-        >>> ddln.lasso_path(X, y).at(1 / tau)
+        >>> path = ddln.lasso_path(X, y)
+        >>> path.at(1 / tau)
 
     Args:
         path: a flow with dense output and saved times, between which theta is integrated by eight Gauss
