@@ -242,8 +242,7 @@ def _compiling(
     """Compile all programs in their order, in a thread, while the first ones run; workers do so.
 
     Nothing is compiled for depths that the store has. One thread, because XLA uses several cores for
-    one program. Programs are run by the main thread alone: two at once can wait for each other for
-    ever in jaxlib's CPU backend.
+    one program.
     """
     pool = ThreadPoolExecutor(1)
     options = experiment.options

@@ -123,7 +123,8 @@ class Program(NamedTuple):
         with _ALONE if self.alone else contextlib.nullcontext():
             lanes = self.compiled(plan.lanes, indices, plan.devices)
             if platform_of(plan.devices) == "cpu":
-                lanes = jax.device_get(lanes)
+                # Until it has ended. Elsewhere the copy overlaps with the next program.
+                jax.block_until_ready(lanes)
         return jax.tree.map(lambda leaf: leaf[: stop - start], jax.device_get(lanes))
 
 
