@@ -1,6 +1,7 @@
 """Everything that is timed, one line a row."""
 
 import dataclasses
+import math
 import os
 from typing import NamedTuple
 
@@ -147,6 +148,16 @@ LIMITS = [
     for depth in (2, 3, 4, 6, 10)
 ]
 
+# A chunk a core.
+ALL_CORES = [
+    Case("cores", f"{what}, {cores}", method, case_h(t1=t1, initializations=lanes), 3)
+    for what, t1, lanes in (("2048 flows", 1000.0, 2048), ("16384 limits", math.inf, 16384))
+    for cores, method in (
+        ("one core", methods.on_one_core(methods.sweep)),
+        ("all cores", methods.sweep),
+    )
+]
+
 LARGE = [
     Case("large", "100000 flows", methods.sweep, case_h(initializations=100_000), 1),
     Case("large", "100000 limits", methods.limits, case_h(initializations=100_000), 1),
@@ -218,6 +229,7 @@ CASES = [
     *SCALING,
     *MATRIX_FREE,
     *LIMITS,
+    *ALL_CORES,
     *LARGE,
     *DESCENT,
 ]

@@ -6,11 +6,13 @@ Each prepares a setting for timing and yields a function that runs it and waits 
 import contextlib
 import dataclasses
 import functools
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypeVar
+from unittest import mock
 
 import diffrax
 import jax
@@ -96,6 +98,17 @@ def sweep_on(
 
 sweep = sweep_on(lambda: None)
 sweep_on_all_devices = sweep_on(jax.devices)
+
+
+def on_one_core(method: Method) -> Method:
+    """The method in a job that owns one core, so that one chunk is computed at a time."""
+
+    @contextlib.contextmanager
+    def limited(setting: Setting) -> Iterator[Prepared]:
+        with mock.patch.dict(os.environ, NPROC="1"), method(setting) as prepared:
+            yield prepared
+
+    return limited
 
 
 def _data_set_of_each_lane(setting: Setting) -> ddln.PerLane:

@@ -29,9 +29,15 @@ def _is_rounded(equation) -> bool:
 def _equations(jaxpr: jax.extend.core.Jaxpr) -> Iterator[Any]:
     for equation in jaxpr.eqns:
         yield equation
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
-            if _is_jaxpr(inner):
-                yield from _equations(getattr(inner, "jaxpr", inner))
+        for inner in inner_programs(equation):
+            yield from _equations(inner)
+
+
+def inner_programs(equation) -> Iterator[jax.extend.core.Jaxpr]:
+    """The programs in the parameters of an equation: of `jit`, loops, branches and custom rules."""
+    for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
+        if _is_jaxpr(inner):
+            yield getattr(inner, "jaxpr", inner)
 
 
 def _is_jaxpr(value) -> bool:

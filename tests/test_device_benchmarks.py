@@ -85,3 +85,37 @@ def test_parts_that_fail_do_not_stop_the_others(benchmarks, tmp_path, monkeypatc
     assert flows["error"] < 2e-5
     assert copy["bytes_per_second"] > 0 < product["flop_per_second"]
     assert found["machine"]["platform"] == "cpu"
+    from benchmarks import gpu_page
+
+    assert gpu_page.read(out) == found
+
+
+def test_the_page_has_a_section_for_each_card(benchmarks, tmp_path):
+    """Rates and times of the table are those of the rows; a row of another form is refused."""
+    from benchmarks import gpu_page
+
+    assert "Not measured yet" in gpu_page.section(tmp_path)
+    rows = [
+        {"case": "flows", "lanes": 100_000, "seconds": 2.0, "lanes_per_second": 5e4},
+        {"case": "flows to t = 10", "lanes": 1024, "seconds": 0.1, "lanes_per_second": 1e4},
+        {
+            "case": "vmap of diffrax Tsit5 on the layers to t = 10",
+            "lanes": 1024,
+            "seconds": 20.0,
+            "lanes_per_second": 50.0,
+        },
+        {"case": "copy", "seconds": 1.0, "bytes_per_second": 1e12},
+    ]
+    found = {"machine": {"card": "A card", "jax": "1"}, "rows": rows, "failed": {"limits": "full"}}
+    file = tmp_path / "gpu-card.json"
+    file.write_text(json.dumps(found))
+    page = gpu_page.section(tmp_path)
+    assert "### A card" in page
+    assert "| 100000 flows: seconds | ≤ 2.5 | 2 | yes |" in page
+    assert "| flows a second over `vmap` of diffrax Tsit5 | ≥ 100 | 200 | yes |" in page
+    assert "| 1000000 flows: seconds |  | not timed |  |" in page
+    assert "limits (full)" in page
+    rows[0]["seconds"] = "2"
+    file.write_text(json.dumps(found))
+    with pytest.raises(ValueError, match="`seconds` of 'flows'"):
+        gpu_page.section(tmp_path)

@@ -7,10 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import gauss_legendre
 from ddln._types import Array, Bool, Float
 from ddln._validation import float_array
 from ddln.potentials._base import AbstractCurve
-from ddln.potentials._divergence import divergence, unit_gauss_legendre
+from ddln.potentials._divergence import divergence
 from ddln.potentials._dual_coordinate import (
     dual,
     dual_tail,
@@ -189,7 +190,7 @@ class DeepDiagonalPotential(AbstractSeparablePotential, AbstractCurve):
             return dz / self._divisor
         change = self._change(v, dz)
         # 12 nodes are at rounding where v changes by a factor of at most e.
-        nodes, weights = (x[:, None] for x in unit_gauss_legendre(12, v.dtype))
+        nodes, weights = (x[:, None] for x in gauss_legendre(12, v.dtype))
         squares = jnp.square(v[None] + nodes * change[None])
         inverse = jnp.prod(jax.lax.rsqrt(squares[None] + self.gaps[:, None]), axis=0)
         return change * jnp.sum(weights * inverse, axis=0) / self._divisor

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from ddln._numerics import gauss_legendre
 from ddln._types import Array, Float, Theta
 from ddln.potentials._dual_coordinate import dual, is_zero, rho, smallest_layer
 
@@ -24,17 +24,9 @@ def short_divergence(metric: Callable[[Theta], Theta], step: Theta) -> Theta:
         metric: M(xi_reference + eta) as a function of eta.
         step: the difference of the dual coordinates, to relative accuracy.
     """
-    nodes, weights = unit_gauss_legendre(10, step.dtype)
+    nodes, weights = gauss_legendre(10, step.dtype)
     terms = jax.vmap(lambda s, weight: weight * s * metric(s * step))(nodes, weights)
     return jnp.square(step) * jnp.sum(terms, axis=0)
-
-
-def unit_gauss_legendre(
-    count: int, dtype: jnp.dtype
-) -> tuple[Float[Array, " count"], Float[Array, " count"]]:
-    """Nodes and weights of Gauss-Legendre quadrature on [0, 1]."""
-    nodes, weights = np.polynomial.legendre.leggauss(count)
-    return jnp.asarray(0.5 + 0.5 * nodes, dtype), jnp.asarray(0.5 * weights, dtype)
 
 
 def log_ratio(theta: Theta, reference: Theta) -> Theta:
@@ -59,7 +51,7 @@ def _near_divergence(v: Array, reference: Array, gaps: Array) -> Array:
             total = total + part + total * part
         return total / (1 + jnp.sqrt(1 + total))
 
-    nodes, weights = unit_gauss_legendre(10, v.dtype)
+    nodes, weights = gauss_legendre(10, v.dtype)
     mean = jnp.tensordot(weights, jax.vmap(excess)(nodes), 1)
     return (v - reference) * (0.5 * (v - reference) + v * mean)
 

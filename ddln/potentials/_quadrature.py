@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddln._numerics import gauss_legendre
 from ddln._types import Array, Float
 
 # Nodes per iteration of a compiled loop: more compile slower, fewer run slower.
@@ -23,9 +24,9 @@ def _rule(count: int, dtype: jnp.dtype) -> tuple[Float[Array, "batches nodes 3"]
     double = dtype == jnp.float64
     few, many = (12, 16) if double else (6, 8)
     narrow = count <= 5
-    x, weights = np.polynomial.legendre.leggauss(few if narrow else many)
-    rows = 0.5 * np.stack([1 - x, 1 + x, weights], axis=-1)
-    table = jnp.asarray(rows.reshape(-1, _UNROLLED, 3), dtype)
+    nodes, weights = gauss_legendre(few if narrow else many, dtype)
+    rows = np.stack([nodes[::-1], nodes, weights], axis=-1)
+    table = jnp.asarray(rows.reshape(-1, _UNROLLED, 3))
     return table, (1.8 if double else 1.7), (7.0 if double and not narrow else 5.0)
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddln._numerics import tracing_for, usable_cores
+from ddln._types import Array, Int
 from ddln.sweeps._lanes import AbstractLanes, Lane
 from ddln.sweeps._widths import Widths, checked_devices, platform_of
 
@@ -55,6 +56,12 @@ class Plan(NamedTuple):
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(f"Argument `chunk_size` must be at least 1, but it is {chunk_size}.")
         devices = checked_devices(devices)
+        if platform_of(devices) == "tpu" and _is_float64(lanes):
+            raise ValueError(
+                "A TPU emulates float64, which is of no practical use: a step takes minutes to compile. "
+                "Make starts and data float32, with `rtol=1e-4, atol=1e-7`, or pass "
+                "`devices=jax.devices('cpu')`."
+            )
         width = default_width(lanes, widths) if chunk_size is None else chunk_size
         return cls(lanes, 0, devices).with_width(width)
 
@@ -79,8 +86,13 @@ class Plan(NamedTuple):
 
     def halved(self, error: RuntimeError) -> "Plan":
         """The plan for half as many lanes at once, if this error is one of memory."""
-        if "RESOURCE_EXHAUSTED" not in str(error) or self.width <= self._share:
+        if "RESOURCE_EXHAUSTED" not in str(error):
             raise error
+        if self.width <= self._share:
+            raise MemoryError(
+                "One lane does not fit in the memory of a device. Save fewer times, keep a few numbers of "
+                "each lane with `observe`, or pass float32 or `devices=jax.devices('cpu')`."
+            ) from error
         plan = self.with_width(self.width // 2)
         warnings.warn(
             f"Chunks of {self.width} lanes do not fit in memory; the sweep goes on with "
@@ -183,6 +195,12 @@ def default_width(lanes: AbstractLanes, widths: Widths) -> int:
     return -(-lanes.size // -(-lanes.size // width))
 
 
+def _is_float64(lanes: AbstractLanes) -> bool:
+    one = lanes.one()
+    kept = jax.tree.leaves((one.theta, one.loss, one.values))
+    return any(leaf.dtype == jnp.dtype("float64") for leaf in kept)
+
+
 def _multiple(size: int, count: int) -> int:
     """The smallest multiple of `count` that is at least `size`."""
     return -(-size // count) * count
@@ -204,11 +222,19 @@ def _on_devices(lanes: AbstractLanes, indices, devices) -> Lane:
     shared = jax.shard_map(
         share, mesh=mesh, in_specs=(along, whole), out_specs=along, check_vma=False
     )
-    # Dealt out like cards: neighbours often cost the same.
-    dealt = indices.reshape(-1, len(devices)).T.reshape(-1)
-    return jax.tree.map(
-        lambda leaf: jnp.moveaxis(leaf.reshape(len(devices), -1, *leaf.shape[1:]), 0, 1).reshape(
-            leaf.shape
-        ),
-        shared(dealt, arrays),
-    )
+    order, back = deal(indices.size, len(devices))
+    return jax.tree.map(lambda leaf: leaf[back], shared(indices[order], arrays))
+
+
+def deal(size: int, devices: int) -> tuple[Int[Array, " size"], Int[Array, " size"]]:
+    """The order in which lanes are shared out, device after device, and the way back.
+
+    Like cards, since neighbours often cost the same; each round begins with another device, since costs are
+    often periodic, as those of one scale for each of eight devices.
+    """
+    rounds = size // devices
+    place = jnp.arange(size)
+    device, row = place // rounds, place % rounds
+    order = devices * row + (device + row) % devices
+    row, column = place // devices, place % devices
+    return order, rounds * ((column - row) % devices) + row

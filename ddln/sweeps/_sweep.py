@@ -140,6 +140,7 @@ def sweep(
         ValueError: for arguments that do not fit, before the integration; for a store of another sweep,
             with what differs, or one that is being written.
         RuntimeError: if `throw=True` and a lane fails, with the reasons and their lanes.
+        MemoryError: if not even one lane fits on a device.
         OSError: if the store cannot be written. Like every interruption, as Ctrl-C, it leaves the finished
             chunks in the store, and its message says how to go on.
     """

@@ -93,3 +93,27 @@ def test_devices_of_several_platforms():
 
     with pytest.raises(ValueError, match=r"devices of one platform.* cpu, gpu"):
         checked_devices([*jax.devices("cpu"), Card()])
+
+
+@pytest.mark.parametrize(
+    "cost",
+    [
+        lambda lane: 1 + 9 * (lane % 8 == 0),  # a scale in eight is expensive, scales first
+        lambda lane: np.where(lane // 512 == 7, 10, 1),  # the same, scales last
+        lambda lane: np.linspace(1, 10, 4096)[lane],
+        lambda lane: np.random.default_rng(0).choice([1, 10], 4096)[lane],
+    ],
+)
+def test_no_device_waits_long_for_lanes_that_cost_ten_times_as_much(cost):
+    order, back = (np.asarray(places) for places in _plan.deal(4096, 8))
+    np.testing.assert_array_equal(order[back], np.arange(4096))
+    work = cost(order).reshape(8, -1).sum(axis=1)
+    assert work.max() <= 1.06 * work.mean()
+
+
+def test_float64_on_a_tpu_is_refused_before_anything_is_compiled():
+    class Chip:
+        platform = "tpu"
+
+    with pytest.raises(ValueError, match=r"A TPU emulates float64.*float32"):
+        ddln.sweep(STACK, LOSS, 2.0, devices=[Chip()], progress=False)

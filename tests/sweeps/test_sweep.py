@@ -116,6 +116,16 @@ def test_a_chunk_that_does_not_fit_in_memory_is_halved(monkeypatch):
     assert [int(str(w.message).split()[2]) for w in warned] == [10, 5]
     np.testing.assert_allclose(result.theta, whole.theta, rtol=1e-10, atol=1e-12)
 
+    def full(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    monkeypatch.setattr(_plan.Program, "run", full)
+    with (
+        pytest.warns(UserWarning, match="do not fit"),
+        pytest.raises(MemoryError, match=r"One lane does not fit .* `observe`"),
+    ):
+        ddln.sweep(STACK, LOSS, 2.0, chunk_size=2, progress=False)
+
     def broken(*_):
         raise jax.errors.JaxRuntimeError("INTERNAL: broken")
 

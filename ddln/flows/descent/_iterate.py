@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ddln._numerics import max_over_vmap
+from ddln._numerics import default_platform, max_over_vmap
 from ddln._types import Array, Bool, Float, Int, PyTree
 
 # The longest scan: reverse mode keeps all states of one, and the first state of each scan inside it.
@@ -292,12 +292,24 @@ def _steps_one_by_one(
 
 
 def _loop(body, carry, numbers: _Numbers, trips: Int[Array, ""] | None):
-    """A scan, or a number of trips of it, which has no reverse mode."""
-    if trips is None:
+    """A scan, or a number of trips of it, all or none, which has no reverse mode."""
+
+    def scan(carry):
         return jax.lax.scan(lambda c, numbers: (body(c, numbers), None), carry, numbers)[0]
+
+    if trips is None:
+        return scan(carry)
+    if not _asks_freely():
+        return jax.lax.cond(trips > 0, scan, lambda carry: carry, carry)
+    # In no branch, which would copy the rows.
     return jax.lax.fori_loop(
         0, trips, lambda i, c: body(c, jax.tree.map(lambda leaf: leaf[i], numbers)), carry
     )
+
+
+def _asks_freely() -> bool:
+    """Whether a condition costs nothing: an accelerator waits for the host before each."""
+    return default_platform() == "cpu"
 
 
 def _saved(
@@ -312,13 +324,18 @@ def _saved(
         return None
 
     def write(rows):
-        kept = state if ended is None else _select(ended[0], ended[1], state)
+        kept = step.saved(state if ended is None else _select(ended[0], ended[1], state))
+        if not _asks_freely():
+            present = jax.tree.map(lambda row: row[numbers.slot], rows)
+            kept = _select(numbers.due, kept, present)
         return jax.tree.map(
             lambda row, leaf: jax.lax.dynamic_update_index_in_dim(row, leaf, numbers.slot, 0),
             rows,
-            step.saved(kept),
+            kept,
         )
 
+    if not _asks_freely():
+        return write(rows)
     return jax.lax.cond(numbers.due, write, lambda rows: rows, rows)
 
 

@@ -125,10 +125,10 @@ def mirror_optimality(trajectory: Trajectory, loss: Loss) -> Sides:
         ValueError: if the loss is not a `ddln.AbstractPredictionLoss`, or the flow is known to have
             no potential.
     """
-    _, right = row_space(loss)
+    rows = row_space(loss)
     flow = mirror_flow(trajectory)
     gradient = flow.mirror_map()
-    projected, error = projection(gradient, flow.mirror_error(trajectory), right)
+    projected, error = projection(gradient, flow.mirror_error(trajectory), rows)
     compared = flow.rows.reached[:, None]
     return Sides(gradient, projected, error, compared, flow.hypotheses)
 

@@ -45,8 +45,9 @@ def tangent_kernel_rate(trajectory: Trajectory, loss: Loss, constant: float = 4.
             f"Argument `loss` must be a `ddln.LeastSquares`, but it is a {type(loss).__name__}."
         )
     gap = loss_gap(trajectory, loss, None)
-    singular, right = row_space(loss)
-    root = singular[:, None] * right
+    rows = row_space(loss)
+    singular = rows.singular
+    root = singular[:, None] * rows.right
 
     def kappa(parameterization: AbstractParameterization) -> Scalar:
         if parameterization.separable:

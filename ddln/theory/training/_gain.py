@@ -142,7 +142,6 @@ def gain_optimality(trajectory: Trajectory, loss: Loss, *, momentum: bool = Fals
     Raises:
         ValueError: if the trajectory is not such a descent, or the loss not of linear predictions.
     """
-    _, right = row_space(loss)
     descent = _two_layer_descent(trajectory)
     c, rows, layers = descent.network.factor, descent.rows, descent.layers
     logarithm = descent.logarithm(momentum)
@@ -156,7 +155,7 @@ def gain_optimality(trajectory: Trajectory, loss: Loss, *, momentum: bool = Fals
     # theta = u v, and arcsinh has the slope 1 / hypot.
     rounding = _rounding(trajectory, layers)[:, 0] * jnp.max(jnp.abs(layers), axis=1)
     error = rounding / jnp.hypot(rows.theta, scale) + _rounding(trajectory, gradient[:, None])[:, 0]
-    projected, tolerance = projection(gradient, error, right)
+    projected, tolerance = projection(gradient, error, row_space(loss))
     return Sides(
         lhs=gradient,
         rhs=projected,

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from precision import inner_programs
 
 import ddln
+from ddln._numerics import tracing_for
 
 # Here the time to compile counts, not the time to run.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -391,6 +393,33 @@ def test_float32_and_three_platforms():
     theta = exported.call(jnp.asarray(np.stack([LAYERS, 2 * LAYERS]), np.float32))
     assert theta.dtype == np.float32
     assert np.isfinite(theta).all()
+
+
+def test_on_an_accelerator_no_step_waits_for_the_host():
+    """There steps are counted and rows are written without a condition; the iterates are the same."""
+
+    def run(layers):
+        network, rows = ddln.DeepDiagonal(layers), [0, 1, 99, 240]
+        return ddln.descend(network, LOSS, optax.sgd(0.3), 240, ts=rows, throw=False).theta
+
+    def conditions(jaxpr, in_a_step=False):
+        for equation in jaxpr.eqns:
+            name = equation.primitive.name
+            yield from [name] * (name == "while" or (name == "cond" and in_a_step))
+            innermost = name == "scan" and equation.params["length"] == 100
+            for inner in inner_programs(equation):
+                yield from conditions(inner, in_a_step or innermost)
+
+    starts = jnp.asarray(np.stack([LAYERS, 0.5 * LAYERS, 30 * LAYERS]))
+    jax.clear_caches()
+    with tracing_for("gpu"):
+        program = jax.jit(jax.vmap(run)).trace(starts)
+        theta = program.lower().compile()(starts)
+    assert list(conditions(program.jaxpr.jaxpr)) == []
+    for lane in (0, 1):
+        layers, _ = by_numpy(lambda: Plain(0.3), np.asarray(starts[lane]), 240)
+        np.testing.assert_allclose(theta[lane], np.prod(layers[[0, 1, 99, 240]], 1), rtol=1e-9)
+    assert np.isnan(theta[2, 2:]).all()
 
 
 BAD = {
