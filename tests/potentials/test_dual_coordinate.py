@@ -198,3 +198,20 @@ def test_gap_derivative_matches_mpmath():
     values = jax.grad(lambda g: dual(jnp.zeros(1), jnp.ones(1), g[:, None])[0])(jnp.asarray(gaps))
     expected = [-references.integral(0.0, 1.0, [*gaps, gap, gap]) / mp.mpf(2) for gap in gaps]
     assert references.relative_error(np.asarray(values), expected) < 1e-12
+
+
+def test_gap_derivatives_of_two_layers_match_mpmath():
+    """On one side of zero, across it, from it and far beyond the gap; first and second derivatives."""
+    starts = jnp.array([0.3, -0.5, 0.0, 1e4, 2.0, -1e-9])
+    ends = jnp.array([1.2, 0.7, 1.0, 1e4 + 1, 2.0 + 1e-6, 1e-9])
+    gaps = jnp.array([0.4, 1e-6, 3.0, 0.5, 1e-8, 2.0])
+
+    def slopes(gaps):
+        return jax.grad(lambda g: jnp.sum(dual(starts, ends, g[None])))(gaps)
+
+    first, second = jax.jvp(slopes, (gaps,), (jnp.ones_like(gaps),))
+    points = list(zip(np.asarray(starts), np.asarray(ends), np.asarray(gaps), strict=True))
+    expected = [-references.integral(a, b, [g] * 3) / mp.mpf(2) for a, b, g in points]
+    assert references.relative_error(np.asarray(first), expected) < 1e-12
+    expected = [references.integral(a, b, [g] * 5) * mp.mpf(3) / 4 for a, b, g in points]
+    assert references.relative_error(np.asarray(second), expected) < 1e-9
