@@ -13,11 +13,12 @@ from ddln._numerics import product
 from ddln._results import RESULTS
 from ddln._types import Array, Float, Loss, PyTree
 from ddln._validation import require_positive
-from ddln.engine import AbstractDynamics, Solve, integrate
+from ddln.engine import Solve, integrate
 from ddln.engine.internal import check_model, check_start, known
 from ddln.flows._complementarity import complementary, symmetric_basis
+from ddln.flows._gradient_flow import AbstractFullDynamics
 from ddln.flows._trajectory import Trajectory, weight_trajectory
-from ddln.flows.states import FullSpace, atol_factor, startable
+from ddln.flows.states import FullSpace
 from ddln.parameterizations import AbstractParameterization
 
 # A further mode this far beyond the edge, relative to it, is one too many.
@@ -114,7 +115,7 @@ class CentralRecord(eqx.Module):
     averaged_loss: Float[Array, " T"]
 
 
-class CentralDynamics(AbstractDynamics):
+class CentralDynamics(AbstractFullDynamics):
     """The central flow of gradient descent with step size eta, as `ddln.central_flow`.
 
     Args:
@@ -150,9 +151,6 @@ class CentralDynamics(AbstractDynamics):
         weights = states.start()
         return weights, jnp.zeros((), jnp.result_type(*jax.tree.leaves(weights)))
 
-    def startable(self, states, loss):
-        return startable(states.initial, states.initial.effective(), loss)
-
     def field(self, states, loss):
         return _Field(states, loss, self.step_size, self.modes)
 
@@ -175,12 +173,6 @@ class CentralDynamics(AbstractDynamics):
         many = jnp.max(excess) > 0
         result = RESULTS.where(many, RESULTS.too_many_modes, saved.result)  # pyright: ignore
         return eqx.tree_at(lambda one: one.result, trajectory, result)
-
-    def atol_factor(self, states):
-        return atol_factor(states.initial)
-
-    def name(self, states):
-        return "full"
 
 
 class _Modes(NamedTuple):
