@@ -12,6 +12,9 @@ from ddln.parameterizations import AbstractParameterization
 from ddln.theory.edge._period_two import PeriodTwoOrbit, Steps, check_orbit, newton
 from ddln.theory.edge._spectrum import hessian_spectrum
 
+# The orbit is followed to larger step sizes by this factor at a time, at most so often: up to 2.7 times.
+MOVE, MOST_MOVES = 1.01, 100
+
 
 def stable_step_size(
     parameterization: AbstractParameterization,
@@ -67,8 +70,9 @@ def period_doubling(
 
         D v = -v,   |v| = 1,
 
-    D the derivative of two steps, from `period_two_orbit` at a step size nearby. `step_size` of the result
-    is the threshold. Differentiable once in the loss's arrays; for `jax.jit` and `jax.vmap`.
+    D the derivative of two steps. It starts next to the threshold: where det(1 + D) changes its sign as the
+    orbit is followed from `step_size` upward by 1 % at a time. `step_size` of the result is the threshold.
+    Differentiable once in the loss's arrays; for `jax.jit` and `jax.vmap`.
 
     Example:
         >>> doubled = ddln.theory.period_doubling(run.final, loss, 1.2)
@@ -77,8 +81,8 @@ def period_doubling(
     Args:
         parameterization: the weights near one of the points of the orbit at `step_size`.
         loss: L(theta), three times differentiable.
-        step_size: a step size near the threshold, positive.
-        max_steps: the most Newton steps, for the orbit and for the threshold.
+        step_size: a step size below the threshold, or slightly above it, positive.
+        max_steps: the most Newton steps, for each orbit and for the threshold.
 
     Returns:
         The orbit; `result` is `RESULTS.no_orbit` if none was found with a multiplier of -1.
@@ -95,17 +99,37 @@ def period_doubling(
 def _doubling(parameterization, loss, step_size, max_steps: int) -> PeriodTwoOrbit:
     steps = Steps(parameterization)
     size, dtype = steps.flat.size, steps.flat.dtype
-    eta, loss = jnp.asarray(step_size, dtype), steps.with_arrays(loss)
-    orbit = newton(
-        lambda inputs, y: steps.equations(*inputs, y),
-        (loss, eta),
-        steps.half_step(loss, eta),
-        max_steps,
-    )
+    loss = steps.with_arrays(loss)
+    arrays, rest = eqx.partition(loss, eqx.is_inexact_array)
+    fixed = eqx.combine(jax.lax.stop_gradient(arrays), rest)
+    eta = jax.lax.stop_gradient(jnp.asarray(step_size, dtype))
+
+    def sum_with_one(y, eta):
+        """1 + D."""
+
+        def two_steps(w):
+            for _ in range(2):
+                w = w - eta * steps.gradient(fixed, w)
+            return w
+
+        mean, half = jnp.split(y, 2)
+        return jax.jacfwd(two_steps)(mean + half) + jnp.eye(size, dtype=dtype)
+
+    def going(state):
+        return ~state[2] & (state[3] < MOST_MOVES)
+
+    def advance(state):
+        y, eta, _, number = state
+        eta = jnp.where(number > 0, MOVE * eta, eta)
+        y = newton(lambda eta, y: steps.equations(fixed, eta, y), eta, y, max_steps)
+        # The determinant is positive until a first multiplier passes -1.
+        return y, eta, jnp.linalg.slogdet(sum_with_one(y, eta))[0] < 0, number + 1
+
+    half_step = jax.lax.stop_gradient(steps.half_step(fixed, eta))
+    orbit, eta, _, _ = jax.lax.while_loop(going, advance, (half_step, eta, jnp.asarray(False), 0))
     # The vector whose image is nearest to its opposite.
-    derivative = steps.orbit(loss, eta, orbit).derivative
-    vector = jnp.linalg.svd(derivative + jnp.eye(size, dtype=dtype))[2][-1]
-    start = jax.lax.stop_gradient(jnp.concatenate([orbit, vector, eta[None]]))
+    vector = jnp.linalg.svd(sum_with_one(orbit, eta))[2][-1]
+    start = jnp.concatenate([orbit, vector, eta[None]])
     loss = first_order("period_doubling", loss)
 
     def equations(loss, unknown):
