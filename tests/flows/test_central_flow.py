@@ -1,6 +1,8 @@
 """The central flow against an integration by SciPy, semidefinite programs, and averaged descent; the check
 of the latter (`_central_average`)."""
 
+import dataclasses
+
 import cvxpy
 import jax
 import numpy as np
@@ -258,3 +260,15 @@ def test_bad_settings_are_refused(settings, message):
     layers, X, y = network(0)
     with pytest.raises(ValueError, match=message):
         ddln.central_flow(ddln.DeepDiagonal(layers), ddln.LeastSquares(X, y), 1.0, **settings)
+
+
+def test_the_check_refuses_other_flows_and_long_windows():
+    layers, X, y = network(0)
+    start, loss = ddln.DeepDiagonal(layers), ddln.LeastSquares(X, y)
+    run = ddln.descend(start, loss, optax.sgd(0.01), 3, ts=range(4), dual=False)
+    with pytest.raises(ValueError, match=r"`trajectory` must be a `ddln.central_flow`"):
+        theory.central_average(run, run, loss)
+    record = ddln.CentralRecord(X, X[None], y, y, np.asarray(0.01))
+    flow = dataclasses.replace(run, record=record)
+    with pytest.raises(ValueError, match="`window` must be at least 1 and less than the 4 saved"):
+        theory.central_average(flow, run, loss, window=4)
