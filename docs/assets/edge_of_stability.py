@@ -147,7 +147,6 @@ def draw_spectrum(scale=1e-3):
     path = ddln.vanishing_limit(unit, loss)
     jumps = path.ts[: int(path.stats["num_plateaus"])] * np.log(1 / scale)
     end = 1.15 * float(jumps[-1])
-    print("jumps", jumps, path.theta[: len(jumps)].round(2))
     times = np.linspace(0.0, end, 400)
     flow = ddln.gradient_flow(ddln.DeepDiagonal(scale * unit.layers), loss, end, ts=times)
     edges = np.concatenate([-np.geomspace(10, 1e-2, 40), np.geomspace(1e-2, 10, 40)])
