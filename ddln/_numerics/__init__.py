@@ -1,5 +1,7 @@
 """Numerical building blocks that every folder shares; they know nothing of flows or losses."""
 
+from ddln._numerics._derivatives import first_order as first_order
+from ddln._numerics._derivatives import twice_differentiable as twice_differentiable
 from ddln._numerics._inverse_factor import inverse_factor as inverse_factor
 from ddln._numerics._masks import all_finite as all_finite
 from ddln._numerics._masks import expand_mask as expand_mask

@@ -9,15 +9,16 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from ddln._numerics import product
+from ddln._numerics import first_order, product, twice_differentiable
 from ddln._results import RESULTS
 from ddln._types import Array, Float, Loss, PyTree
 from ddln._validation import require_positive
-from ddln.engine import AbstractDynamics, Solve, integrate
+from ddln.engine import Solve, integrate
 from ddln.engine.internal import check_model, check_start, known
 from ddln.flows._complementarity import complementary, symmetric_basis
+from ddln.flows._gradient_flow import AbstractFullDynamics
 from ddln.flows._trajectory import Trajectory, weight_trajectory
-from ddln.flows.states import FullSpace, atol_factor, startable
+from ddln.flows.states import FullSpace
 from ddln.parameterizations import AbstractParameterization
 
 # A further mode this far beyond the edge, relative to it, is one too many.
@@ -58,7 +59,7 @@ def central_flow(
     the time k eta.
 
     The theory is a heuristic: see the page "Edge of stability" for a case in which it fails. A
-    right-hand side takes a dense Hessian and its eigenvectors, O(P^3). Derivatives are of first order.
+    right-hand side takes a dense Hessian and its eigenvectors, O(P^3). Second derivatives are an error.
 
     Example:
         >>> flow = ddln.central_flow(network, loss, 40.0, step_size=0.1, ts=jnp.linspace(0.0, 40.0, 100))
@@ -86,7 +87,8 @@ def central_flow(
         `ddln.gradient_flow`.
 
     Raises:
-        ValueError: for arguments that do not fit, before the integration.
+        ValueError: for arguments that do not fit, before the integration; for a loss without second
+            derivatives.
         RuntimeError: if `throw=True` and the solve fails.
 
     Source: [@cohen2024]; the page derives the complementarity problem with its rate.
@@ -106,15 +108,17 @@ class CentralRecord(eqx.Module):
         covariance: Sigma in their eigenvectors, shape [T, modes, modes].
         variance: its trace, the mean of |w_k - w|^2 for the descent w_k, shape [T].
         averaged_loss: L + <Sigma, H> / 2, the prediction of the mean loss of the descent, shape [T].
+        step_size: eta.
     """
 
     eigenvalues: Float[Array, "T k"]
     covariance: Float[Array, "T k k"]
     variance: Float[Array, " T"]
     averaged_loss: Float[Array, " T"]
+    step_size: Float[Array, ""]
 
 
-class CentralDynamics(AbstractDynamics):
+class CentralDynamics(AbstractFullDynamics):
     """The central flow of gradient descent with step size eta, as `ddln.central_flow`.
 
     Args:
@@ -150,9 +154,6 @@ class CentralDynamics(AbstractDynamics):
         weights = states.start()
         return weights, jnp.zeros((), jnp.result_type(*jax.tree.leaves(weights)))
 
-    def startable(self, states, loss):
-        return startable(states.initial, states.initial.effective(), loss)
-
     def field(self, states, loss):
         return _Field(states, loss, self.step_size, self.modes)
 
@@ -165,22 +166,17 @@ class CentralDynamics(AbstractDynamics):
         losses = jax.vmap(lambda row: loss(states.effective(row)))(rows)
         kept = jnp.sum(jnp.diagonal(modes.covariance, axis1=1, axis2=2) * modes.eigenvalues, axis=1)
         record = CentralRecord(
-            eigenvalues=modes.eigenvalues,
-            covariance=modes.covariance,
-            variance=jnp.trace(modes.covariance, axis1=1, axis2=2),
-            averaged_loss=losses + kept / 2,
+            eigenvalues=saved.blank(modes.eigenvalues),
+            covariance=saved.blank(modes.covariance),
+            variance=saved.blank(jnp.trace(modes.covariance, axis1=1, axis2=2)),
+            averaged_loss=saved.blank(losses + kept / 2),
+            step_size=jnp.asarray(self.step_size, losses.dtype),
         )
-        trajectory = weight_trajectory(states, loss, saved, rows, None, saved.blank(record))
+        trajectory = weight_trajectory(states, loss, saved, rows, None, record)
         # A mode that is not held back makes the solver's steps short: the cause before the effect.
         many = jnp.max(excess) > 0
         result = RESULTS.where(many, RESULTS.too_many_modes, saved.result)  # pyright: ignore
         return eqx.tree_at(lambda one: one.result, trajectory, result)
-
-    def atol_factor(self, states):
-        return atol_factor(states.initial)
-
-    def name(self, states):
-        return "full"
 
 
 class _Modes(NamedTuple):
@@ -205,14 +201,18 @@ class _Field(eqx.Module):
         return modes.velocity, modes.excess
 
     def modes_at(self, weights: PyTree[Array]) -> _Modes:
+        inputs = (weights, self.states, self.loss, self.step_size)
+        weights, states, loss, step_size = first_order("central_flow", inputs)
         flat, unravel = ravel_pytree(weights)
         k = self.count
 
         def value(w):
-            return self.loss(self.states.effective(unravel(w)))
+            return loss(states.effective(unravel(w)))
 
         gradient = jax.grad(value)(flat)
-        eigenvalues, vectors = _largest(jax.hessian(value)(flat), k)
+        with twice_differentiable():
+            hessian = jax.hessian(value)(flat)
+        eigenvalues, vectors = _largest(hessian, k)
         further = eigenvalues[k] if eigenvalues.size > k else -jnp.inf
         eigenvalues, vectors = eigenvalues[:k], vectors[:k]
         basis = jnp.asarray(symmetric_basis(k), flat.dtype)
@@ -223,9 +223,9 @@ class _Field(eqx.Module):
             return product(basis.reshape(-1, k * k), product(images, vectors.T).reshape(-1))
 
         normals = jax.jacrev(inner)(flat)
-        edge = 2 / self.step_size
+        edge = 2 / step_size
         distance = product(basis.reshape(-1, k * k), jnp.diag(eigenvalues - edge).reshape(-1))
-        force = distance / self.step_size - product(normals, gradient)
+        force = distance / step_size - product(normals, gradient)
         sigma = complementary(product(normals, normals.T) / 2, force, k)
         velocity = -gradient - product(sigma, normals) / 2
         excess = jnp.maximum(further / edge - (1 + BEYOND), 0)

@@ -116,8 +116,22 @@ def gradient_flow(
     return integrate(dynamics, parameterization, loss, solve, throw=throw)
 
 
-class AbstractWeightDynamics(AbstractDynamics):
-    """A flow of weights by a response to grad L, with its dual and decoupled weight decay.
+class AbstractFullDynamics(AbstractDynamics):
+    """A flow from the weights of a parameterization, in full coordinates."""
+
+    def startable(self, states, loss):
+        return startable(states.initial, states.initial.effective(), loss)
+
+    def atol_factor(self, states):
+        return atol_factor(states.initial)
+
+    def name(self, states):
+        return "full"
+
+
+class AbstractWeightDynamics(AbstractFullDynamics):
+    """A flow of weights by a response to grad L, with its dual and decoupled weight decay, in coordinates
+    that may be reduced.
 
     Attributes:
         weight_decay: lambda, as in `GradientDynamics`.
@@ -135,10 +149,6 @@ class AbstractWeightDynamics(AbstractDynamics):
         # The blocks of a structured Jacobian have the shape of theta.
         structured = isinstance(loss, AbstractPredictionLoss)
         return states.start(), dual, jnp.zeros(theta.shape if structured else (1,), theta.dtype)
-
-    def startable(self, states, loss):
-        theta = states.initial.effective()
-        return startable(states.initial, theta, loss)
 
     def parameterization(self, states, state):
         return states.of_state(state)
@@ -169,9 +179,6 @@ class AbstractWeightDynamics(AbstractDynamics):
         rows, duals, *total = saved.rows
         rows = (rows, *total) if total else rows
         return weight_trajectory(states, loss, saved, rows, duals)
-
-    def atol_factor(self, states):
-        return atol_factor(states.initial)
 
     def name(self, states):
         return "full" if isinstance(states, FullSpace) else "reduced"

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from ddln._numerics import pull_back
 from ddln._types import Array, Float, Loss, PyTree, Scalar, Theta
 from ddln._validation import require_option, require_positive
-from ddln.engine import AbstractDynamics, Solve, integrate
+from ddln.engine import Solve, integrate
 from ddln.engine.internal import check_model, check_start, known
-from ddln.flows._gradient_flow import DENSE_JACOBIAN_LIMIT
+from ddln.flows._gradient_flow import DENSE_JACOBIAN_LIMIT, AbstractFullDynamics
 from ddln.flows._trajectory import Trajectory, weight_trajectory
-from ddln.flows.states import AbstractStates, FullSpace, atol_factor, startable
+from ddln.flows.states import AbstractStates, FullSpace
 from ddln.losses import AbstractPredictionLoss, loss_gradient
 from ddln.parameterizations import AbstractParameterization, DeepDiagonal
 from ddln.solvers import Rodas5P
@@ -117,7 +117,7 @@ class SamRecord(eqx.Module):
     norm: str = eqx.field(static=True)
 
 
-class SamDynamics(AbstractDynamics):
+class SamDynamics(AbstractFullDynamics):
     """Sharpness-aware flow w' = -grad_w L(h(w~)); the arguments are those of `ddln.sam_flow`.
 
     Args:
@@ -161,9 +161,6 @@ class SamDynamics(AbstractDynamics):
         zero = jnp.zeros(theta.shape, theta.dtype)
         return states.start(), zero, zero if _has_gain(states.initial) else None
 
-    def startable(self, states, loss):
-        return startable(states.initial, states.initial.effective(), loss)
-
     def field(self, states, loss):
         return _Field(states, loss, self.radius, self.norm, self.mode)
 
@@ -175,12 +172,6 @@ class SamDynamics(AbstractDynamics):
     def trajectory(self, states, loss, saved):
         rows, duals, gain = saved.rows
         return weight_trajectory(states, loss, saved, rows, duals, SamRecord(gain, self.norm))
-
-    def atol_factor(self, states):
-        return atol_factor(states.initial)
-
-    def name(self, states):
-        return "full"
 
 
 class SamStates(AbstractStates):

@@ -10,10 +10,13 @@ from ddln.theory._metric import metric_spectrum as metric_spectrum
 from ddln.theory.edge import HessianInertia as HessianInertia
 from ddln.theory.edge import HessianSpectrum as HessianSpectrum
 from ddln.theory.edge import PeriodTwoOrbit as PeriodTwoOrbit
+from ddln.theory.edge import central_average as central_average
 from ddln.theory.edge import hessian_inertia as hessian_inertia
 from ddln.theory.edge import hessian_spectrum as hessian_spectrum
 from ddln.theory.edge import modified_gradient as modified_gradient
+from ddln.theory.edge import period_doubling as period_doubling
 from ddln.theory.edge import period_two_orbit as period_two_orbit
+from ddln.theory.edge import stable_step_size as stable_step_size
 from ddln.theory.layers import assumption_a as assumption_a
 from ddln.theory.layers import conservation as conservation
 from ddln.theory.layers import decayed_gap as decayed_gap

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from ddln._types import Loss
 from ddln.flows import Trajectory
-from ddln.theory import layers, maps, mirror, rates, training
+from ddln.theory import edge, layers, maps, mirror, rates, training
 from ddln.theory._check import Check
 from ddln.theory._law import Law
 
 # Every statement that a folder exports, in the order of the folders.
 LAWS = tuple(
     value.law
-    for folder in (layers, rates, mirror, training, maps)
+    for folder in (layers, rates, mirror, training, maps, edge)
     for value in vars(folder).values()
     if isinstance(getattr(value, "law", None), Law)
 )

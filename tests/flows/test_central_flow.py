@@ -1,12 +1,17 @@
-"""The central flow against an integration by SciPy, semidefinite programs, and averaged descent."""
+"""The central flow against an integration by SciPy, semidefinite programs, and averaged descent; the check
+of the latter (`_central_average`)."""
+
+import dataclasses
 
 import cvxpy
 import jax
 import numpy as np
+import optax
 import pytest
 from scipy.integrate import solve_ivp
 
 import ddln
+from ddln import theory
 from ddln.flows._central_flow import CentralDynamics
 
 DEPTH, DIM, SAMPLES = 3, 6, 3
@@ -108,23 +113,28 @@ STEPS = np.array([0.0791, 0.093, 0.1541, 0.1458, 0.1977])
 
 @pytest.fixture(scope="module")
 def flows():
-    """The central flows of five networks, in one program."""
+    """The central flows of five networks with the check of averaged descent, in one program."""
+    steps = int(END / STEPS.min()) + 16
 
     @jax.jit
     @jax.vmap
     def run(layers, X, y, eta):
         start, loss = ddln.DeepDiagonal(layers), ddln.LeastSquares(X, y)
-        return ddln.central_flow(
+        flow = ddln.central_flow(
             start, loss, END, step_size=eta, ts=TIMES, max_steps=1000, throw=False
         )
+        descent = ddln.descend(
+            start, loss, optax.sgd(eta), steps, ts=range(steps + 1), dual=False, throw=False
+        )
+        return flow, theory.central_average(flow, descent, loss)
 
     data = [np.array(one) for one in zip(*map(network, SEEDS), strict=True)]
-    return data, run(*data, STEPS)
+    return data, *run(*data, STEPS)
 
 
 def test_one_mode_agrees_with_scipy(flows):
     """sigma^2 = max(0, -2 <grad S, grad L> + 2 (S - 2 / eta) / eta) / |grad S|^2, at every point."""
-    (layers, X, y), flow = flows
+    (layers, X, y), flow, _ = flows
     lane = 2
     eta, X, y = STEPS[lane], X[lane], y[lane]
 
@@ -172,9 +182,24 @@ def averaged_descent(layers, X, y, eta, window=16):
     return inside, rows.T, loss
 
 
+def rod_flow(layers, X, y, eta):
+    """The middle m of two iterates m + delta, m - delta, by SciPy, at the saved times."""
+
+    def field(t, state):
+        m, delta = np.split(state, 2)
+        ahead, behind = gradient(m + delta, X, y), gradient(m - delta, X, y)
+        return np.concatenate([-(ahead + behind) / 2, (ahead - behind) / 2 - 2 * delta / eta])
+
+    w = layers.reshape(-1)
+    delta = eta * gradient(w, X, y) / 2
+    start = np.concatenate([w - delta, delta])
+    settings = {"method": "LSODA", "rtol": 1e-8, "atol": 1e-12, "t_eval": TIMES}
+    return solve_ivp(field, (0, END), start, **settings).y.T[:, : w.size]
+
+
 def test_averaged_descent_is_near_except_where_the_flow_barely_reaches_the_edge(flows):
-    data, flow = flows
-    ratios, errors = [], []
+    data, flow, check = flows
+    ratios, errors, rods = [], [], []
     for lane in range(4):
         layers, X, y = (one[lane] for one in data)
         inside, mean, mean_loss = averaged_descent(layers, X, y, STEPS[lane])
@@ -186,10 +211,15 @@ def test_averaged_descent_is_near_except_where_the_flow_barely_reaches_the_edge(
             t_eval=TIMES,
         ).y.T
         central = np.asarray(flow.parameterization.layers)[lane].reshape(len(TIMES), -1)
-        to_flow, to_central = (
-            np.linalg.norm(path[inside] - mean, axis=1).mean() for path in (plain, central)
+        to_flow, to_central, to_rod = (
+            np.linalg.norm(path[inside] - mean, axis=1).mean()
+            for path in (plain, central, rod_flow(layers, X, y, STEPS[lane]))
         )
+        rods.append(to_flow / to_rod)
         ratios.append(to_flow / to_central)
+        # Differences of the two integrations of gradient flow, and of the trapezoidal rule from the mean.
+        np.testing.assert_allclose(check.lhs[lane, 0], to_central, rtol=0.02)
+        np.testing.assert_allclose(check.rhs[lane, 0], to_flow / 2, rtol=0.02)
         for loss in (flow.record.averaged_loss, flow.loss):
             error = np.abs(np.asarray(loss)[lane, inside] - mean_loss)
             errors.append(error.sum() / mean_loss.sum())
@@ -197,13 +227,18 @@ def test_averaged_descent_is_near_except_where_the_flow_barely_reaches_the_edge(
     # At least twice as near on three networks; on the fourth, descent leaves the edge at once.
     assert min(ratios[:3]) > 5
     assert ratios[3] < 1
+    # The rod flow, whose oscillation grows from the start, has the first overshoot too.
+    assert min(rods[:3]) > 12
+    assert rods[3] < 1.1
+    print(check.lhs, check.rhs, check.tolerance, check.remarks, ratios, errors, rods)
+    assert check.status.tolist() == ["holds"] * 3 + ["violated", "hypothesis not met"]
     # The prediction of the mean loss, and the loss at the central flow.
     assert max(errors[0:6:2]) < 0.4
     assert min(errors[1:6:2]) > 0.7
 
 
 def test_a_second_mode_beyond_the_edge_is_a_result_code(flows):
-    _, flow = flows
+    _, flow, _ = flows
     assert (flow.result == ddln.RESULTS.successful).tolist() == [True] * 4 + [False]
     assert (flow.result == ddln.RESULTS.too_many_modes).tolist() == [False] * 4 + [True]
     path = np.asarray(flow.parameterization.layers)[4].reshape(len(TIMES), -1)
@@ -225,3 +260,15 @@ def test_bad_settings_are_refused(settings, message):
     layers, X, y = network(0)
     with pytest.raises(ValueError, match=message):
         ddln.central_flow(ddln.DeepDiagonal(layers), ddln.LeastSquares(X, y), 1.0, **settings)
+
+
+def test_the_check_refuses_other_flows_and_long_windows():
+    layers, X, y = network(0)
+    start, loss = ddln.DeepDiagonal(layers), ddln.LeastSquares(X, y)
+    run = ddln.descend(start, loss, optax.sgd(0.01), 3, ts=range(4), dual=False)
+    with pytest.raises(ValueError, match=r"`trajectory` must be a `ddln.central_flow`"):
+        theory.central_average(run, run, loss)
+    record = ddln.CentralRecord(X, X[None], y, y, np.asarray(0.01))
+    flow = dataclasses.replace(run, record=record)
+    with pytest.raises(ValueError, match="`window` must be at least 1 and less than the 4 saved"):
+        theory.central_average(flow, run, loss, window=4)

@@ -1,8 +1,7 @@
 """The Hessian of L(h(w)) in the weights, as operations that need no P by P matrix."""
 
 import abc
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -103,21 +102,3 @@ def hessian_product(
         return jax.jvp(jax.grad(value), (flat,), (vector,))[1]
 
     return flat, unravel, multiply
-
-
-@contextlib.contextmanager
-def twice_differentiable() -> Iterator[None]:
-    """Raise an informative error if a program within needs a second derivative that does not exist.
-
-    Raises:
-        ValueError: in place of the `TypeError` of `jax.custom_vjp`.
-    """
-    try:
-        yield
-    except TypeError as error:
-        if "custom_vjp" not in str(error):
-            raise
-        raise ValueError(
-            "Argument `loss` must be twice differentiable, but it, or the map, has a `jax.custom_vjp`, "
-            "which has first derivatives only. Use `jax.custom_jvp`."
-        ) from error

@@ -6,11 +6,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import twice_differentiable
 from ddln._types import Array, Float, Int, Loss
 from ddln._validation import require_positive, require_real
 from ddln.engine.internal import check_model
 from ddln.parameterizations import AbstractParameterization
-from ddln.theory.edge._hessian import AbstractHessian, RitzHessian, twice_differentiable
+from ddln.theory.edge._hessian import AbstractHessian, RitzHessian
 from ddln.theory.edge._separable_hessian import SeparableHessian, fits
 
 

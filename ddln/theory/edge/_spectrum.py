@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from ddln._numerics import product, pull_back
+from ddln._numerics import first_order, product, pull_back, twice_differentiable
 from ddln._types import Array, Bool, Float, Int, Loss
 from ddln.engine.internal import check_model
 from ddln.losses import loss_gradient
 from ddln.parameterizations import AbstractParameterization
-from ddln.theory.edge._hessian import hessian_product, twice_differentiable
+from ddln.theory.edge._hessian import hessian_product
 from ddln.theory.edge._inertia import check_iterations, count, half_width, hessian_of
 
 
@@ -57,8 +57,8 @@ def hessian_spectrum(
     method, whose residuals say how good they are; it sees one vector of each multiple eigenvalue.
 
     The values are differentiable where they are simple, as Rayleigh quotients of fixed vectors; all else
-    is constant to differentiation. For `jax.jit` and `jax.vmap`, also over a trajectory's
-    `parameterization` and as `observe` of a sweep.
+    is constant to differentiation; second derivatives are an error. For `jax.jit` and `jax.vmap`, also over
+    a trajectory's `parameterization` and in `observe` of a sweep.
 
     Example:
         >>> spectrum = ddln.theory.hessian_spectrum(run.final, loss)
@@ -71,7 +71,8 @@ def hessian_spectrum(
         iterations: the largest dimension of the Krylov space, at least k.
 
     Raises:
-        ValueError: if k or `iterations` is out of its range, or the loss has no second derivatives.
+        ValueError: if k or `iterations` is out of its range, the loss has no second derivatives, or the
+            values are differentiated twice.
 
     Source: Lanczos 1950 for maps without structure.
     """
@@ -89,6 +90,7 @@ def hessian_spectrum(
 
 @eqx.filter_jit
 def _spectrum(parameterization, loss, k: int, iterations: int) -> HessianSpectrum:
+    parameterization, loss = first_order("hessian_spectrum", (parameterization, loss))
     _, unravel, multiply = hessian_product(parameterization, loss)
     fixed = jax.lax.stop_gradient((parameterization, loss))
     hessian = hessian_of(*fixed, iterations)

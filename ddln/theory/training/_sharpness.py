@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from ddln._numerics import first_order
 from ddln._types import Array, Float, Int, Loss, PRNGKeyArray, Scalar
 from ddln.flows import Trajectory
 from ddln.parameterizations import AbstractParameterization
@@ -24,8 +25,8 @@ def sharpness(
     Gradient descent with step gamma is stable near a minimum if this is below 2 / gamma; training with
     larger steps tends to end close to that edge. Computed by Lanczos' method with full
     reorthogonalization on Hessian-vector products, without a P by P matrix: the largest Ritz value,
-    a lower bound, exact to rounding if `iterations` >= P. Differentiable, by the Rayleigh quotient of
-    a fixed vector; for `jax.jit` and `jax.vmap`.
+    a lower bound, exact to rounding if `iterations` >= P. Differentiable once, by the Rayleigh quotient
+    of a fixed vector; for `jax.jit` and `jax.vmap`.
 
     Example:
         >>> run = ddln.descend(network, loss, optax.sgd(0.1), 10_000)
@@ -38,12 +39,13 @@ def sharpness(
         key: a JAX random key for the first vector; None takes `jax.random.key(0)`.
 
     Raises:
-        ValueError: if `iterations` < 1.
+        ValueError: if `iterations` < 1, or it is differentiated twice.
 
     Source: Lanczos 1950; Cohen et al. 2021 for the edge of stability.
     """
     if iterations < 1:
         raise ValueError(f"Argument `iterations` must be at least 1, but it is {iterations}.")
+    parameterization, loss = first_order("sharpness", (parameterization, loss))
     weights, static = eqx.partition(parameterization, eqx.is_inexact_array)
     flat, unravel = ravel_pytree(weights)
 

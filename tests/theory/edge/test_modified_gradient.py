@@ -88,6 +88,31 @@ def test_the_order_is_that_of_the_distance_to_the_iteration(momentum, nesterov):
         assert abs(np.log2(coarse / fine) - order) < 0.5
 
 
+def test_effective_step_sizes_hold_to_order_two_and_no_further():
+    """Lyu et al. 2024: momentum is gradient descent of step size eta (1 + beta) / (1 - beta)^2, in the time
+    t / (1 - beta); for Nesterov's method eta (1 - beta + 2 beta^2) / (1 - beta)^2."""
+    eta = 0.01
+    network = ddln.DeepDiagonal(np.random.default_rng(0).normal(size=(2, 2)))
+    loss = ddln.LeastSquares(np.array([[1.0, 0.5]]), np.array([0.3]))
+
+    @jax.jit
+    def velocities(step_size, momentum):
+        def velocity(model, loss, order, nesterov):
+            settings = {"order": order, "momentum": momentum, "nesterov": nesterov}
+            return theory.modified_gradient(model, loss, step_size, **settings)
+
+        each = [velocity(network, loss, 2, nesterov).layers for nesterov in (False, True)]
+        return each, velocity(ddln.Identity(jnp.ones(1)), quadratic, 3, False).effective()[0]
+
+    for number, top in enumerate((1 + BETA, 1 - BETA + 2 * BETA**2)):
+        moved = velocities(eta, BETA)[0][number] * (1 - BETA)
+        plain = velocities(eta * top / (1 - BETA) ** 2, 0.0)[0][0]
+        np.testing.assert_allclose(moved, plain, rtol=1e-12)
+    alpha = eta * (1 + BETA) / (1 - BETA) ** 2
+    missed = velocities(eta, BETA)[1] * (1 - BETA) - velocities(alpha, 0.0)[1]
+    np.testing.assert_allclose(missed, -2 * BETA * eta**2 / (3 * (1 - BETA) ** 4), rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

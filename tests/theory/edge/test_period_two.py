@@ -76,6 +76,7 @@ def test_an_orbit_of_a_network_and_the_decay_of_its_gaps():
     assert orbit.residual < 1e-12
     # Of the four multipliers two are those of the gaps.
     g = (np.asarray(orbit.theta) @ X.T - y) @ X
+    np.testing.assert_allclose(orbit.gap_factors[:, 0], 1 - eta**2 * g**2, rtol=1e-12)
     decay = np.prod(1 - eta**2 * g**2, axis=0)
     multipliers = np.asarray(orbit.multipliers)
     distance = np.abs(multipliers[:, None] - decay)
