@@ -235,13 +235,15 @@ class Dynamics(NamedTuple):
     Attributes:
         object: as `ddln.sweep` takes it.
         function: the public function, from a network, a loss, an end and settings.
-        inertia, decay: the constants of inertia w'' + w' = -grad_w L - decay w.
+        inertia, decay, exponent: the constants of inertia w'' + w' = -phi(grad_w L) - decay w,
+            phi(x) = sign(x) |x|^(exponent - 1).
     """
 
     object: ddln.AbstractDynamics
     function: Callable[..., Any]
     inertia: float = 0.0
     decay: float = 0.0
+    exponent: float = 2.0
 
     def end_by_scipy(self, setting: Setting, layers: np.ndarray) -> np.ndarray:
         """theta at t1 of one lane, by LSODA on the layers."""
@@ -249,7 +251,10 @@ class Dynamics(NamedTuple):
 
         def force(u):
             g = 2 * scale * X.T @ (X @ (u[0] * u[1]) - y)
-            return -g * u[::-1] - self.decay * u
+            slopes = g * u[::-1]
+            if self.exponent != 2:
+                slopes = np.sign(slopes) * np.abs(slopes) ** (self.exponent - 1)
+            return -slopes - self.decay * u
 
         def velocity(t, state):
             u, *rest = state.reshape(-1, *layers.shape)
@@ -277,6 +282,11 @@ DYNAMICS = {
         ddln.GradientDynamics(0.01),
         functools.partial(ddln.gradient_flow, weight_decay=0.01),
         decay=0.01,
+    ),
+    "steepest": Dynamics(
+        ddln.SteepestDynamics(1.5),
+        functools.partial(ddln.steepest_flow, exponent=1.5),
+        exponent=1.5,
     ),
 }
 

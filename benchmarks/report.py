@@ -129,7 +129,7 @@ def _over_one(what: str) -> Callable[[Results], float]:
     )
 
 
-OTHERS = ("momentum", "mirror", "decayed")
+OTHERS = ("momentum", "mirror", "decayed", "steepest")
 ONE, SWEPT, ENDS = "gradient of one flow", "gradient of a sweep", "gradient of 64 limits"
 LONG = "gradient of a long flow, d 1000"
 TARGETS = [

@@ -199,7 +199,9 @@ def _size(tree: PyTree[Array], norm: str) -> Scalar:
     leaves = jax.tree.leaves(tree)
     if norm == "linf":
         return jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]).max()
-    return jnp.sqrt(jnp.stack([jnp.sum(jnp.square(leaf)) for leaf in leaves]).sum())
+    total = jnp.stack([jnp.sum(jnp.square(leaf)) for leaf in leaves]).sum()
+    # The root has no finite derivative at zero, of which a Jacobian would be NaN.
+    return jnp.where(total == 0, 0, jnp.sqrt(jnp.where(total == 0, 1, total)))
 
 
 class _Field(eqx.Module):

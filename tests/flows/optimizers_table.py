@@ -1,5 +1,7 @@
 """Writes the tables of docs/theory/other-optimizers.md: `python tests/flows/optimizers_table.py`."""
 
+import functools
+import itertools
 from pathlib import Path
 
 import cvxpy as cp
@@ -27,54 +29,131 @@ def soft_margin(theta):
     return jax.nn.logsumexp(-(jnp.asarray(ROWS) @ theta))
 
 
-def directions(depth, exponents, times):
-    """theta of normalized flows, shape [exponents, times, 4]."""
-    start = ddln.DeepDiagonal(jnp.asarray(np.random.default_rng(2).uniform(0.2, 1.0, (depth, 4))))
+def first_layers(depth):
+    """The start of all runs on the separable data."""
+    return jnp.asarray(np.random.default_rng(2).uniform(0.2, 1.0, (depth, 4)))
+
+
+def steepest_layers(depth, exponents, times):
+    """The layers of normalized steepest flows, shape [exponents, times, depth, 4]."""
 
     @jax.jit
     @jax.vmap
     def path(exponent):
         flow = ddln.steepest_flow(
-            start, soft_margin, times[-1], exponent=exponent, normalized=True, ts=times,
-            width=jnp.where(exponent == 1, 1e-2, 1e-6), rtol=1e-8, throw=False,
+            ddln.DeepDiagonal(first_layers(depth)), soft_margin, times[-1], exponent=exponent,
+            normalized=True, ts=times, width=jnp.where(exponent == 1, 1e-2, 1e-6), rtol=1e-8,
+            throw=False,
         )  # fmt: skip
-        return flow.theta, ddln.is_okay(flow.result)
+        return flow.parameterization.layers, ddln.is_okay(flow.result)
 
-    theta, okay = path(jnp.asarray(exponents))
+    layers, okay = path(jnp.asarray(exponents))
     assert np.all(okay)
-    return np.asarray(theta)
+    return np.asarray(layers)
 
 
+STEP, RADIUS = 0.01, 0.5
+NORMALIZED = optax.chain(optax.contrib.normalize(), optax.sgd(STEP))
+ASCENTS = {
+    "l2": optax.chain(optax.contrib.normalize(), optax.sgd(RADIUS)),
+    "linf": optax.sign_sgd(RADIUS),
+}
+DESCENTS = {
+    "Adam": optax.adam(STEP, eps=0.0),
+    **{
+        f"SAM, {norm}": optax.contrib.sam(NORMALIZED, ascent, opaque_mode=True)
+        for norm, ascent in ASCENTS.items()
+    },
+}
+
+
+def descent_layers(name, depth):
+    """The layers after steps of a total length of LONG in the norm of an optimizer."""
+    start = ddln.DeepDiagonal(first_layers(depth))
+    steps = round(LONG / STEP)
+    return np.asarray(
+        ddln.descend(start, soft_margin, DESCENTS[name], steps, dual=False).final.layers
+    )
+
+
+@functools.cache
 def largest_margin(power):
-    """max min_i <x_i, theta> / |theta|_r for the norm of the power r, at least 1."""
-    theta = cp.Variable(ROWS.shape[1])
-    norm = cp.norm(theta, "inf" if np.isinf(power) else power)
-    cp.Problem(cp.Minimize(norm), [ROWS @ theta >= 1]).solve(solver=cp.CLARABEL)
-    return 1 / norm.value
+    """max min_i <x_i, theta> / |theta|_r, r the power.
+
+    For r >= 1 by a convex program. For r < 1 |theta|_r is concave within an orthant, so that it is least at a
+    vertex of the points of an orthant whose margins are at least 1: all of them are tried.
+    """
+    if power >= 1:
+        theta = cp.Variable(ROWS.shape[1])
+        norm = cp.norm(theta, "inf" if np.isinf(power) else power)
+        cp.Problem(cp.Minimize(norm), [ROWS @ theta >= 1]).solve(solver=cp.CLARABEL)
+        return 1 / norm.value
+    planes = np.concatenate([ROWS, np.eye(4)])
+    sides = np.concatenate([np.ones(len(ROWS)), np.zeros(4)])
+    subsets = [list(subset) for subset in itertools.combinations(range(len(planes)), 4)]
+    vertices = np.stack([
+        np.linalg.solve(planes[subset], sides[subset])
+        for subset in subsets if abs(np.linalg.det(planes[subset])) > 1e-12
+    ])  # fmt: skip
+    inside = (vertices @ ROWS.T >= 1 - 1e-9).all(axis=1)
+    sizes = np.sum(np.abs(vertices[inside]) ** power, axis=1) ** (1 / power)
+    return 1 / sizes.min()
 
 
-def margin_ratio(theta, exponent, depth):
-    """The margin in the norm l_r over the largest one, r = p / L; NaN where r < 1 makes no norm."""
-    power = np.inf if exponent == 1 else exponent / (exponent - 1) / depth
-    if power < 1:
-        return power, np.nan
-    return power, np.min(ROWS @ theta) / np.linalg.norm(theta, power) / largest_margin(power)
+def margin_ratio(layers, p):
+    """r = p / L, and the margin of theta in the norm l_r over the largest one."""
+    theta, power = layers.prod(axis=0), p / len(layers)
+    scaled = theta / np.abs(theta).max()
+    size = 1.0 if np.isinf(power) else np.sum(np.abs(scaled) ** power) ** (1 / power)
+    return power, np.min(ROWS @ scaled) / size / largest_margin(power)
+
+
+def misalignment(layers, p):
+    """1 - <w, d> / (|w|_p |d|_q), d = -grad_w L; 0 where w has the largest margin to first order."""
+    q = 1.0 if np.isinf(p) else p / (p - 1)
+    theta = layers.prod(axis=0)
+    shares = np.exp(np.min(ROWS @ theta) - ROWS @ theta)
+    push = ROWS.T @ (shares / shares.sum()) * theta / layers
+    return 1 - np.sum(layers * push) / (
+        np.linalg.norm(layers.ravel(), p) * np.linalg.norm(push.ravel(), q)
+    )
+
+
+def margin_ends():
+    """Optimizer, depth, p, layers and status of every row."""
+    for depth in (2, 3):
+        found = steepest_layers(depth, EXPONENTS, [LONG])[:, -1]
+        for exponent, layers in zip(EXPONENTS, found, strict=True):
+            p = np.inf if exponent == 1 else exponent / (exponent - 1)
+            status = "holds" if p >= depth else "holds under a condition: stationary"
+            yield f"steepest, q = {exponent:g}", depth, p, layers, status
+        for name in DESCENTS:
+            if name == "SAM, linf" and depth == 3:
+                continue
+            status = {"SAM, l2": "holds", "SAM, linf": "holds under a condition: the start"}
+            layers = descent_layers(name, depth)
+            p = np.inf if name == "Adam" else 2.0
+            yield (
+                name,
+                depth,
+                p,
+                layers,
+                status.get(name, "not known") if depth == 2 else "not known",
+            )
 
 
 def margin_rows():
     """The table of margins."""
-    lines = ["| depth | q | norm of the weights | norm of theta | margin / largest | status |"]
-    lines.append("| " + "--- | " * 6)
-    for depth in (2, 3):
-        found = directions(depth, EXPONENTS, [LONG])[:, -1]
-        for exponent, theta in zip(EXPONENTS, found, strict=True):
-            power, ratio = margin_ratio(theta, exponent, depth)
-            p = "inf" if exponent == 1 else f"{exponent / (exponent - 1):g}"
-            status = "not known: only stationary" if np.isnan(ratio) else "holds"
-            number = "" if np.isnan(ratio) else f"{ratio:.4f}"
-            lines.append(
-                f"| {depth} | {exponent:g} | l_{p} | l_{power:.3g} | {number} | {status} |"
-            )
+    lines = [
+        "| optimizer | depth | norm of weights | norm of theta | margin / largest | misalignment | status |"
+    ]
+    lines.append("| " + "--- | " * 7)
+    for name, depth, p, layers, status in margin_ends():
+        power, ratio = margin_ratio(layers, p)
+        lines.append(
+            f"| {name} | {depth} | l_{p:g} | l_{power:.3g} | {ratio:.4f} | "
+            f"{misalignment(layers, p):.1e} | {status} |"
+        )
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 

@@ -141,6 +141,43 @@ def test_features_are_amplified_one_after_another():
     assert not growing[above].any()
 
 
+def test_the_limit_by_the_largest_entry_depends_on_the_start():
+    """One sample with features mu and equal layers u: (log |u_i - rho|)' = sigma mu_i while u_i > 0. So what
+    starts above rho grows, the larger feature faster, and what starts below ends at zero.
+    """
+    features, radius = np.array([1.0, 2.0]), 0.3
+    loss = ddln.Logistic(features[None], np.ones(1))
+    starts = np.array([[0.4, 0.4], [0.4, 0.25], [0.2, 0.25]])
+    ts = jnp.asarray([0.2, 40.0])
+
+    @jax.jit
+    @jax.vmap
+    def path(row):
+        return ddln.sam_flow(
+            ddln.DeepDiagonal(jnp.stack([row, row])), loss, 40.0, radius=radius, norm="linf",
+            ts=ts, width=1e-5, rtol=1e-8, throw=False,
+        )  # fmt: skip
+
+    found = path(jnp.asarray(starts))
+    assert np.all(ddln.is_okay(found.result))
+    u = np.asarray(found.parameterization.layers)[:, :, 0]
+    growth = np.log((u[:, 0] - radius) / (starts - radius)) / features
+    np.testing.assert_allclose(growth[:, 0], growth[:, 1], rtol=1e-6)
+    theta = np.asarray(found.theta)[:, 1]
+    assert theta[0, 1] > 5 * theta[0, 0] > 0.1
+    assert theta[1, 0] > 1
+    assert np.abs(theta[1, 1]) < 1e-4
+    assert np.abs(theta[2]).max() < 1e-4
+
+
+def test_a_flow_without_gradient_stays():
+    start = ddln.DeepDiagonal.zero_last(jnp.ones(5), 2)
+    reached = ddln.LeastSquares(X, np.zeros(3))
+    found = ddln.sam_flow(start, reached, 1.0, radius=RADIUS, width=WIDTH, throw=False)
+    assert ddln.is_okay(found.result)
+    np.testing.assert_array_equal(found.final.layers, start.layers)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

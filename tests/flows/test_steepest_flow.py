@@ -11,10 +11,10 @@ from optimizers_table import (
     ENDS,
     MARGINS,
     PAGE,
-    directions,
     end_rows,
     margin_ratio,
     margin_rows,
+    steepest_layers,
 )
 from scipy.integrate import solve_ivp
 
@@ -173,6 +173,24 @@ def test_normalized_flows_have_speed_one():
     np.testing.assert_allclose(np.sum(np.abs(velocity(0, w)) ** p) ** (1 / p), 1, rtol=1e-12)
 
 
+def test_flows_without_gradient_stay():
+    """Where the direction is not defined nothing moves, with speed one either."""
+    start = ddln.DeepDiagonal.zero_last(jnp.ones(5), 2)
+    reached = ddln.LeastSquares(X, np.zeros(3))
+
+    @jax.jit
+    @jax.vmap
+    def ends(exponent):
+        return ddln.steepest_flow(
+            start, reached, 1.0, exponent=exponent, normalized=True, throw=False
+        )
+
+    found = ends(EXPONENTS)
+    assert np.all(ddln.is_okay(found.result))
+    layers = found.parameterization.layers[:, -1]
+    np.testing.assert_array_equal(layers, np.stack([start.layers] * len(EXPONENTS)))
+
+
 def test_sign_flow_by_its_closed_form():
     """One weight moves at speed one to its target; the smoothing delays it by the order of its width."""
     loss = ddln.LeastSquares(jnp.eye(2), jnp.asarray([1.0, -0.5]))
@@ -257,17 +275,16 @@ def test_the_check_wants_its_flow():
 
 def test_normalized_flows_tend_to_the_largest_margin_of_their_norm():
     """The largest entry for q = 1, l1 for q = 2, of two layers: by the linear programs."""
-    exponents = (1.0, 2.0)
-    paths = directions(2, exponents, [1.0, 10.0, 100.0])
-    for exponent, path, power in zip(exponents, paths, (np.inf, 1.0), strict=True):
-        found = [margin_ratio(theta, exponent, 2) for theta in path]
-        assert all(norm == power for norm, _ in found)
+    norms = (np.inf, 2.0)
+    paths = steepest_layers(2, (1.0, 2.0), [1.0, 10.0, 100.0])
+    for path, p, other in zip(paths, norms, norms[::-1], strict=True):
+        found = [margin_ratio(layers, p) for layers in path]
+        assert all(norm == p / 2 for norm, _ in found)
         ratios = [ratio for _, ratio in found]
         assert ratios[0] < ratios[1] < ratios[2] <= 1 + 1e-6
         assert ratios[2] > 0.99
         # The other norm has another direction.
-        other = margin_ratio(path[-1], 3.0 - exponent, 2)[1]
-        assert other < 0.9
+        assert margin_ratio(path[-1], other)[1] < 0.9
 
 
 @pytest.mark.parametrize(("marks", "rows"), [(MARGINS, margin_rows), (ENDS, end_rows)])

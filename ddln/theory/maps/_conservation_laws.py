@@ -1,20 +1,29 @@
 """The number of independent functions of the weights that gradient flow conserves for every loss."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ddln._types import PRNGKeyArray
 from ddln._validation import is_known
 from ddln.engine import AbstractDynamics, PerLane
-from ddln.flows import ConstantDamping, GradientDynamics, MomentumDynamics, SteepestDynamics
+from ddln.flows import (
+    ConstantDamping,
+    GradientDynamics,
+    MomentumDynamics,
+    SteepestDynamics,
+    VanishingDamping,
+)
 from ddln.parameterizations import AbstractParameterization
 from ddln.theory.maps._conserved_quadratics import ConservedQuadratics, conserved_quadratics
 from ddln.theory.maps._laws_of_dynamics import (
     ConservedMomenta,
     ConservedPowers,
+    MetricFields,
     MomentumFields,
     SteepestFields,
     conserved_momenta,
@@ -88,6 +97,7 @@ def count_conservation_laws(
     parameterization: AbstractParameterization,
     *,
     dynamics: AbstractDynamics | None = None,
+    metric: Callable[[AbstractParameterization], AbstractParameterization] | None = None,
     key: PRNGKeyArray | None = None,
 ) -> ConservationLaws:
     """The number of functions of w, independent at generic weights, that every flow conserves.
@@ -108,7 +118,12 @@ def count_conservation_laws(
     With `dynamics` the flow is another one than gradient flow. Steepest descent has the fields
     phi(J^T a) in place of J^T a, and its smoothing is left out. Momentum lives on weights, velocities and
     the time: its laws may depend on all of them, as exp(t / lambda) <w', S w> does for every rotation S
-    of the weights that leaves h as it is.
+    of the weights that leaves h as it is, and t^alpha <w', S w> with vanishing damping.
+
+    With `metric` the weights move by M(w) grad_w L in place of grad_w L, M diagonal: w' = -M grad_w L,
+    the mirror flow of the weights whose potential has the Hessian M^-1. With momentum M is taken at
+    w + k w', k the memory of the damping: the accelerated mirror flow, d/dt (w + k w') =
+    -(k / lambda) M grad_w L.
 
     Example:
         >>> laws = count_conservation_laws(ddln.MatrixFactorization(jnp.eye(3), jnp.eye(3)))
@@ -118,8 +133,10 @@ def count_conservation_laws(
 
     Args:
         parameterization: the map; random points are taken around its weights, which must be known.
-        dynamics: `ddln.SteepestDynamics(exponent)`, or `ddln.MomentumDynamics(inertia)` with constant
-            damping; None, or `ddln.GradientDynamics()`, is gradient flow. Without weight decay.
+        dynamics: `ddln.SteepestDynamics(exponent)`, or `ddln.MomentumDynamics(inertia)` with constant or
+            vanishing damping; None, or `ddln.GradientDynamics()`, is gradient flow. Without weight decay.
+        metric: from a parameterization to one whose weights are the entries of M, as
+            `lambda factors: factors` for the entropy of positive weights; None is M = 1.
         key: for the random points; None takes `jax.random.key(0)`.
 
     Returns:
@@ -128,37 +145,54 @@ def count_conservation_laws(
     Raises:
         ValueError: if the weights are traced, or the map cannot be analysed: it is not finite or not
             differentiable around its weights, its shape changes, it has integer leaves, or a leaf has
-            no influence; or if the dynamics is another one.
+            no influence; or if the dynamics is another one, or the metric does not fit the weights.
 
     Source: Marcotte, Gribonval and Peyré 2023 and, with momentum, 2024 (the count; their algorithm takes
-    nested brackets); Sussmann 1973 (the orbit).
+    nested brackets); Sussmann 1973 (the orbit); Krichene, Bayen and Bartlett 2015 (momentum in a metric).
     """
     require_map(parameterization)
     flat_map = FlatMap(parameterization)
     rng = generator(key)
     w = flat_map.random(rng, 1)[0]
-    fields: Any = flat_map
-    if isinstance(dynamics, SteepestDynamics) and dynamics.weight_decay is None:
+    fields: Any = flat_map if metric is None else _metric_fields(flat_map, metric)
+    dampings = ConstantDamping | VanishingDamping
+    if isinstance(dynamics, SteepestDynamics) and dynamics.weight_decay is None and metric is None:
         fields = SteepestFields.of(flat_map, _number("exponent", dynamics.exponent), rng)
         known = conserved_powers(fields, rng)
-    elif isinstance(dynamics, MomentumDynamics) and isinstance(dynamics.damping, ConstantDamping):
-        inertia = _number("inertia", dynamics.inertia)
-        known = conserved_momenta(flat_map, inertia, rng)
+    elif isinstance(dynamics, MomentumDynamics) and isinstance(dynamics.damping, dampings):
+        inertia, damping = _number("inertia", dynamics.inertia), _known_damping(dynamics.damping)
+        known = conserved_momenta(fields, inertia, damping, rng)
         velocity = rng.normal(size=w.size) * np.abs(w).max() / inertia
         w = np.concatenate([w, velocity, [inertia]]).astype(w.dtype)
-        fields = MomentumFields(flat_map, inertia, jnp.asarray(w))
+        fields = MomentumFields(fields, inertia, damping, jnp.asarray(w))
     elif dynamics is None or (
         isinstance(dynamics, GradientDynamics) and dynamics.weight_decay is None
     ):
-        known = conserved_quadratics(flat_map, rng)
+        known = conserved_quadratics(fields, rng)
     else:
         raise ValueError(
-            "Argument `dynamics` must be gradient flow or steepest descent without weight decay, or momentum "
-            f"with constant damping, but it is {dynamics!r}."
+            "Argument `dynamics` must be gradient flow or momentum, or steepest descent without a `metric`, "
+            "with constant or vanishing damping and without weight decay, but it is "
+            f"{dynamics!r}."
         )
     independent = _independent(known, w)
     found = orbit(fields, w, rng, w.size - independent)
     return ConservationLaws(w.size, found.dimension, found.gap, known, independent)
+
+
+def _metric_fields(flat_map: FlatMap, metric: Callable) -> MetricFields:
+    fields = MetricFields(flat_map, metric)
+    diagonal = np.asarray(fields.diagonal(flat_map.flat))
+    if diagonal.shape != flat_map.flat.shape or not (np.isfinite(diagonal) & (diagonal != 0)).all():
+        raise ValueError(
+            "Argument `metric` must give one finite number other than zero for each of the "
+            f"{flat_map.flat.size} weights, but it gives {diagonal}."
+        )
+    return fields
+
+
+def _known_damping(damping: Any) -> Any:
+    return jax.tree.map(lambda leaf: _number("damping", leaf), damping)
 
 
 def _number(name: str, value: Any) -> float:

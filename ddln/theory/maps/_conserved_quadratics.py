@@ -1,6 +1,7 @@
 """Conserved functions of degree two at most, by linear algebra at random points."""
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -90,8 +91,10 @@ class ConservedQuadratics(eqx.Module):
         return texts
 
 
-def conserved_quadratics(flat_map: FlatMap, rng: np.random.Generator) -> ConservedQuadratics:
+def conserved_quadratics(flat_map: Any, rng: np.random.Generator) -> ConservedQuadratics:
     """All f(w) = w^T A w / 2 + b^T w whose gradient is orthogonal to every gradient of h, everywhere.
+
+    `flat_map` may be other fields than those gradients, which no scaling separates.
 
     The conditions <A w + b, grad h_a(w)> = 0 for all a and w are linear in A and b, one for each
     random point and direction. A and b have P (P + 3) / 2 entries, too many to solve for at once, but
@@ -100,7 +103,8 @@ def conserved_quadratics(flat_map: FlatMap, rng: np.random.Generator) -> Conserv
     different |s_p - s_q| are separate systems; b_p counts as A_pP with s_P = 0.
     """
     count = flat_map.flat.size
-    scaling = _scalings(flat_map, rng)
+    of_map = isinstance(flat_map, FlatMap)
+    scaling = _scalings(flat_map, rng) if of_map else np.zeros(count + 1)
     first, second = np.triu_indices(count + 1)
     first, second = first[:-1], second[:-1]  # without the constant
     groups = _groups(np.abs(scaling[first] - scaling[second]))
@@ -207,9 +211,7 @@ def _reduced(rows: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _samples(
-    flat_map: FlatMap, rng: np.random.Generator, count: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _samples(flat_map: Any, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Random points, and at each the gradient of a random combination of h, of norm one."""
     points = flat_map.random(rng, count)
     directions = flat_map.random_directions(rng, count)
@@ -220,12 +222,12 @@ def _samples(
     return points, gradients / np.where(norms > 0, norms, 1)
 
 
-_jacobian = eqx.filter_jit(FlatMap.jacobian)
+_jacobian = eqx.filter_jit(lambda flat_map, w: flat_map.jacobian(w))
 
 
 @eqx.filter_jit
 def _gradients(
-    flat_map: FlatMap, points: Float[Array, "count P"], directions: Float[Array, "count *theta"]
+    flat_map: Any, points: Float[Array, "count P"], directions: Float[Array, "count *theta"]
 ) -> Float[Array, "count P"]:
     return jax.vmap(flat_map.gradient)(points, directions)
 
