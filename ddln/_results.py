@@ -51,7 +51,8 @@ with warnings.catch_warnings():
         )
         minimum_at_infinity = (
             "The loss has no minimizer: it falls without end along a direction, such as a logistic loss of "
-            "separable data. See `ddln.max_margin_l1` for the direction, or use weight decay."
+            "separable data, or counts of 0. Check that `y` is in the range of the model; see "
+            "`ddln.max_margin_l1` for the direction of separable data, or use weight decay."
         )
         no_orbit = (
             "No orbit of period two was found next to the start: Newton's method did not converge, or to a "
@@ -62,8 +63,8 @@ with warnings.catch_warnings():
             "central flow does not hold them back. Use more `modes`, or a smaller `step_size`."
         )
         unusable_weight_decay = (
-            "The weight decay is not positive or not finite, so that nothing was computed. "
-            "Use a positive one."
+            "The weight decay is negative, not finite, or for a limit zero, so that nothing was computed. "
+            "Use a positive one; `None` is none."
         )
         no_fixed_point = (
             "The equations of the state evolution have no solution, or none was found. For a ratio of 1 or "

@@ -107,12 +107,14 @@ def require_finite(name: str, array: Array | np.ndarray) -> None:
         )
 
 
-def require_positive(name: str, value: Any) -> None:
+def require_positive(name: str, value: Any, remedy: str = "") -> None:
     """Raises if a known number, or one of an array, is not finite and positive."""
     require_real(name, value)
     # By NumPy: inside of `jax.jit` an operation on a known JAX array is traced.
     if is_known(value) and not np.all(np.isfinite(value) & (np.asarray(value) > 0)):
-        raise ValueError(f"Argument `{name}` must be finite and positive, but it is {value}.")
+        raise ValueError(
+            f"Argument `{name}` must be finite and positive, but it is {value}.{remedy}"
+        )
 
 
 def require_not_negative(name: str, value: Any) -> None:

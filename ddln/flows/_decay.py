@@ -90,7 +90,8 @@ def integrated_decay(
     """Lambda(t) = integral_0^t lambda(s) ds of a weight decay, as `ddln.potential` takes it.
 
     Exact for numbers and for `ddln.PiecewiseConstant`; of a function of time by Gauss quadrature, on eight
-    pieces between two times and six nodes on each.
+    pieces between two times and six nodes on each. A function that jumps between them is a case for
+    `ddln.PiecewiseConstant`.
 
     Example (the potential of a flow at each of its times):
         >>> for total in ddln.integrated_decay(0.1, flow.ts):
@@ -135,11 +136,30 @@ def rate_at(decay: Any, t: Any, dtype: Any) -> Scalar:
     return jnp.asarray(value).astype(dtype)
 
 
+def unresolved_area(decay: Any, t0: Any, t1: Any, dtype: Any) -> Scalar | None:
+    """The error of Lambda in a step across a jump or another feature that its samples do not resolve.
+
+    0 where they do: where the polynomial through the samples meets lambda at the ends and in the middle to
+    a twentieth of its variation. None if lambda is constant within every step.
+    """
+    if is_number(decay) or isinstance(decay, PiecewiseConstant):
+        return None
+    sampled = SampledDecay.of(decay, t0, t1, jnp.zeros((), dtype))
+    times = sampled.t0 + 0.5 * sampled.length * jnp.arange(3, dtype=dtype)
+    rates, seen = jax.vmap(lambda t: (rate_at(decay, t, dtype), sampled.at(t)[0]))(times)
+    residual = jnp.max(jnp.abs(rates - seen))
+    rounding = 64 * float(jnp.finfo(dtype).eps) * jnp.max(jnp.abs(rates))
+    resolved = residual <= 0.05 * (jnp.max(rates) - jnp.min(rates)) + rounding
+    area = jnp.where(resolved, 0, 0.1 * jnp.asarray(t1 - t0, dtype) * residual)
+    # An estimate for the control of steps alone.
+    return jax.lax.stop_gradient(area)
+
+
 class SampledDecay(eqx.Module):
     """lambda in one step, from samples between the ends of the step: a polynomial, and its integral.
 
     A jump at an end of the step is not seen, and the integral Lambda is a function of time, as a
-    Rosenbrock method wants it.
+    Rosenbrock method wants it. `unresolved_area` is the error across a jump inside of the step.
 
     Attributes:
         t0: the start of the step.

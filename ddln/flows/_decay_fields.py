@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from ddln._types import Array, Loss, PyTree
-from ddln.flows._decay import SampledDecay, is_number, rate_at
+from ddln._types import Array, Loss, PyTree, Scalar
+from ddln.flows._decay import SampledDecay, is_number, rate_at, unresolved_area
 from ddln.flows.states import AbstractWeightStates, DecayedSpace
 from ddln.losses import AbstractPredictionLoss
 from ddln.solvers import (
@@ -44,6 +44,13 @@ class FullField(AbstractSampledField):
         sampled = SampledDecay.of(self.weight_decay, t0, t1, jnp.zeros((), dtype))
         return FullField(self.states, self.loss, sampled)
 
+    def sampling_error(self, t0, t1, y):
+        if self.weight_decay is None:
+            return None
+        dtype = jnp.result_type(*jax.tree.leaves(y[0]))
+        area = unresolved_area(self.weight_decay, t0, t1, dtype)
+        return None if area is None else _of_decay(y, area)
+
 
 class ReducedField(AbstractSampledField):
     """The flow of reduced coordinates whose conserved quantities decay: y = (v, xi, Lambda).
@@ -68,6 +75,10 @@ class ReducedField(AbstractSampledField):
         structured = self.states.structured and isinstance(self.loss, AbstractPredictionLoss)
         field = _StructuredStep if structured else _PlainStep
         return field(self.states, self.loss, sampled)  # pyright: ignore[reportArgumentType]
+
+    def sampling_error(self, t0, t1, y):
+        area = unresolved_area(self.weight_decay, t0, t1, y[2].dtype)
+        return None if area is None else _of_decay(y, area)
 
 
 class _PlainStep(AbstractSampledField):
@@ -115,6 +126,12 @@ class _StructuredStep(AbstractStructuredField):
             weight=inner.weight,
         )
         return _decaying(velocity, y, rate), jacobian
+
+
+def _of_decay(y: Any, area: Scalar) -> PyTree[Array]:
+    """The error of the state for an error of Lambda: the weights have the factor exp(-Lambda)."""
+    weights = jax.tree.map(lambda w: area * jnp.abs(w), y[0])
+    return weights, *jax.tree.map(jnp.zeros_like, tuple(y[1:]))
 
 
 def _velocity(states: DecayedSpace, loss: Loss, y: Any, rate: Array, total: Array) -> PyTree[Array]:

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._results import RESULTS
 from ddln._types import Array, Float, Loss
 from ddln._validation import require_not_negative
 from ddln.engine import AbstractDynamics, PerLane, Solve, integrate
@@ -149,6 +150,16 @@ class AbstractWeightDynamics(AbstractFullDynamics):
         # The blocks of a structured Jacobian have the shape of theta.
         structured = isinstance(loss, AbstractPredictionLoss)
         return states.start(), dual, jnp.zeros(theta.shape if structured else (1,), theta.dtype)
+
+    def startable(self, states, loss):
+        okay, refusal = super().startable(states, loss)
+        decay = self.weight_decay
+        rates = decay.values if isinstance(decay, PiecewiseConstant) else decay
+        if rates is None or callable(rates):
+            return okay, refusal
+        rates = jnp.asarray(rates)
+        usable = jnp.all(jnp.isfinite(rates) & (rates >= 0))
+        return okay & usable, RESULTS.where(usable, refusal, RESULTS.unusable_weight_decay)
 
     def parameterization(self, states, state):
         return states.of_state(state)

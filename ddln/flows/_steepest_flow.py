@@ -14,7 +14,7 @@ from ddln._types import Array, Float, Loss, Scalar
 from ddln._validation import require_finite, require_option, require_positive, require_real
 from ddln.engine import Solve, integrate
 from ddln.engine.internal import check_model, check_start, known
-from ddln.flows._decay import is_number
+from ddln.flows._decay import integrated_decay
 from ddln.flows._gradient_flow import AbstractWeightDynamics, check_decay
 from ddln.flows._trajectory import Trajectory, weight_trajectory
 from ddln.flows.states import DecayedSpace, FullSpace, ReducedSpace, Response
@@ -140,7 +140,8 @@ class SteepestRecord(eqx.Module):
         exponent: q.
         width: the relative width of the smoothing of grad L; of grad_w L for maps that are not separable.
         inner_width: that of the derivatives of theta in the weights of separable maps.
-        decay: Lambda at the saved times, shape [T]; NaN for a schedule in full coordinates.
+        decay: Lambda at the saved times, shape [T]; a function of time is integrated as by
+            `ddln.integrated_decay` in full coordinates.
     """
 
     exponent: Scalar
@@ -264,5 +265,4 @@ class SteepestDynamics(AbstractWeightDynamics):
             return total[0][:, 0]
         if decay is None:
             return jnp.zeros_like(times)
-        rate: Any = decay if is_number(decay) else jnp.nan
-        return jnp.where(jnp.isfinite(times), times, 0) * rate
+        return integrated_decay(decay, jnp.where(jnp.isfinite(times), times, 0))

@@ -102,7 +102,8 @@ def limit(
     minimizer is not unique. L layers have the penalty (lambda L / 2) sum |theta / c|^(2/L), which is not
     convex: 0 is always a local minimum, and the end depends on the start. The flow is integrated, and the
     stationary point that it reaches refined by Newton's method; no more is claimed of it. Decay that is
-    switched off at T: `limit(gradient_flow(start, loss, T, weight_decay=...).final, loss)`.
+    switched off at T: `limit(gradient_flow(start, loss, T, weight_decay=...).final, loss)`, the limit of the
+    start exp(-Lambda(T)) w_0 if some theta meets the targets.
 
     Differentiable in the weights, X and y in both modes, by the implicit function theorem; in X where
     its rank is full. To be used under `jax.jit` and `jax.vmap`, where `max_steps` is per lane.
@@ -144,7 +145,7 @@ def limit(
         )
     require_positive("rtol", rtol)
     if weight_decay is not None:
-        require_positive("weight_decay", weight_decay)
+        require_positive("weight_decay", weight_decay, " Pass None for none.")
     if max_steps is not None and max_steps < 1:
         raise ValueError(f"Argument `max_steps` must be at least 1, but it is {max_steps}.")
     theta = check_model(parameterization, loss)

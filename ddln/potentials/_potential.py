@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ddln._types import Array, Float
+from ddln._validation import is_known
 from ddln.parameterizations import (
     AbstractParameterization,
     DeepDiagonal,
@@ -167,13 +169,29 @@ def _(start: PowerDifference) -> MirrorGeometry | None:
         return None
     if depth == 2:
         return MirrorGeometry(
-            potential=lambda: HypentropyPotential(start.effective(), 2 * u * v, 4.0),
+            potential=lambda: HypentropyPotential(start.effective(), _width(u, v), 4.0),
             curve=lambda: _of_network(_two_layers(u, v)),
             weights=lambda smallest: _from_two_layers(_two_layers(u, v), smallest),
         )
     q = PowerDifferencePotential(u, v, depth)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1), q)
     return MirrorGeometry(potential=lambda: q, curve=lambda: flat, weights=flat.weights)
+
+
+def _width(u: Array, v: Array) -> Array:
+    """2 u v, the width of the potential of u^2 - v^2.
+
+    Raises:
+        ValueError: if known values of it are zero: there the domain of theta ends at zero.
+    """
+    width = 2 * u * v
+    if is_known(width) and (ends := np.argwhere(np.asarray(width) == 0)).size:
+        raise ValueError(
+            "Argument `parameterization` must have positive weights whose product does not underflow, but "
+            f"that of entry {ends[0].tolist()} is 0, so that its theta cannot change sign. Leave such "
+            "entries out or make them a `ddln.Power`; after weight decay use a smaller `integrated_decay`."
+        )
+    return width
 
 
 def _of_network(network: DeepDiagonal) -> DeepDiagonalPotential:

@@ -78,6 +78,7 @@ class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         del made_jump
         tableau = self.tableau
+        missed = _sampling_error(terms, t0, t1, y0)
         terms = _of_step(terms, t0, t1, y0)
         # The linear system I - gamma h J, with h the signed step of the original time: t0 and t1 increase.
         control = jnp.asarray(terms.contr(t0, t1))
@@ -121,6 +122,8 @@ class AbstractRosenbrock(diffrax.AbstractAdaptiveSolver):
         y1 = _combine(tableau.weights, ks, y0)
         zero = jax.tree.map(jnp.zeros_like, y0)
         error = _combine(tableau.error, ks, zero)
+        if missed is not None:
+            error = jax.tree.map(lambda e, m: jnp.abs(e) + m, error, missed)
         # Every stage enters the last one, so an overflow anywhere shows here.
         for leaf in jax.tree.leaves(ks[-1]):
             okay = okay & jnp.all(jnp.isfinite(leaf))
@@ -154,6 +157,15 @@ def _of_step(term: Any, t0: Any, t1: Any, y: PyTree) -> Any:
     field = term.vector_field
     sampled = isinstance(field, AbstractSampledField)
     return diffrax.ODETerm(field.of_step(t0, t1, y)) if sampled else term
+
+
+def _sampling_error(term: Any, t0: Any, t1: Any, y: PyTree) -> PyTree | None:
+    """What the vector field of the step has lost; see `AbstractSampledField.sampling_error`."""
+    if not isinstance(term, diffrax.ODETerm):
+        return _sampling_error(term.term, t0 * term.direction, t1 * term.direction, y)
+    field = term.vector_field
+    sampled = isinstance(field, AbstractSampledField)
+    return field.sampling_error(t0, t1, y) if sampled else None
 
 
 def _vector_field(term: Any, t: Any) -> tuple[Callable, Any]:

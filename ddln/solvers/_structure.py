@@ -60,6 +60,13 @@ class AbstractSampledField(eqx.Module):
     def of_step(self, t0: Time, t1: Time, y: PyTree) -> Any:
         """The vector field for the step from (t0, y) to t1."""
 
+    def sampling_error(self, t0: Time, t1: Time, y: PyTree) -> PyTree | None:
+        """The error of y in a step whose vector field has lost what f does inside of it; None for none.
+
+        A step's own estimate does not see it. Zero where the step resolves f.
+        """
+        return None
+
 
 class AbstractStructuredOperator(lx.AbstractLinearOperator):
     """A square operator A whose structure I - scale * A shares, with a solver for it."""

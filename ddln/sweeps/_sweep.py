@@ -343,7 +343,7 @@ def _limit_lanes(
             f"is {decay!r}. Pass a finite `t1`."
         )
     if (number := known(decay)) is not None:
-        require_positive("weight_decay", number)
+        require_positive("weight_decay", number, " Pass None for none.")
     Solve(1.0, None, solve.rtol, solve.atol, max_steps=solve.max_steps).checked()
     return LimitLanes.of(starts, loss, decay, observe, widths.limits)
 

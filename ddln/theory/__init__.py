@@ -38,6 +38,7 @@ from ddln.theory.maps import path_products as path_products
 from ddln.theory.maps import regularity as regularity
 from ddln.theory.mirror import bregman_decrease as bregman_decrease
 from ddln.theory.mirror import bregman_rate as bregman_rate
+from ddln.theory.mirror import decayed_mirror_identity as decayed_mirror_identity
 from ddln.theory.mirror import mirror_identity as mirror_identity
 from ddln.theory.mirror import mirror_optimality as mirror_optimality
 from ddln.theory.rates import monotone_loss as monotone_loss

@@ -154,6 +154,24 @@ def test_decoupled_decay_shrinks_the_gaps():
     assert theory.steepest_gap(reduced, LOSS).status == "holds"
 
 
+def test_gaps_shrink_in_full_coordinates_with_any_schedule():
+    """Lambda is integrated for the record: by SciPy 0.3 (1 + sin(2) / 2) after the time 1."""
+
+    def schedule(t):
+        return DECAY * (1 + jnp.cos(2 * t))
+
+    flow = ddln.steepest_flow(
+        network(2), LOSS, 1.0, exponent=3.0, ts=TIMES, weight_decay=schedule, coordinates="full",
+        rtol=1e-9, atol=1e-12,
+    )  # fmt: skip
+    np.testing.assert_allclose(flow.record.decay[-1], DECAY * (1 + np.sin(2) / 2), rtol=1e-12)
+    check = theory.steepest_gap(flow, LOSS)
+    assert check.status == "holds"
+    np.testing.assert_allclose(check.lhs, check.rhs, rtol=0, atol=1e-8)
+    other = eqx.tree_at(lambda f: f.record.decay, flow, 0.99 * flow.record.decay)
+    assert theory.steepest_gap(other, LOSS).status == "violated"
+
+
 def test_normalized_flows_have_speed_one():
     *_, reduced, full = decayed()
     np.testing.assert_allclose(reduced.theta, full.theta, rtol=0, atol=1e-8)

@@ -63,7 +63,14 @@ def test_two_layers_are_the_lasso_for_every_penalty():
         gradient = X.T @ (X @ theta - Y)
         assert violation(theta, gradient, decay / abs(c)) < 1e-13
         np.testing.assert_allclose(dual, -gradient, atol=1e-13)
-        np.testing.assert_allclose(theta, minimizer(squared, decay / abs(c), D), atol=2e-9)
+        # CVXPY tells the support and its signs; the solution on them is a linear equation.
+        near = minimizer(squared, decay / abs(c), D)
+        on = np.abs(near) > 1e-6
+        expected, part = np.zeros(D), X[:, on]
+        expected[on] = np.linalg.solve(
+            part.T @ part, part.T @ Y - decay / abs(c) * np.sign(near[on])
+        )
+        np.testing.assert_allclose(theta, expected, rtol=0, atol=1e-9)
         # The weights are balanced, and keep the signs that the flow keeps.
         np.testing.assert_allclose(c * layers[0] * layers[1], theta, atol=1e-15)
         np.testing.assert_allclose(np.abs(layers[0]), np.abs(layers[1]), atol=1e-15)
@@ -73,6 +80,29 @@ def test_two_layers_are_the_lasso_for_every_penalty():
     assert not np.any(end.theta[5])
     # Rounding of the gradient, whose terms are of size one, by an objective of the size of the decay.
     assert np.all(end.gap[:6] < 1e-14 / decays)
+
+
+def test_more_samples_than_coordinates_for_every_penalty():
+    """The active set and signs by CVXPY, and the solution on it in closed form."""
+    loss, target = ddln.LeastSquares(TALL, LABELS, scale=0.7), LABELS
+    decays = np.array([0.1, 1.0, 3.0, 1e3])
+    net = network(2, dim=5)
+    end = jax.jit(jax.vmap(lambda decay: ddln.limit(net, loss, weight_decay=decay, throw=False)))(
+        jnp.asarray(decays)
+    )
+    assert np.all(ddln.is_okay(end.result))
+    for decay, theta in zip(decays, np.asarray(end.theta), strict=True):
+        gradient = 1.4 * TALL.T @ (TALL @ theta - target)
+        assert violation(theta, gradient, decay) < 1e-10
+        near = minimizer(lambda t: 0.7 * cp.sum_squares(TALL @ t - target), decay, 5)
+        on = np.abs(near) > 1e-6
+        part, expected = TALL[:, on], np.zeros(5)
+        expected[on] = np.linalg.solve(
+            part.T @ part, part.T @ target - decay / 1.4 * np.sign(near[on])
+        )
+        np.testing.assert_allclose(theta, expected, rtol=0, atol=1e-9)
+    counts = np.count_nonzero(end.theta, axis=1)
+    assert counts[0] > counts[2] > counts[3] == 0
 
 
 def test_derivatives_are_those_of_the_solution_on_its_support():
@@ -111,10 +141,13 @@ def test_maps_that_keep_signs_have_signed_penalties():
     )
     tied = tied.at[0, :2].multiply(-1)
     signs = np.sign(np.asarray(tied[0] * tied[1]))
+    sides = np.array([1.0, 1, -1, -1, 0, 0, 1, -1, 0])
     free = np.array([0] * (D - 3) + [1] * 3, bool)
     for map_, penalty, signed in [
         (ddln.Square(start), 0.05, np.ones(D)),
         (ddln.PowerDifference(start, start, 2), 0.025, None),
+        # A weight at zero stays there: the domain of theta ends at zero on one side.
+        (ddln.PowerDifference(start * (sides >= 0), start * (sides <= 0), 2), 0.025, sides),
         (ddln.DeepDiagonal(tied), 0.05, np.where(free, 0, signs)),
     ]:
         end = ddln.limit(map_, loss, weight_decay=0.05)
@@ -176,6 +209,24 @@ def test_logistic_regression_with_and_without_penalty():
     assert separable.result == ddln.RESULTS.minimum_at_infinity
 
 
+def test_l1_logistic_regression_is_that_of_scikit_learn():
+    """By the coordinate descent of LIBLINEAR, and by the incremental gradients of SAGA."""
+    linear_model = pytest.importorskip(
+        "sklearn.linear_model", reason="scikit-learn of the extra `test` is not installed"
+    )
+    net, loss = network(2, dim=5), ddln.Logistic(TALL, LABELS)
+    for decay in (0.05, 0.7, 2.0):
+        theta = ddln.limit(net, loss, weight_decay=decay).theta
+        for solver in ("liblinear", "saga"):
+            model = linear_model.LogisticRegression(
+                C=1 / decay, l1_ratio=1.0, solver=solver, fit_intercept=False, tol=1e-11,
+                max_iter=100_000, random_state=0,
+            )  # fmt: skip
+            expected = model.fit(TALL, LABELS).coef_[0]
+            np.testing.assert_allclose(theta, expected, rtol=0, atol=1e-6)
+        assert np.any(theta == 0) == (decay > 0.1)
+
+
 def test_generalized_linear_limits_are_those_of_linked_targets():
     """Poisson regression with n < d: exp(X theta) = y, so that the targets of least squares are log y."""
     net, counts = network(3), jnp.asarray(RNG.integers(1, 9, N), float)
@@ -196,6 +247,21 @@ def test_generalized_linear_limits_are_those_of_linked_targets():
         np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
 
 
+def test_targets_that_no_prediction_attains_have_a_code():
+    """Poisson regression: exp(z) - y z falls without end for counts of 0 or less."""
+    net = network(3)
+
+    def result(y):
+        loss = ddln.GeneralizedLinear(X, y, lambda z, y: jnp.exp(z) - y * z)
+        return ddln.limit(net, loss, throw=False).result
+
+    counts = jnp.asarray(RNG.integers(1, 9, N), float)
+    lanes = jnp.stack([counts, counts.at[2].set(0.0), counts.at[2].set(-1.0)])
+    codes = jax.jit(jax.vmap(result), compiler_options={"xla_backend_optimization_level": 0})(lanes)
+    assert ddln.is_okay(codes).tolist() == [True, False, False]
+    assert np.all((codes == ddln.RESULTS.minimum_at_infinity)[1:])
+
+
 def test_decay_that_is_switched_off_leaves_the_limit_of_the_state():
     loss, net = ddln.LeastSquares(X, Y), network(3)
     state = ddln.gradient_flow(net, loss, 2.0, weight_decay=0.4, rtol=1e-9, atol=1e-12).final
@@ -204,12 +270,35 @@ def test_decay_that_is_switched_off_leaves_the_limit_of_the_state():
     end = ddln.limit(state, loss).theta
     np.testing.assert_allclose(flow.theta[-1], end, atol=1e-7)
     assert np.max(np.abs(end - ddln.limit(net, loss).theta)) > 1e-2
+    # It is that of a smaller start without decay.
+    smaller = ddln.limit(ddln.DeepDiagonal(np.exp(-0.8) * net.layers), loss).theta
+    np.testing.assert_allclose(flow.theta[-1], smaller, atol=1e-7)
+
+
+def test_the_end_after_decay_has_derivatives_in_the_decay_and_in_its_stop():
+    loss, net, direction = ddln.LeastSquares(X, Y), network(3), jnp.asarray(RNG.normal(size=D))
+
+    def value(numbers):
+        decay, stop = numbers
+        settings = {"rtol": 1e-9, "atol": 1e-12, "dual": False, "throw": False}
+        state = ddln.gradient_flow(net, loss, stop, weight_decay=decay, **settings).final
+        theta = ddln.limit(state, loss, throw=False).theta
+        return jnp.vdot(direction, theta, precision="highest")
+
+    moved = 1e-4 * jnp.concatenate([jnp.zeros((1, 2)), jnp.eye(2), -jnp.eye(2)])
+    program = jax.jit(
+        jax.vmap(jax.value_and_grad(value)), compiler_options={"xla_backend_optimization_level": 0}
+    )
+    values, slopes = program(jnp.asarray([[0.4, 2.0]]) + moved)
+    np.testing.assert_allclose(slopes[0], (values[1:3] - values[3:]) / 2e-4, rtol=1e-5)
 
 
 def test_bad_arguments():
     loss = ddln.LeastSquares(X, Y)
     for start, settings, message in [
-        (network(2), {"weight_decay": 0.0}, "`weight_decay` must be finite and positive"),
+        (network(2), {"weight_decay": 0.0}, "must be finite and positive.*Pass None for none"),
+        (network(2), {"weight_decay": -0.1}, "must be finite and positive.*Pass None for none"),
+        (network(2), {"weight_decay": np.nan}, "must be finite and positive.*Pass None for none"),
         (ddln.Identity(jnp.ones(D)), {"weight_decay": 0.1}, "must be None for a parameterization"),
     ]:
         with pytest.raises(ValueError, match=message):

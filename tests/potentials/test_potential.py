@@ -153,3 +153,7 @@ def test_potential_after_weight_decay():
     np.testing.assert_allclose(q.conjugate(jnp.asarray(xi)), conjugate, rtol=1e-10)
     with pytest.raises(ValueError, match="without a degree of homogeneity"):
         potential(FromFunction(lambda w: w, jnp.ones(2)), integrated_decay=0.1)
+    for u, v, total in [([0.5, 0.5], [0.5, 0.0], 0.1), ([0.5, 0.5], [0.5, 0.5], 400.0)]:
+        pair = PowerDifference(jnp.asarray(u), jnp.asarray(v), 2)
+        with pytest.raises(ValueError, match="must have positive weights whose product"):
+            potential(pair, integrated_decay=total)
