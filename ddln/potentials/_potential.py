@@ -12,10 +12,12 @@ from ddln._types import Array, Float
 from ddln.parameterizations import (
     AbstractParameterization,
     DeepDiagonal,
+    Grouped,
     Identity,
     Power,
     PowerDifference,
     Square,
+    Tied,
 )
 from ddln.potentials._base import AbstractCurve, AbstractPotential
 from ddln.potentials._deep_diagonal import DeepDiagonalPotential
@@ -129,6 +131,16 @@ def _(start: DeepDiagonal) -> MirrorGeometry:
 
 
 @mirror_geometry.register
+def _(start: Grouped) -> MirrorGeometry | None:
+    return _of_form(start) if start.separable else None
+
+
+@mirror_geometry.register
+def _(start: Tied) -> MirrorGeometry:
+    return _of_form(start)
+
+
+@mirror_geometry.register
 def _(start: Square) -> MirrorGeometry:
     return MirrorGeometry(
         potential=lambda: EntropyPotential(start.effective(), 2.0),
@@ -174,6 +186,18 @@ def _(start: PowerDifference) -> MirrorGeometry | None:
     q = PowerDifferencePotential(u, v, depth)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1), q)
     return MirrorGeometry(potential=lambda: q, curve=lambda: flat, weights=flat.weights)
+
+
+def _of_form(start: Grouped | Tied) -> MirrorGeometry:
+    """The geometry of a map that is a network but for the order and the size of its weights."""
+    form = start.reduced()
+    assert form is not None  # as the callers check
+    network = start.network()
+    return MirrorGeometry(
+        potential=lambda: _of_network(network),
+        curve=lambda: _of_network(network),
+        weights=form.weights,
+    )
 
 
 def _of_network(network: DeepDiagonal) -> DeepDiagonalPotential:
