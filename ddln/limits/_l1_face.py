@@ -60,14 +60,14 @@ def point_of_face(
         ends.bend,
     )
     fixed = jax.lax.stop_gradient(law)
-    t, inverse, converged = _newton(fixed, parts, product(parts, inside.point), inside, wanted)
+    t, mu, inverse, converged = _newton(fixed, parts, product(parts, inside.point), inside, wanted)
     # One step more has the derivatives of the implicit function theorem. The error in b is that of the
     # normal equations of the members: zero, with the derivative of b.
     slots = span.index < len(t)
     members = jnp.where(slots[None], signed[:, jnp.minimum(span.index, len(t) - 1)], 0)
     misfit = product(members.T, y - product(signed, jnp.where(free, t, 0))) / span.norms
     error = product(span.inverse.T, product(span.inverse, misfit)) / span.norms
-    t = t + _step(law, fixed.metric(t), parts, inverse, error, t)
+    t = t + _step(law, fixed.metric(t), parts, inverse, error, t, mu)[0]
     return jnp.where(free, signs * t, 0), converged
 
 
@@ -166,47 +166,53 @@ class _Law(eqx.Module):
 
 
 def _step(
-    law: _Law, metric: Array, parts: Array, inverse: Array, error: Array, t: Array
-) -> Float[Array, " d"]:
-    """Newton's step for delta(t) = parts^T mu, with `error` missing in parts t."""
-    delta = law.dual(t)
-    side = product(parts, metric * delta) + error
-    mu = product(inverse.T, product(inverse, side))
-    return metric * (product(parts.T, mu) - delta)
+    law: _Law, metric: Array, parts: Array, inverse: Array, error: Array, t: Array, mu: Array
+) -> tuple[Float[Array, " d"], Float[Array, " m"]]:
+    """Newton's steps of t and mu for delta(t) = parts^T mu, with `error` missing in parts t.
+
+    From a mu nearby the step is small, and so is what the rounding of the inverse does to it.
+    """
+    gap = law.dual(t) - product(parts.T, mu)
+    moved = product(inverse.T, product(inverse, product(parts, metric * gap) + error))
+    return metric * (product(parts.T, moved) - gap), moved
 
 
 def _newton(
     law: _Law, parts: Array, b: Array, inside: _Inside, wanted: Bool[Array, ""]
-) -> tuple[Array, Array, Bool[Array, ""]]:
-    """The point of the face by damped Newton steps, which stay positive, and the last inverse factor."""
+) -> tuple[Array, Array, Array, Bool[Array, ""]]:
+    """The point of the face by damped Newton steps, which stay positive; mu and the last inverse factor."""
     free = inside.free
     close = float(jnp.finfo(b.dtype).eps) ** 0.6
     rounding = float(jnp.finfo(b.dtype).eps) * (4 + len(b) / 8)
 
     def step(state):
-        t, _, _, count = state
+        t, mu, _, _, count = state
         metric = law.metric(t)
         matrix = product(parts * metric[None], parts.T)
         diagonal = jnp.diagonal(matrix)
         raised = jnp.where(diagonal > 0, rounding * diagonal, 1)
         inverse = inverse_factor(matrix + jnp.diag(raised))
-        change = _step(law, metric, parts, inverse, b - product(parts, t), t)
+        change, moved = _step(law, metric, parts, inverse, b - product(parts, t), t, mu)
         change = jnp.where(free, change, 0)
         falls = change < 0
         room = jnp.min(jnp.where(falls, t / jnp.where(falls, -change, 1), jnp.inf))
-        # The objective is convex: where its slope has not turned, it has fallen.
+        # The objective is convex: where its slope has not turned, it has fallen. The multipliers take what
+        # is constant on the face, and with it the rounding, out of the slope.
+        mu = mu + moved
+        held = product(parts.T, mu)
         lengths = jnp.minimum(1, 0.9 * room) * 0.5 ** jnp.arange(HALVINGS, dtype=t.dtype)
         reached = t[None] + lengths[:, None] * change[None]
-        slopes = product(jnp.where(free[None], law.dual(reached), 0), change)
-        begun = jnp.abs(product(jnp.where(free, law.dual(t), 0), change))
+        slopes = product(law.dual(reached) - held[None], change)
+        begun = jnp.abs(product(law.dual(t) - held, change))
         fine = slopes <= 0.5 * begun
         taken = jnp.where(jnp.any(fine), jnp.argmax(fine), HALVINGS - 1)
-        return reached[taken], inverse, jnp.any(jnp.abs(change) > close * t), count + 1
+        far = jnp.any(jnp.abs(change) > close * t)
+        return reached[taken], mu, inverse, far, count + 1
 
     def unfinished(state):
-        return state[2] & (state[3] < MOST_STEPS)
+        return state[3] & (state[4] < MOST_STEPS)
 
     blank = jnp.zeros((len(b), len(b)), b.dtype)
-    state = (inside.point, blank, wanted, jnp.asarray(0))
-    t, inverse, far, _ = jax.lax.while_loop(unfinished, step, state)
-    return t, inverse, ~far & jnp.all(jnp.isfinite(t))
+    state = (inside.point, jnp.zeros_like(b), blank, wanted, jnp.asarray(0))
+    t, mu, inverse, far, _ = jax.lax.while_loop(unfinished, step, state)
+    return t, mu, inverse, ~far & jnp.all(jnp.isfinite(t))

@@ -225,7 +225,11 @@ def _next_plateau(plateau: _Plateau, ends: Ends, loss: LeastSquares, decides: bo
     least = jnp.where(moves, least, 0)
     time = plateau.time + least
     rounding = float(jnp.finfo(time.dtype).eps)
-    arrives = reachable & (wait - least <= 1e3 * rounding * time)
+    arrives = wait - least <= 1e3 * rounding * time
+    # s has the rounding of its end and of all gradients so far.
+    error = 1e3 * rounding * jnp.abs(jnp.where(velocity > 0, upper, lower))
+    error = error + 8 * loss.scale * time * noise(loss.design, loss.y, plateau.theta)
+    arrives = reachable & (arrives | (distance - least * speed <= error))
     dual = plateau.dual + least * velocity
     dual = jnp.where(arrives, jnp.where(velocity > 0, upper, lower), dual)
     # Rounding may have led beyond the end.
