@@ -41,7 +41,7 @@ class Grouped(AbstractParameterization):
     vector: Float[Array, " d"]
     groups: tuple[tuple[int, ...], ...] = eqx.field(static=True)
 
-    def __init__(self, gates, vector, groups: Sequence[Sequence[int] | np.ndarray]):
+    def __init__(self, gates, vector, groups: Sequence[Any]):
         gates = float_array("gates", gates, "... G")
         self.gates = float_array("gates", gates[None] if gates.ndim == 1 else gates, "K G")
         self.vector = float_array("vector", vector, "d")
@@ -127,7 +127,7 @@ class Tied(AbstractParameterization):
     factor: float = eqx.field(static=True)
     separable: ClassVar[bool] = True
 
-    def __init__(self, layers, multiplicities: Sequence[int] | np.ndarray, factor: float = 1.0):
+    def __init__(self, layers, multiplicities: Sequence[Any] | np.ndarray, factor: float = 1.0):
         self.layers = float_array("layers", layers, "K d")
         counts = np.asarray(multiplicities)
         if (
@@ -187,9 +187,7 @@ def _fields(form: CanonicalForm) -> dict[str, Any]:
     return {name: getattr(form, name) for name in names}
 
 
-def _partition(
-    groups: Sequence[Sequence[int] | np.ndarray], size: int
-) -> tuple[tuple[int, ...], ...]:
+def _partition(groups: Sequence[Any], size: int) -> tuple[tuple[int, ...], ...]:
     """The groups as tuples, checked to have each coordinate once."""
     found = []
     for number, group in enumerate(groups):
