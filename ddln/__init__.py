@@ -94,6 +94,7 @@ from ddln.parameterizations import DeepDiagonal as DeepDiagonal
 from ddln.parameterizations import DeepMatrixFactorization as DeepMatrixFactorization
 from ddln.parameterizations import FourVector as FourVector
 from ddln.parameterizations import FromFunction as FromFunction
+from ddln.parameterizations import Grouped as Grouped
 from ddln.parameterizations import Identity as Identity
 from ddln.parameterizations import LearningRates as LearningRates
 from ddln.parameterizations import MatrixFactorization as MatrixFactorization
@@ -102,6 +103,7 @@ from ddln.parameterizations import PowerDifference as PowerDifference
 from ddln.parameterizations import Square as Square
 from ddln.parameterizations import Sum as Sum
 from ddln.parameterizations import SymmetricFactorization as SymmetricFactorization
+from ddln.parameterizations import Tied as Tied
 from ddln.parameterizations import WeightNorm as WeightNorm
 from ddln.potentials import AbstractPotential as AbstractPotential
 from ddln.potentials import DeepDiagonalPotential as DeepDiagonalPotential

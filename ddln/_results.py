@@ -42,8 +42,8 @@ with warnings.catch_warnings():
             "hold it back. Perturb tied layers, and layers at zero."
         )
         ambiguous_plateau = (
-            "Dependent columns of `X`, other than equal or opposite ones, are active together: the rows "
-            "minimize the loss, but other minimizers do too. Perturb `X`."
+            "Dependent columns of `X` are active together, and the choice of the flow among several "
+            "minimizers of the loss was not found: the rows are minimizers, but others are too. Perturb `X`."
         )
         ambiguous_minimum = (
             "The penalized loss has more than one minimizer, of which this is one; that of the flow depends "

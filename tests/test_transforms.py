@@ -210,6 +210,8 @@ TABLE = {
             ddln.Constant(np.ones(4, w.dtype)), ddln.DeepDiagonal(w), ddln.Power(jnp.abs(w[0]), 2.5)
         )
     ),
+    "Grouped": product_row(lambda w: ddln.Grouped(w[:2, :3], w[2], [[0, 3], [1], [2]])),
+    "Tied": product_row(lambda w: ddln.Tied(w, [2, 1, 1])),
     "Sum.two_layers": Row(
         lambda w: (
             ddln.Sum(ddln.FourVector(w[0], w[1], w[2], w[0]), ddln.DeepDiagonal(w[1:], -1.0))

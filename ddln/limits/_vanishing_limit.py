@@ -10,14 +10,17 @@ import jax.numpy as jnp
 from ddln._numerics import product
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Loss
+from ddln._validation import is_known
 from ddln.engine.internal import check_model, check_start
+from ddln.limits._ends import Ends
+from ddln.limits._l1_face import point_of_face
 from ddln.limits._signed_least_squares import (
     Span,
     independent,
     noise,
     signed_least_squares,
 )
-from ddln.limits._weights import Ends, ends_of
+from ddln.limits._weights import ends_of
 from ddln.losses import LeastSquares
 from ddln.parameterizations import AbstractParameterization
 
@@ -74,7 +77,9 @@ def vanishing_limit(
     Simultaneous arrivals enter together. Equal (or opposite) columns of X that are active together
     share their sum as the flow does: in equal parts for L >= 3, or by the factors of the terms of a sum
     whose ranges end first; for L = 2 in proportion to
-    |u^2 - v^2| |(u + v)/(u - v)|^sign(theta), and the like for the other parameterizations.
+    D = |u^2 - v^2| |(u + v)/(u - v)|^sign(theta), and the like for the other parameterizations. Where other
+    dependent columns leave several minimizers on a plateau, theta is the one with the largest
+    -sum |theta| (log(|theta|/D) - 1) for L = 2, and sum |theta|^(2/L) for L >= 3, as the flow has it.
 
     To be used under `jax.jit` and `jax.vmap`, and differentiable in both modes, in the initialization,
     X and y: between ties, the order of the jumps does not depend on them.
@@ -89,8 +94,8 @@ def vanishing_limit(
 
     Args:
         parameterization: w_0, the start at alpha = 1: a `DeepDiagonal`, `Square`, `Power`,
-            `PowerDifference` or `FourVector`, or a `Sum` of these that has one degree, above 2 or of
-            pairs. Its size is the unit of alpha.
+            `PowerDifference` or `FourVector`, a `Sum` of these that has one degree, or a map of your own
+            as in `ddln.l1_weights`. Its size is the unit of alpha.
         loss: the squared loss.
         max_plateaus: K, the most plateaus; None allows 4 min(n, d) + 2. All K cost computing time.
         throw: True raises if the path is not found, also under `jax.jit`; False leaves the reason in
@@ -100,7 +105,8 @@ def vanishing_limit(
         The path; `result` is `successful`, `max_steps_reached` for more than K plateaus (the rows
         are right), `minimum_out_of_reach` where the path ends with a larger loss than the least,
         because of coordinates that cannot move or not to that side (the rows are right),
-        `ambiguous_plateau` for dependent columns beyond equal ones, or `nonfinite_initialization`.
+        `ambiguous_plateau` where a choice among several minimizers was not found, or
+        `nonfinite_initialization`.
 
     Raises:
         ValueError: for arguments that do not fit.
@@ -116,7 +122,11 @@ def vanishing_limit(
     if throw:
         check_start(parameterization)
     capacity = 4 * min(loss.design.shape) + 2 if max_plateaus is None else max_plateaus
-    path = _path(parameterization, loss, capacity)
+    known = all(map(is_known, jax.tree.leaves((parameterization, loss))))
+    path, ties = _path(parameterization, loss, capacity, decides=not known)
+    # Ties are rare, and the program that decides them compiles for longer.
+    if known and ties:
+        path, _ = _path(parameterization, loss, capacity, decides=True)
     if throw:
         path = path.result.error_if(path, ~is_okay(path.result))
     return path
@@ -141,19 +151,22 @@ class _Plateau(eqx.Module):
 
 @eqx.filter_jit
 def _path(
-    parameterization: AbstractParameterization, loss: LeastSquares, capacity: int
-) -> VanishingLimit:
+    parameterization: AbstractParameterization, loss: LeastSquares, capacity: int, *, decides: bool
+) -> tuple[VanishingLimit, Bool[Array, ""]]:
+    """The path, and True if it has ties; with `decides` they are decided."""
     shape = loss.X.shape[1:]
     ends = jax.tree.map(lambda leaf: leaf.reshape(2, -1), ends_of(parameterization))
     finite = jnp.all(~jnp.isnan(ends.weights) & ~jnp.isnan(ends.shares))
     # A start with nan never moves: its lane cannot disturb the others.
-    ends = Ends(jnp.where(finite, ends.weights, jnp.inf), jnp.where(finite, ends.shares, 1))
+    ends = Ends(
+        jnp.where(finite, ends.weights, jnp.inf), jnp.where(finite, ends.shares, 1), ends.bend
+    )
     zeros = jnp.zeros_like(ends.weights[0])
     yes = jnp.asarray(True)
     start = _Plateau(zeros[0], zeros, zeros, zeros, yes, yes, yes)
 
     def advance(plateau: _Plateau, _) -> tuple[_Plateau, tuple]:
-        following = _next_plateau(plateau, ends, loss)
+        following = _next_plateau(plateau, ends, loss, decides)
         kept = jax.tree.map(lambda a, b: jnp.where(following.moves, a, b), following, plateau)
         kept = eqx.tree_at(lambda p: p.moves, kept, following.moves)
         time = jnp.where(following.moves, following.time, jnp.inf)
@@ -179,7 +192,7 @@ def _path(
         result = RESULTS.where(fails, code, result)
     blank = lambda rows: jnp.where(finite, rows, jnp.nan)  # noqa: E731
     rows_of = lambda rows: rows.reshape(rows.shape[0], *shape)  # noqa: E731
-    return VanishingLimit(
+    path = VanishingLimit(
         ts=blank(times),
         theta=blank(rows_of(theta)),
         active=rows_of(theta != 0),
@@ -188,6 +201,7 @@ def _path(
         result=result,
         stats={"num_plateaus": jnp.sum(moves)},
     )
+    return path, ~last.unique
 
 
 def _velocity(plateau: _Plateau, loss: LeastSquares) -> Float[Array, " d"]:
@@ -198,7 +212,7 @@ def _velocity(plateau: _Plateau, loss: LeastSquares) -> Float[Array, " d"]:
     return jnp.where(moves, 2 * loss.scale * pull, 0)
 
 
-def _next_plateau(plateau: _Plateau, ends: Ends, loss: LeastSquares) -> _Plateau:
+def _next_plateau(plateau: _Plateau, ends: Ends, loss: LeastSquares, decides: bool) -> _Plateau:
     upper, lower = ends.weights[0], -ends.weights[1]
     velocity = _velocity(plateau, loss)
     moving = velocity != 0
@@ -211,7 +225,11 @@ def _next_plateau(plateau: _Plateau, ends: Ends, loss: LeastSquares) -> _Plateau
     least = jnp.where(moves, least, 0)
     time = plateau.time + least
     rounding = float(jnp.finfo(time.dtype).eps)
-    arrives = reachable & (wait - least <= 1e3 * rounding * time)
+    arrives = wait - least <= 1e3 * rounding * time
+    # s has the rounding of its end and of all gradients so far.
+    error = 1e3 * rounding * jnp.abs(jnp.where(velocity > 0, upper, lower))
+    error = error + 8 * loss.scale * time * noise(loss.design, loss.y, plateau.theta)
+    arrives = reachable & (arrives | (distance - least * speed <= error))
     dual = plateau.dual + least * velocity
     dual = jnp.where(arrives, jnp.where(velocity > 0, upper, lower), dual)
     # Rounding may have led beyond the end.
@@ -221,6 +239,10 @@ def _next_plateau(plateau: _Plateau, ends: Ends, loss: LeastSquares) -> _Plateau
     X, y = loss.design, loss.y
     basic, solved = signed_least_squares(*jax.lax.stop_gradient((X, y)), signs, plateau.basic)
     theta, unique = _shared(X, y, basic, signs, ends)
+    if decides:
+        decided, found = point_of_face(X, y, basic, signs, ends, moves & ~unique)
+        theta = jnp.where(unique, theta, decided)
+        unique = unique | found
     return _Plateau(
         time, theta, dual, basic, moves, plateau.unique & unique, plateau.solved & solved
     )

@@ -1,10 +1,10 @@
 """Weights of the l1 norm that flows from vanishing initializations minimize."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from ddln._types import Array, Float
+from ddln.limits._ends import Ends, ends_of_blocks
 from ddln.parameterizations import AbstractParameterization
 from ddln.potentials import SumPotential, mirror_geometry, potential
 
@@ -29,8 +29,11 @@ def l1_weights(parameterization: AbstractParameterization) -> Float[Array, "2 *t
         >>> ddln.minimum_l1(X, y, weights)
 
     Args:
-        parameterization: w_0, a `DeepDiagonal`, `Square`, `Power`, `PowerDifference`, `FourVector`, or a
-            `Sum` of these that has one degree, above 2 or of pairs.
+        parameterization: w_0, a `DeepDiagonal`, `Square`, `Power`, `PowerDifference`, `FourVector`, a
+            `Sum` of these that has one degree, or a map of your own: a homogeneous one with a registered
+            `ddln.potentials.MirrorGeometry`, or one that is zero with its derivative at w = 0 and has a
+            block of weights for each entry of theta, with a Hessian there. Then W_+ and -W_- are the
+            inverses of its extreme eigenvalues, the growth times of the entry.
 
     Returns:
         The weights of the positive and of the negative parts of theta.
@@ -39,18 +42,6 @@ def l1_weights(parameterization: AbstractParameterization) -> Float[Array, "2 *t
         ValueError: for another parameterization.
     """
     return ends_of(parameterization).weights
-
-
-class Ends(eqx.Module):
-    """Ends of the range of xi as the scale vanishes, for the two signs of theta.
-
-    Attributes:
-        weights: the distances W_+, W_- of the ends from 0, in units of log(1/alpha) or alpha^(2-L).
-        shares: near an end theta is share * f(xi), f the same for all coordinates of the same weight.
-    """
-
-    weights: Float[Array, "2 *theta"]
-    shares: Float[Array, "2 *theta"]
 
 
 def ends_of(parameterization: AbstractParameterization) -> Ends:
@@ -62,23 +53,25 @@ def ends_of(parameterization: AbstractParameterization) -> Ends:
     degree = parameterization.homogeneity
     known = degree is not None and degree >= 2 and mirror_geometry(parameterization) is not None
     q = potential(parameterization) if known else None
-    if q is None or (degree == 2 and q.hyperbolic is None):
-        raise ValueError(
-            "Argument `parameterization` must be a `ddln.DeepDiagonal`, `Square`, `Power`, "
-            "`PowerDifference`, `FourVector`, a sum of these of one degree above 2, or another "
-            "homogeneous map with a registered `MirrorGeometry`, but it "
-            f"is a {type(parameterization).__name__}."
-        )
+    if q is None or degree is None or (degree == 2 and q.hyperbolic is None):
+        ends = ends_of_blocks(parameterization)
+        if ends is None:
+            raise ValueError(
+                "Argument `parameterization` must be a `ddln.DeepDiagonal`, `Square`, `Power`, "
+                "`PowerDifference`, `FourVector`, a sum of these of one degree above 2, another homogeneous "
+                "map with a registered `MirrorGeometry`, or a map that is zero with its derivative at w = 0 "
+                "and has a block of weights with a Hessian for each entry of theta, but it is a "
+                f"{type(parameterization).__name__}."
+            )
+        return ends
     if q.hyperbolic is None:
         lower, upper = q.dual_domain
         weights = jnp.stack([upper, -lower])
         # theta ~ (W - |xi|)^(-L/(L-2)) whatever the start, but for the factor of the term of a sum.
         shares = (
-            _shares_of_sum(q, degree)
-            if isinstance(q, SumPotential) and degree is not None
-            else jnp.ones_like(weights)
+            _shares_of_sum(q, degree) if isinstance(q, SumPotential) else jnp.ones_like(weights)
         )
-        return Ends(weights, shares)
+        return Ends(weights, shares, 1 - 2 / degree)
     # theta = A sinh(rate xi + k) with A sinh(k) = theta_0, or its limit theta_0 exp(rate xi), A = 0.
     start, (rate, width) = q.start, q.hyperbolic
     lower, upper = q.domain
@@ -88,7 +81,7 @@ def ends_of(parameterization: AbstractParameterization) -> Ends:
     small = 0.25 * jnp.square(width) / jnp.where(large > 0, large, 1)
     positive = start >= 0
     shares = jnp.stack([jnp.where(positive, large, small), jnp.where(positive, small, large)])
-    return Ends(jnp.where(reached, 2 / rate[None], jnp.inf), shares)
+    return Ends(jnp.where(reached, 2 / rate[None], jnp.inf), shares, 0.0)
 
 
 def _shares_of_sum(q: SumPotential, degree: int | float) -> Float[Array, "2 *theta"]:

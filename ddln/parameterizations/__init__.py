@@ -16,6 +16,8 @@ from ddln.parameterizations._deep_matrix_factorization import (
 )
 from ddln.parameterizations._four_vector import FourVector as FourVector
 from ddln.parameterizations._from_function import FromFunction as FromFunction
+from ddln.parameterizations._groups import Grouped as Grouped
+from ddln.parameterizations._groups import Tied as Tied
 from ddln.parameterizations._identity import Identity as Identity
 from ddln.parameterizations._identity import IdentityCoordinates as IdentityCoordinates
 from ddln.parameterizations._learning_rates import LearningRates as LearningRates

@@ -73,5 +73,8 @@ class ConstantCoordinates(AbstractReducedCoordinates):
     def speed_slope(self, v: tuple[()]) -> tuple[()]:
         return ()
 
+    def decayed(self, total: Array) -> "ConstantCoordinates":
+        return self
+
     def weights(self, v: tuple[()]) -> tuple[Array, ...]:
         return ()

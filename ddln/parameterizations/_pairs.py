@@ -1,5 +1,6 @@
 """Signed sums of products of pairs, theta = c sum_k s_k a_k b_k, as one network of two layers."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -127,6 +128,13 @@ class PairCoordinates(AbstractReducedCoordinates):
 
     def with_slopes(self, v: Float[Array, " d"]) -> tuple[Array, Array, Any, Any]:
         return self.form.with_slopes(v)
+
+    def decayed(self, total: Float[Array, ""]) -> "PairCoordinates":
+        shrinks = jnp.exp(-total).astype(self.pairs.first.dtype)
+        pairs = dataclasses.replace(
+            self.pairs, first=shrinks * self.pairs.first, second=shrinks * self.pairs.second
+        )
+        return PairCoordinates(self.form.decayed(total), pairs)  # pyright: ignore[reportCallIssue]
 
     def weights(self, v: Float[Array, " d"]) -> tuple[Array, ...]:
         return self.pairs.leaves(v)

@@ -163,6 +163,13 @@ class SumCoordinates(AbstractReducedCoordinates):
         theta, speeds, slopes, speed_slopes = zip(*parts, strict=True)
         return _total(theta), speeds, slopes, speed_slopes
 
+    def decayed(self, total: Array) -> "SumCoordinates | None":
+        parts = [term.decayed(total) for term in self.terms]
+        known = tuple(part for part in parts if part is not None)
+        if len(known) < len(parts):
+            return None
+        return SumCoordinates(known)  # pyright: ignore[reportCallIssue]
+
     def weights(self, v: tuple[Any, ...]) -> tuple[Array, ...]:
         return tuple(leaf for term, one in self._with(v) for leaf in term.weights(one))
 

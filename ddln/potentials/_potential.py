@@ -14,10 +14,12 @@ from ddln._validation import is_known
 from ddln.parameterizations import (
     AbstractParameterization,
     DeepDiagonal,
+    Grouped,
     Identity,
     Power,
     PowerDifference,
     Square,
+    Tied,
 )
 from ddln.potentials._base import AbstractCurve, AbstractPotential
 from ddln.potentials._deep_diagonal import DeepDiagonalPotential
@@ -131,6 +133,16 @@ def _(start: DeepDiagonal) -> MirrorGeometry:
 
 
 @mirror_geometry.register
+def _(start: Grouped) -> MirrorGeometry | None:
+    return _of_form(start) if start.separable else None
+
+
+@mirror_geometry.register
+def _(start: Tied) -> MirrorGeometry:
+    return _of_form(start)
+
+
+@mirror_geometry.register
 def _(start: Square) -> MirrorGeometry:
     return MirrorGeometry(
         potential=lambda: EntropyPotential(start.effective(), 2.0),
@@ -192,6 +204,18 @@ def _width(u: Array, v: Array) -> Array:
             "entries out or make them a `ddln.Power`; after weight decay use a smaller `integrated_decay`."
         )
     return width
+
+
+def _of_form(start: Grouped | Tied) -> MirrorGeometry:
+    """The geometry of a map that is a network but for the order and the size of its weights."""
+    form = start.reduced()
+    assert form is not None  # as the callers check
+    network = start.network()
+    return MirrorGeometry(
+        potential=lambda: _of_network(network),
+        curve=lambda: _of_network(network),
+        weights=form.weights,
+    )
 
 
 def _of_network(network: DeepDiagonal) -> DeepDiagonalPotential:

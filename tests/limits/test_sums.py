@@ -19,6 +19,7 @@ PAIRS = RNG.normal(size=(3, 2, 5))
 DEEP = RNG.normal(size=(3, 5))
 SHORT = RNG.normal(size=(2, 5))
 U, V = RNG.uniform(0.5, 1.5, (2, 5))
+ORDER = np.array([2, 0, 4, 1, 3])
 
 
 def product_slopes(layers):
@@ -47,6 +48,17 @@ def mixed(w):
     )
 
 
+def gated(w):
+    tied, gates, vector = w[:10].reshape(2, 5), w[10:20].reshape(2, 5), w[20:]
+    # The gate of coordinate i is that of the group which it is alone in.
+    layers = np.stack([*gates[:, np.argsort(ORDER)], vector])
+    slopes = product_slopes(layers).reshape(3, 5)
+    theta = 0.8 * tied[0] ** 2 * tied[1] + np.prod(layers, axis=0)
+    return theta, np.concatenate(
+        [1.6 * tied[0] * tied[1], 0.8 * tied[0] ** 2, *slopes[:2, ORDER], slopes[2]]
+    )
+
+
 def real(w):
     return w[:5] ** 2.5 - w[5:] ** 2.5, np.concatenate([2.5 * w[:5] ** 1.5, -2.5 * w[5:] ** 1.5])
 
@@ -68,6 +80,10 @@ STARTS = {
         ),
         mixed,
     ),
+    "tied and gated": (
+        ddln.Sum(ddln.Tied(SHORT, [2, 1], 0.8), ddln.Grouped(DEEP[:2], V, [[i] for i in ORDER])),
+        gated,
+    ),
     "depth 2.5": (ddln.PowerDifference(U, V, 2.5), real),
 }
 EACH = pytest.mark.parametrize("name", STARTS)
@@ -83,7 +99,10 @@ def integrated(name, t1):
 
     def velocity(t, w):
         theta, slopes = theta_and_slopes(w)
-        return -slopes * np.tile(X.T @ (X @ theta - Y), len(w) // 5)
+        g = np.tile(X.T @ (X @ theta - Y), (len(w) // 5, 1))
+        if name == "tied and gated":
+            g[2:4] = g[2:4, ORDER]
+        return -slopes * g.reshape(-1)
 
     flow = solve_ivp(velocity, (0, t1), flat(start), method="LSODA", rtol=1e-12, atol=1e-14)
     return flow.y[:, -1]
@@ -97,6 +116,32 @@ def test_flow_in_reduced_coordinates(name):
     assert flow.method == "reduced, Rodas5P"
     np.testing.assert_allclose(flow.theta[-1], theta_and_slopes(w)[0], atol=1e-7)
     np.testing.assert_allclose(flat(flow.final), w, atol=1e-7)
+
+
+def test_weight_decay_of_sums_in_reduced_coordinates():
+    start = ddln.Sum(
+        ddln.Constant(ONES),
+        ddln.DeepDiagonal(DEEP),
+        ddln.Sum(ddln.FourVector(*FOUR), ddln.DeepDiagonal(SHORT, -1.0)),
+        ddln.PowerDifference(U, V, 3),
+    )
+
+    def velocity(t, w):
+        deep, pairs, short = w[:15].reshape(3, 5), w[15:35], w[35:45].reshape(2, 5)
+        u, v = w[45:].reshape(2, 5)
+        of_pairs, pair_slopes = four(pairs)
+        theta = ONES + np.prod(deep, axis=0) + of_pairs - np.prod(short, axis=0) + u**3 - v**3
+        slopes = [product_slopes(deep), pair_slopes, -product_slopes(short), 3 * u**2, -3 * v**2]
+        g = X.T @ (X @ theta - Y)
+        return -np.concatenate(slopes) * np.tile(g, 11) - 0.3 * np.exp(-t) * w
+
+    w = solve_ivp(velocity, (0, 1), flat(start), method="LSODA", rtol=1e-12, atol=1e-14).y[:, -1]
+    flow = ddln.gradient_flow(
+        start, LOSS, 1.0, weight_decay=lambda t: 0.3 * jnp.exp(-t), rtol=1e-9, atol=1e-12
+    )
+    assert flow.method == "reduced, Rodas5P"
+    np.testing.assert_allclose(flat(flow.final), w, atol=1e-7)
+    np.testing.assert_allclose(flow.theta[-1], flow.final.effective(), rtol=1e-10)
 
 
 @EACH

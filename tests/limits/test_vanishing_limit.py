@@ -1,14 +1,17 @@
-"""The path of vanishing initialization (`_vanishing_limit`, `_signed_least_squares`) against linear
-programs, integrated flows and closed forms."""
+"""The path of vanishing initialization (`_vanishing_limit`, `_signed_least_squares`, `_l1_face`, `_ends`)
+against linear programs, integrated flows and closed forms."""
 
+import cvxpy as cp
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.integrate import quad, solve_ivp
-from scipy.optimize import nnls
+from scipy.optimize import brentq, nnls
 
 import ddln
+from ddln.limits._ends import Ends
+from ddln.limits._l1_face import point_of_face
 from ddln.potentials import potential
 
 RNG = np.random.default_rng(0)
@@ -237,16 +240,176 @@ def test_equal_columns_share_as_the_flow_does(depth):
         np.testing.assert_allclose(np.abs(theta) / share, np.abs(theta[0]) / share[0], rtol=1e-12)
 
 
-def test_dependent_columns_are_reported():
-    # e_1, e_2 and their mean arrive together.
-    X = np.zeros((N, D))
-    X[0, 0] = X[1, 1] = 1
-    X[:2, 2] = 0.5
-    y = np.array([1.0, 1, 0, 0])
-    layers = np.ones((2, D)) * np.array([[1.0], [0.0]])
+@pytest.mark.parametrize("depth", [2, 3])
+def test_dependent_columns_are_shared_as_the_flow_does(depth):
+    # Columns 4 to 7 are means of the first four: all that are active together have the same norm.
+    layers, X, _ = problems(depth)
+    means = RNG.uniform(size=(COUNT, N, 4)) * np.array(
+        [[1, 1, 0, 1], [1, 0, 1, 1], [0, 1, 1, 1], [0, 0, 0, 1]]
+    )
+    X[:, :, 4:] = X[:, :, :4] @ (means / means.sum(axis=1, keepdims=True))
+    y = np.einsum("bnd,bd->bn", X, RNG.uniform(0.5, 1.5, (COUNT, D)))
+    if depth == 3:
+        layers[:] = np.array([1.0, 1.0, 0.0])[:, None]
+    path = paths(layers, X, y)
+    assert set(codes(path.result)) == {"successful"}
+    assert np.all(path.active[:, -1])
+    u, v = layers[:, 0], layers[:, 1]
+    shares, shared = np.square(u + v) / 4, 0
+    for lane, count in enumerate(path.stats["num_plateaus"]):
+        for row in range(1, count):
+            theta, on = path.theta[lane, row], path.active[lane, row]
+            residual = y[lane] - X[lane] @ theta
+            size = np.linalg.norm(y[lane])
+            np.testing.assert_allclose(X[lane][:, on].T @ residual, 0, atol=1e-9 * size)
+            # Stationary on the face: the derivative of the entropy is in the row space of its columns.
+            signs, t = np.sign(theta[on]), np.abs(theta[on])
+            share = np.square(u[lane, on] + signs * v[lane, on]) / 4
+            slope = -(t ** (-1 / 3)) if depth == 3 else np.log(t / share)
+            columns = (X[lane][:, on] * signs).T
+            left = slope - columns @ np.linalg.lstsq(columns, slope, rcond=1e-10)[0]
+            np.testing.assert_allclose(left, 0, atol=1e-9 * np.abs(slope).max())
+            shared += on.sum() > np.linalg.matrix_rank(columns)
+    # Also on plateaus before the last one.
+    assert shared > COUNT + 10
+    # The first three of one problem by a solver of conic programs.
+    for lane in range(3):
+        t = cp.Variable(D, pos=True)
+        if depth == 3:
+            best = cp.Maximize(cp.sum(cp.power(t, 2 / 3)))
+        else:
+            best = cp.Maximize(cp.sum(cp.entr(t)) + cp.sum(cp.multiply(np.log(shares[lane]), t)))
+        cp.Problem(best, [X[lane] @ t == y[lane]]).solve(solver=cp.CLARABEL)
+        np.testing.assert_allclose(path.theta[lane, -1], t.value, atol=1e-3)
+
+
+def tied(p, scale):
+    """The solution between (1, 2, 0) and (0, 0, 3) with the largest sum of scale |theta|^(2/p)."""
+    a, b, c = scale
+
+    def slope(t):
+        q = 2 / p - 1
+        return 3 * c * (3 * t) ** q - a * (1 - t) ** q - 2 * b * (2 - 2 * t) ** q
+
+    return brentq(slope, 1e-9, 1 - 1e-9, xtol=1e-15)
+
+
+@pytest.mark.parametrize("p", [2, 2.5, 3, 4])
+def test_solutions_of_the_same_norm_are_decided_by_the_start(p):
+    A, y = np.array([[1.0, 1, 1], [3, 0, 1]]), np.array([3.0, 3])
+    sizes = np.array([[1.0, 1, 1], [0.5, 2, 0.8]])
+    # Other starts have other weights for p > 2: with columns in proportion the solutions tie again.
+    weights = np.ones((2, 3)) if p == 2 else sizes ** (2 - p)
+
+    @jax.jit
+    @jax.vmap
+    def ends(size, weight):
+        start = ddln.PowerDifference(size, size, p)
+        path = ddln.vanishing_limit(
+            start, ddln.LeastSquares(A * weight[None], y), max_plateaus=4, throw=False
+        )
+        return weight * path.theta[-1], path.result
+
+    theta, result = ends(jnp.asarray(sizes), jnp.asarray(weights))
+    assert ddln.is_okay(result).all()
+    close = 1e-10 if p == 2 else 1e-8
+    if p == 2:
+        found = [4 ** (1 / 3) / (3 + 4 ** (1 / 3))]
+        # (1 - t)(2 - 2 t)^2 / (3 t)^3 is the product of the shares, the squares of the starts.
+        product = sizes[1, 0] ** 2 * sizes[1, 1] ** 4 / sizes[1, 2] ** 6
+        found.append(brentq(lambda t: 4 * (1 - t) ** 3 - product * 27 * t**3, 0, 1, xtol=1e-15))
+    else:
+        found = [1 / (1 + (3 ** (2 / p) / (2 ** (2 / p) + 1)) ** (-p / (p - 2)))]
+        found.append(tied(p, weights[1] ** (-2 / p)))
+    for t, end in zip(found, theta, strict=True):
+        np.testing.assert_allclose(end, [1 - t, 2 - 2 * t, 3 * t], atol=close)
+
+
+def test_coordinates_that_are_zero_on_the_whole_face():
+    # e_1 is a sum of itself and of the last two; nothing takes the third entry of the others back.
+    X = np.array([[1.0, 0, 0, 1, 1], [0, 0, 1, 1, -1], [0, 1, 1, 0, 0]])
+    ones = jnp.ones(5)
+    ends = Ends(jnp.ones((2, 5)), jnp.ones((2, 5)), 0.0)
+    basic = jnp.asarray([2.0, 0, 0, 0, 0])
+    decide = jax.jit(
+        lambda y: point_of_face(jnp.asarray(X), y, basic, ones, ends, jnp.asarray(True))
+    )
+    theta, found = decide(jnp.asarray([2.0, 0, 0]))
+    assert found
+    # t_1 = exp(nu_1), t_4 t_5 = t_1^2 and t_4 = t_5: 3 t_1 = 2.
+    np.testing.assert_allclose(theta, np.array([2, 0, 0, 2, 2]) / 3, atol=1e-12)
+    slope = jax.jacrev(lambda y: decide(y)[0])(jnp.asarray([2.0, 0, 0]))
+    np.testing.assert_allclose(slope[:, 0], np.array([1, 0, 0, 1, 1]) / 3, atol=1e-12)
+
+
+def test_plateaus_of_dependent_columns_are_those_of_small_scales():
+    layers, X, y = (stack[0] for stack in problems(2))
+    X[:, 3:6] = 0.5 * (X[:, :3] + X[:, [1, 2, 0]])
+    y = X @ np.array([1.0, 2, 1.5, 0.5, 1, 1, 0, 0])
     path = one_path(layers, X, y)
-    assert ddln.RESULTS[path.result] == ddln.RESULTS[ddln.RESULTS.ambiguous_plateau]
-    np.testing.assert_allclose(X @ path.theta[-1], y, atol=1e-12)
+    count = path.stats["num_plateaus"]
+    ts = path.ts[:count]
+    ends = np.append(ts[1:], 2 * ts[-1])
+    times = ts + 0.9 * (ends - ts)
+    first, second = (
+        np.abs(integrated(layers, X, y, alpha, times) - path.theta[:count]).max(axis=1)
+        for alpha in (1e-30, 1e-60)
+    )
+    # By exp(-length log(1/alpha)) on each plateau.
+    assert np.all(second < 0.4 * first + 1e-6)
+    assert second[-1] < 1e-6
+    assert path.active[-1].sum() > np.linalg.matrix_rank(X[:, path.active[-1]])
+
+
+def rotated(growth):
+    """Symmetric matrices with these eigenvalues, and their eigenvectors."""
+    frames = np.linalg.qr(RNG.normal(size=(len(growth), 3, 3)))[0]
+    return np.einsum("iab,ib,icb->iac", frames, growth, frames), frames
+
+
+def test_maps_with_a_block_of_weights_for_each_entry():
+    # Growth times 1 on both sides, with the rational numbers of Zhao et al.; then others, two of them equal.
+    growth = np.array([[1.0, 0.3, -1]] * 4), RNG.uniform(0.5, 1, (4, 3)) * [1, 0.1, -1]
+    growth[1][:2] = [2.0, 0.3, -0.7]
+    hessians, frames = zip(*(rotated(one) for one in growth), strict=True)
+    inputs, targets = np.array([[1, 0.5, 0.7, 0], [0.5, 1, 0.1, 0.7]]), np.array([1.0, 0])
+    blocks = RNG.normal(size=(4, 3))
+
+    @jax.jit
+    @jax.vmap
+    def run(hessian, X):
+        def quadratic(w):
+            return 0.5 * jnp.einsum("ia,iab,ib->i", w, hessian, w) + 0.1 * jnp.sum(w**3, axis=1)
+
+        start = ddln.FromFunction(quadratic, jnp.asarray(blocks))
+        return ddln.vanishing_limit(
+            start, ddln.LeastSquares(X, targets), max_plateaus=6, throw=False
+        )
+
+    # In the second problem equal columns share.
+    other = inputs[:, [0, 0, 2, 3]]
+    path = run(jnp.asarray(np.stack(hessians)), jnp.asarray(np.stack([inputs, other])))
+    assert ddln.is_okay(path.result).all()
+    rows = [[0, 0, 0, 0], [0.8, 0, 0, 0], [0, 0, 1.4, 0], [0, 0, 10 / 7, -10 / 49]]
+    np.testing.assert_allclose(path.theta[0, :4], rows, atol=1e-12)
+    np.testing.assert_allclose(path.ts[0, :4], [0, 1, 4, 4 + 80 / 49], rtol=1e-12)
+    np.testing.assert_allclose(path.weights[1, 0], 1 / growth[1].max(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(path.weights[1, 1], -1 / growth[1].min(axis=1), rtol=1e-12)
+    leads = np.square(np.einsum("ia,ia->i", blocks, frames[1][:, :, 0]))[:2]
+    assert path.theta[1, 1, 0] > 0
+    np.testing.assert_allclose(
+        path.theta[1, 1, 0] * leads[1], path.theta[1, 1, 1] * leads[0], rtol=1e-9
+    )
+
+
+def test_sums_with_factors_of_different_sizes_and_ties_have_growth_times():
+    layers = RNG.normal(size=(2, 2, 3))
+    # The first coordinate of the second term is a tie, which grows to the other side alone.
+    layers[1, 1, 0] = layers[1, 0, 0]
+    weights = ddln.l1_weights(
+        ddln.Sum(ddln.DeepDiagonal(layers[0], 0.5), ddln.DeepDiagonal(layers[1], -3.0))
+    )
+    np.testing.assert_allclose(weights, [[2, 1 / 3, 1 / 3], [1 / 3, 1 / 3, 1 / 3]], rtol=1e-12)
 
 
 @pytest.mark.parametrize("depth", [2, 3])
@@ -387,3 +550,6 @@ def test_bad_arguments():
         ddln.vanishing_limit(network, loss, max_plateaus=1)
     with pytest.raises(ValueError, match=r"`parameterization` must be a `ddln\.DeepDiagonal`"):
         ddln.vanishing_limit(ddln.Identity(jnp.ones(3)), loss)
+    shared = ddln.FromFunction(lambda w: w[0] * w[1:], jnp.ones(4))
+    with pytest.raises(ValueError, match="a block of weights with a Hessian for each entry"):
+        ddln.vanishing_limit(shared, loss)

@@ -36,6 +36,14 @@ MAPS = {
         ddln.Sum(ddln.Constant(W), ddln.Sum(ddln.DeepDiagonal(R[:3].T, -0.7), ddln.Square(V))),
         lambda w: W - 0.7 * w[:3] * w[3:6] + w[6:] ** 2 / 2,
     ),
+    "Grouped": (
+        ddln.Grouped(R[:2, :2], R[:, 0], [[0, 3], [2, 1]]),
+        lambda w: (w[:2] * w[2:4])[[0, 1, 1, 0]] * w[4:],
+    ),
+    "Tied": (
+        ddln.Tied([W, V, U[:, 0]], [2, 1, 3], -0.7),
+        lambda w: -0.7 * w[:3] ** 2 * w[3:6] * w[6:] ** 3,
+    ),
     "MatrixFactorization": (
         ddln.MatrixFactorization(U, R),
         lambda w: w[:6].reshape(3, 2) @ w[6:].reshape(4, 2).T,
