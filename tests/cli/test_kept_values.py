@@ -1,16 +1,22 @@
 """What `ddln sweep --observe` keeps of a flow beside theta and outcomes: margins and limits (`_flows`)."""
 
-import json
+from types import SimpleNamespace
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import xarray
 
 import ddln
-from ddln.cli import _figures, main
-from ddln.cli._flows import _margin
+from ddln.cli import _figures
+from ddln.cli._data import Split
+from ddln.cli._experiment import Experiment, Outcome
+from ddln.cli._flows import Observe, Starts, _margin
+from ddln.cli._options import SweepOptions
 from ddln.theory import Check
+
+SCALES = (0.01, 1.0)
 
 
 def check(relation, lhs, rhs, tolerance, compared=(True, True), met=True):
@@ -38,63 +44,63 @@ def test_margins_are_one_far_from_the_limit_and_zero_at_it():
             assert bool(one.violated) == (expected < 0)
 
 
-@pytest.fixture
-def table(tmp_path):
+@pytest.fixture(scope="module")
+def kept():
+    """Data, and what is kept of flows from two scales that stop early."""
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(8, 9))
-    rows = [",".join(map(str, [*row, row[0] - row[1]])) for row in X]
-    file = tmp_path / "table.csv"
-    file.write_text("\n".join([",".join([*"abcdefghi", "price"]), *rows]))
-    return file
+    X = rng.normal(size=(3, 5))
+    y = X[:, 0] - X[:, 1]
+    loss = ddln.LeastSquares(X, y)
+    starts = Starts(jax.random.key(0), jnp.array(SCALES), 2, 5)
+    observe = Observe(loss, kept=("ends", "limits"))
+
+    @eqx.filter_jit
+    @eqx.filter_vmap
+    def run(index):
+        return observe(ddln.gradient_flow(starts(index), loss, 0.5, throw=False))
+
+    return X, y, jax.tree.map(np.asarray, run(jnp.arange(2)))
 
 
-def test_limits_and_margins_of_a_run(table, tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(
-        _figures.plots,
-        "phase_pair",
-        lambda *arguments, **options: (
-            drawn.append((arguments, options)) or _pair(*arguments, **options)
-        ),
-    )
-    out = tmp_path / "run"
-    main(
-        ["sweep", "--data", str(table), "--depths", "2", "--scale-count", "2", "--initializations", "2",
-         "--scales", "0.01", "1", "--t1", "10", "--saves", "8", "--observe", "ends", "margins", "limits",
-         "--out", str(out)]
-    )  # fmt: skip
-    data = xarray.open_zarr(out / "results.zarr").load()
-    kept = json.loads((out / "summary.json").read_text())["standardization"]
-    lines = np.loadtxt(table, delimiter=",", skiprows=1)[kept["train_rows"]]
-    X, y = (part - part.mean(0) for part in (lines[:, :-1], lines[:, -1]))
-    X, y = X / np.linalg.norm(X, axis=0), y / np.linalg.norm(y)
+def test_limits_are_those_of_the_flow(kept):
+    X, y, found = kept
+    limits, ends = found["limit"], found["end"]
     # The limit fits the data, which the flow has not done yet from the smaller scale.
-    limits, ends = (
-        data[name].sel(depth=2, initialization=0).to_numpy() for name in ("limit", "end")
-    )
     assert np.abs(limits @ X.T - y).max() < 1e-8
-    assert np.linalg.norm(ends[0] @ X.T - y) > 0.5
-    # arcsinh(2 theta / scale^2) / 2 = X^T nu from u = scale, v = 0.
-    for theta, scale in zip(limits, (0.01, 1.0), strict=True):
+    assert np.linalg.norm(ends[0] @ X.T - y) > 0.5 * np.linalg.norm(y)
+    # arcsinh(2 theta / scale^2) = 2 X^T nu from u = scale, v = 0.
+    for theta, scale in zip(limits, SCALES, strict=True):
         dual = np.arcsinh(2 * theta / scale**2)
         rest = dual - X.T @ np.linalg.lstsq(X.T, dual)[0]
         assert np.linalg.norm(rest) < 1e-6 * np.linalg.norm(dual)
-    assert "check_conservation" not in data
-    margins = data["margin_monotone_loss"].to_numpy()
-    assert np.all((margins >= 0) & (margins <= 1))
-    # The picture shows the limits, at which all flows have converged.
-    ((_, _, to_l1, _), options) = drawn[0]
+
+
+def a_sweep(values):
+    """Two lanes that have not converged."""
+    ts, loss = np.full((2, 1), 0.5), np.full((2, 1), 0.1)
+    return ddln.SweepResult(ts, None, loss, np.zeros(2, np.int32), {}, values, "made up")
+
+
+def test_the_phase_picture_shows_limits_where_they_were_kept(kept, monkeypatch):
+    X, y, found = kept
+    split = Split("made up", tuple("abcde"), X, y, X[:0], y[:0], {})
+    experiment = Experiment(split, SweepOptions(scales=SCALES, scale_count=2))
+    drawn = []
+
+    def draw(scales, depths, to_l1, to_l2, *, unconverged):
+        drawn.append((to_l1, unconverged))
+        return SimpleNamespace(figure=None), None
+
+    monkeypatch.setattr(_figures.plots, "phase_pair", draw)
     least = ddln.minimum_l1(X, y)
-    expected = np.linalg.norm(limits - least, axis=1) / np.linalg.norm(least)
-    np.testing.assert_allclose(to_l1[0], expected, atol=1e-8)
-    assert options["unconverged"] is None
-    page = (out / "explore.html").read_text()
-    for label in (
-        "distance to the limit",
-        "margin: monotone loss",
-        "effective sparsity, t = infinity",
-    ):
-        assert f'"label": "{label}"' in page
-
-
-_pair = _figures.plots.phase_pair
+    for name in ("limit", "end"):
+        values = {"end": found["end"], name: found[name]}
+        outcome = Outcome(2, a_sweep(values), 0.0)
+        assert _figures._kept([outcome])
+        _figures._phase([outcome], experiment, [2])
+        to_l1, unconverged = drawn.pop()
+        distance = np.linalg.norm(found[name] - least, axis=1) / np.linalg.norm(least)
+        np.testing.assert_allclose(to_l1, [distance], atol=1e-12)
+        # At infinity all flows have converged.
+        assert (unconverged is None) == (name == "limit")
+    assert not _figures._kept([Outcome(2, a_sweep({}), 0.0)])

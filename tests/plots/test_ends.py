@@ -13,15 +13,17 @@ THETA = np.array([[3.0, -1.0, 0.1], [2.0, -1.5, 0.2], [1.0, -2.0, 0.3], [0.5, -2
 SCALES = np.array([1e-3, 1e-2, 0.1, 1.0])
 
 
-def a_limit(theta, codes=0):
-    """A limit, or a batch, with theta as given."""
-    lanes = theta.shape[:-1]
-    okay = jnp.broadcast_to(jnp.asarray(codes), lanes) == 0
-    successful, failed = ddln.RESULTS.successful, ddln.RESULTS.limit_out_of_reach
+def a_limit(theta, codes=None):
+    """A limit, or a batch of them as `jax.vmap` makes it, with theta as given."""
+    if theta.ndim == 2:
+        codes = np.zeros(len(theta), int) if codes is None else codes
+        lanes = [a_limit(*lane) for lane in zip(theta, codes, strict=True)]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *lanes)
+    failed = ddln.RESULTS.limit_out_of_reach
     return ddln.Limit(
-        theta=jnp.asarray(theta), dual=jnp.zeros_like(theta), multipliers=jnp.zeros((*lanes, 1)),
-        parameterization=ddln.Square(jnp.ones_like(theta)), residual=jnp.zeros(lanes), gap=jnp.zeros(lanes),
-        result=ddln.RESULTS.where(okay, successful, failed), stats={}, method="path",
+        theta=jnp.asarray(theta), dual=jnp.zeros(3), multipliers=jnp.zeros(1),
+        parameterization=ddln.Square(jnp.ones(3)), residual=jnp.zeros(()), gap=jnp.zeros(()),
+        result=failed if codes else ddln.RESULTS.successful, stats={}, method="path",
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from ddln.claims.literature import _marcotte2023 as marcotte2023
 from ddln.claims.literature import _marcotte2024 as marcotte2024
 from ddln.claims.literature import _matt2025 as matt2025
 from ddln.claims.literature import _moroshko2020 as moroshko2020
+from ddln.claims.literature import _nacson2022 as nacson2022
 from ddln.claims.literature import _papazov2024 as papazov2024
 from ddln.claims.literature import _pesme2021 as pesme2021
 from ddln.claims.literature import _pesme2023 as pesme2023
@@ -50,6 +51,7 @@ PAPERS = (
     pesme2021,
     yun2021,
     li2022,
+    nacson2022,
     berthier2023,
     even2023,
     marcotte2023,
