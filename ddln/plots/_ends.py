@@ -84,9 +84,15 @@ def ends(
         if found.single:
             places = np.arange(len(paths))
             lines = [
-                ax.plot([i, i], [0, height], color="0.8", linewidth=1.2, marker="o", markevery=[1])[
-                    0
-                ]
+                ax.plot(
+                    [i, i],
+                    [0, height],
+                    color="0.8",
+                    linestyle="-",
+                    linewidth=1.2,
+                    marker="o",
+                    markevery=[1],
+                )[0]
                 for i, height in enumerate(heights)
             ]
         else:
@@ -95,7 +101,11 @@ def ends(
                 for path in paths
             ]
         for index, look in zip(largest, looks(len(largest)), strict=True):
-            look = {"color": look["color"]} if found.single else {**look, "linewidth": 1.2}
+            look = (
+                {"color": look["color"], "linestyle": "-"}
+                if found.single
+                else {**look, "linewidth": 1.2}
+            )
             lines[index].set(zorder=2, **look)
         ax.axhline(0, color=GREY, linewidth=0.6, linestyle="-", zorder=0)
         if not found.single and spans_decades(places):

@@ -23,10 +23,10 @@ def potential_curves(
     names: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the potential Q along some of its coordinates: Q(theta_0 + s e_i) against theta_i.
+    """Draw the potential Q along some of its coordinates: Q(theta_0 + s e_i) against s.
 
     Q is zero at the start. It is drawn as far as its domain reaches: a potential that keeps the signs of
-    theta ends at theta_i = 0.
+    theta ends where theta_i = 0.
 
     Example:
         >>> network = ddln.DeepDiagonal.random(jax.random.key(0), depth=3, dim=4, scale=0.5)
@@ -69,16 +69,15 @@ def potential_curves(
     value = eqx.filter_jit(eqx.filter_vmap(eqx.filter_vmap(potential.value)))
     heights = np.asarray(value(points.reshape(len(chosen), POINTS, *start.shape)), float)
     heights = np.where(np.isfinite(heights), heights, np.nan)
-    places = np.asarray(start, float).reshape(-1)[chosen][:, None] + np.asarray(steps)[None]
 
     with style():
         ax = axes_or_new(ax)
         lines = [
-            ax.plot(row, height, **look)[0]
-            for row, height, look in zip(places, heights, looks(len(chosen)), strict=True)
+            ax.plot(np.asarray(steps), height, **look)[0]
+            for height, look in zip(heights, looks(len(chosen)), strict=True)
         ]
         ax.margins(x=0.02)
-        ax.set_xlabel(r"$\theta_i$")
+        ax.set_xlabel(r"$s = \theta_i - \theta_i(0)$")
         ax.set_ylabel(r"$Q(\theta_0 + s\, e_i)$")
         ends = [row[np.isfinite(row)][-1:].sum() for row in heights]
         label_right(ax, ends, names, [line.get_color() for line in lines])

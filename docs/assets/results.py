@@ -24,13 +24,13 @@ def main() -> None:
     flow = ddln.gradient_flow(start(0.3), loss, 1.0, ts=ts)
     few = ddln.LeastSquares(problem.X[:6], problem.y[:6])
     ends = ddln.sweep(jax.vmap(start)(scales), few, jnp.inf, progress=False)
-    network = ddln.DeepDiagonal.random(jax.random.key(0), 3, 4)
+    network = ddln.DeepDiagonal.zero_last(jnp.array([0.3, 0.6, 1.0]), 3)
     with plots.style():
         figure, axes = plt.subplots(2, 2, figsize=(6.75, 4.6))
         flow.plot(names=names, ax=axes[0, 0])
         ends.plot(scales, names=names, xlabel="scale of initialization", ax=axes[0, 1])
         ddln.limit(start(0.01), few).plot(names=names, ax=axes[1, 0])
-        ddln.potential(network).plot(reach=2.0, ax=axes[1, 1])
+        ddln.potential(network).plot(names=["start 0.3", "0.6", "1"], ax=axes[1, 1])
         titles = ("trajectory.plot()", "sweep.plot(scales)", "limit.plot()", "potential.plot()")
         for ax, title in zip(axes.flat, titles, strict=True):
             ax.set_title(title, loc="left", family="monospace")

@@ -3,8 +3,9 @@
 It tests every module of `ddln/claims/literature`: `_arora2018`, `_arora2019`, `_azulay2021`, `_bayati2012`,
 `_berthier2023`, `_berthier2025`, `_carlson1995`, `_cohen2024`, `_domine2025`, `_even2023`,
 `_gunasekar2018`, `_haochen2020`, `_hoff2017`, `_jacobs2025`, `_li2022`, `_lyu2020`, `_lyu2025`,
-`_marcotte2023`, `_marcotte2024`, `_matt2025`, `_moroshko2020`, `_nacson2022`, `_papazov2024`, `_pesme2021`, `_pesme2023`,
-`_saxe2014`, `_su2016`, `_vaskevicius2019`, `_wind2023`, `_woodworth2020`, `_yun2021`, `_zhao2026`.
+`_marcotte2023`, `_marcotte2024`, `_matt2025`, `_moroshko2020`, `_nacson2022`, `_papazov2024`, `_pesme2021`,
+`_pesme2023`, `_saxe2014`, `_su2016`, `_vaskevicius2019`, `_wind2023`, `_woodworth2020`, `_yun2021`,
+`_zhao2026`.
 """
 
 import json

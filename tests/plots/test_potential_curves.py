@@ -13,8 +13,9 @@ def test_the_entropy_of_squares_is_drawn_in_its_domain():
     ax = plots.potential_curves(potential, reach=2.0, coordinates=[1, 0], names=("b", "a"))
     assert {text.get_text() for text in ax.texts} == {"a", "b"}
     for line, start in zip(ax.get_lines(), (1.125, 0.5), strict=True):
-        theta, heights = points(line)
-        np.testing.assert_allclose(theta, start + np.linspace(-2, 2, 401))
+        s, heights = points(line)
+        np.testing.assert_allclose(s, np.linspace(-2, 2, 401))
+        theta = start + s
         inside = theta > 0
         expected = (theta[inside] * np.log(theta[inside] / start) - theta[inside] + start) / 2
         np.testing.assert_allclose(heights[inside], expected, atol=1e-12)
