@@ -47,7 +47,17 @@ SHORT = (
 
 # Their laws are tested in tests/flows and tests/theory too; here they would take most of the time.
 # `ddln reproduce --literature` checks them.
-LONG = {"haochen2020", "li2022", "marcotte2023", "papazov2024", "pesme2021", "vaskevicius2019"}
+LONG = {
+    "cohen2024",
+    "haochen2020",
+    "li2022",
+    "marcotte2023",
+    "marcotte2024",
+    "nacson2022",
+    "papazov2024",
+    "pesme2021",
+    "vaskevicius2019",
+}
 
 
 def test_short_claims_are_reproduced():
