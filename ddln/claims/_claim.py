@@ -68,6 +68,7 @@ class Claim:
         condition: the condition of a claim that needs one.
         equations: the numbers of the equations of the paper that it covers.
         fixture: data, start and settings of the literature's experiment, re-told.
+        cost: what the numbers cost where they were published, if that was told.
 
     Raises:
         ValueError: if the fields do not fit each other.
@@ -84,6 +85,7 @@ class Claim:
     condition: str = ""
     equations: tuple[int, ...] = ()
     fixture: str = ""
+    cost: str = ""
 
     def __post_init__(self):
         if self.document not in DOCUMENTS and self.document not in bibliography():
@@ -142,8 +144,8 @@ def claim(
 
     Its first line is the place, a colon, the title and a full stop. Then come the statement; the
     formula, indented; `Correction: ...` of an erratum, or `Condition: ...` of a claim that holds
-    under a condition; `Fixture: ...` of a claim of the literature; and what is measured, for the reader of
-    the code.
+    under a condition; `Fixture: ...` of a claim of the literature, and `Cost: ...` if that was published;
+    and what is measured, for the reader of the code.
 
     Example:
         >>> @claim(id="paper-equation-8", equations=(8,))
@@ -200,7 +202,7 @@ def _texts(check: Callable[[Settings], Evidence]) -> tuple[dict[str, str], list[
     measurement = []
     for paragraph in paragraphs[formula + 1 :]:
         label, _, text = paragraph.partition(": ")
-        if label in ("Correction", "Condition", "Fixture"):
+        if label in ("Correction", "Condition", "Fixture", "Cost"):
             texts[label.lower()] = _one_line(text)
         else:
             measurement.append(paragraph)

@@ -71,6 +71,11 @@ class Outcome:
         end = self.result.values.get("end")
         return None if end is None else end[lanes]
 
+    def limits(self, lanes: slice) -> np.ndarray | None:
+        """Theta of these lanes at t = infinity, if it was kept."""
+        found = self.result.values.get("limit")
+        return None if found is None else found[lanes]
+
     @cached_property
     def sparsity(self) -> np.ndarray:
         """|theta|_1^2 / |theta|_2^2 at the end, by lane; NaN where a flow failed, or it was not kept."""

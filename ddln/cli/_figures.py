@@ -38,7 +38,7 @@ def draw(outcomes: list[Outcome], experiment: Experiment, out: Path) -> list[str
         "coefficients": plots.coefficient_paths(smallest, names=names).figure,
         "loss": _loss(flows, bounds, example.loss.minimum, scales[example.lanes % len(scales)]),
     }
-    if outcomes[0].ends(slice(0, 1)) is not None:
+    if _kept(outcomes):
         figures["phase"] = _phase(outcomes, experiment, depths)
     errors = [best for one in outcomes if (best := one.best_errors(split)) is not None]
     if errors:
@@ -81,14 +81,17 @@ def _captions(
     start = f"initialization {which} ({'random' if which else first})"
     on = ["" if gap <= UNCONVERGED / 2 else ", not converged at t1" for gap in gaps]
     one = f"{size}, depth {example.starts.depth}, {start}"
-    some, count = options.initializations, len(experiment.scales)
-    unfinished = any(outcome.unconverged[:count].any() for outcome in outcomes)
+    some, count, still = options.initializations, len(experiment.scales), ""
+    where = f"{end}: one flow in each cell, where it is at t1"
+    if "limits" in options.observe:
+        where = "one flow in each cell, at t = infinity"
+    elif any(outcome.unconverged[:count].any() for outcome in outcomes):
+        still = "; circles: still on its way there"
     return {
         "layers": f"{one}, scale {scales[-1]}, {end}{on[-1]}: one flow at the coordinate {coordinate}.",
         "coefficients": f"{one}, scale {scales[0]}, {end}{on[0]}: one flow, every coefficient.",
         "loss": f"{one}, {end}: one flow for each scale; the least loss subtracted.",
-        "phase": f"{size}, initialization 0 ({first}), {end}: one flow in each cell, where it is at t1, "
-        "over the norm of the solution" + "; circles: still on its way there" * unfinished + ".",
+        "phase": f"{size}, initialization 0 ({first}), {where}, over the norm of the solution{still}.",
         "held_out": f"{size}, {len(experiment.split.held_out_targets)} held out, {end}: the least error "
         f"until t1, "
         + (f"median and middle half of {some} initializations." if some > 1 else "one flow each."),
@@ -99,7 +102,7 @@ def are_drawn(experiment: Experiment, out: Path) -> bool:
     """True if all figures of the experiment, and its page, are in the folder."""
     kept = set(experiment.options.observe)
     held_out = len(experiment.split.held_out_targets) and kept & {"theta", "errors"}
-    without = {"held_out": not held_out, "phase": not kept & {"theta", "ends"}}
+    without = {"held_out": not held_out, "phase": not kept & {"theta", "ends", "limits"}}
     names = [name for name in FIGURES if not without.get(name)]
     files = [f"{name}.{ending}" for name in names for ending in ENDINGS]
     return all((out / name).exists() for name in [*files, PAGE])
@@ -124,11 +127,24 @@ def _logarithmic_time(ax: Axes, ts: Any) -> None:
     ax.set_xscale("symlog", linthresh=float(ts[1]))
 
 
+def _kept(outcomes: list[Outcome]) -> bool:
+    """True if a theta of each flow was kept that the phase picture can show."""
+    one, first = outcomes[0], slice(0, 1)
+    return one.limits(first) is not None or one.ends(first) is not None
+
+
 def _phase(outcomes: list[Outcome], experiment: Experiment, depths: list[int]) -> Any:
-    """Relative distances of the ends, of the first initialization, to the l1 and l2 solutions."""
-    split, count = experiment.split, len(experiment.scales)
-    ends = np.stack([outcome.ends(slice(0, count)) for outcome in outcomes])  # pyright: ignore
-    unconverged = np.stack([outcome.unconverged[:count] for outcome in outcomes])
+    """Relative distances, of the first initialization, to the l1 and l2 solutions.
+
+    Those of the limits if they were kept, at which all flows have converged; else those of the ends.
+    """
+    split, lanes = experiment.split, slice(0, len(experiment.scales))
+    limits = [outcome.limits(lanes) for outcome in outcomes]
+    unconverged = None
+    if limits[0] is None:
+        limits = [outcome.ends(lanes) for outcome in outcomes]
+        unconverged = np.stack([outcome.unconverged[lanes] for outcome in outcomes])
+    ends = np.stack(limits)  # pyright: ignore
     distances = [
         np.linalg.norm(ends - reference, axis=-1) / np.linalg.norm(reference)
         for reference in (minimum_l1(split.X, split.y), minimum_l2(split.X, split.y))

@@ -1,5 +1,6 @@
 """The initializations of a sweep, the checks along its flows, and example flows for the figures."""
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import diffrax
@@ -8,7 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from ddln._numerics import product
+from ddln._results import is_okay
 from ddln.flows import Trajectory, gradient_flow
+from ddln.limits import limit
 from ddln.losses import LeastSquares
 from ddln.parameterizations import DeepDiagonal
 from ddln.theory import LAWS, Check, checks, pl_rate, tangent_kernel_rate
@@ -56,12 +59,15 @@ class Observe(eqx.Module):
     kept: tuple[str, ...] = eqx.field(static=True, default=("theta", "checks"))
 
     def __call__(self, flow: Trajectory):
+        found = cache(lambda: checks(flow, self.loss, laws=CHECKS))
         values: dict[str, Any] = {
             "theta": lambda: {"theta": flow.theta},
             "ends": lambda: {"end": flow.theta[-1]},
             "norms": lambda: {"norms": _norms(flow.theta)},
             "errors": lambda: {"held_out": self._errors(flow.theta)},
-            "checks": lambda: {"check": _codes(flow, self.loss)},
+            "checks": lambda: {"check": {name: _code(one) for name, one in found().items()}},
+            "margins": lambda: {"margin": {name: _margin(one) for name, one in found().items()}},
+            "limits": lambda: {"limit": _limit(flow.initial, self.loss)},
         }
         return {name: value for key in self.kept for name, value in values[key]().items()}
 
@@ -79,13 +85,30 @@ def _norms(theta):
     }
 
 
-def _codes(flow: Trajectory, loss: LeastSquares):
-    def code(check):
-        verdict = jnp.where(check.holds, 0, 1)
-        code = jnp.where(~check.applies, 2, jnp.where(check.violated, 3, verdict))
-        return code.astype(jnp.int8)
+def _code(check: Check):
+    verdict = jnp.where(check.holds, 0, 1)
+    code = jnp.where(~check.applies, 2, jnp.where(check.violated, 3, verdict))
+    return code.astype(jnp.int8)
 
-    return {name: code(check) for name, check in checks(flow, loss, laws=CHECKS).items()}
+
+def _margin(check: Check):
+    """The least margin of a check: 1 far from its limit, 0 at it, negative beyond; NaN if there is none.
+
+    Of an inequality the difference of its sides over their sizes, of an equality what is left of its
+    numerical error.
+    """
+    if check.relation == "==":
+        margin = 1 + check.margin / check.tolerance
+    else:
+        margin = check.margin / (jnp.abs(check.lhs) + jnp.abs(check.rhs) + check.tolerance)
+    least = jnp.min(jnp.where(check.compared, margin, jnp.inf))
+    return jnp.where(check.applies & jnp.isfinite(least), least, jnp.nan)
+
+
+def _limit(start: DeepDiagonal, loss: LeastSquares):
+    """Theta at t = infinity, without integration; NaN where it was not found."""
+    end = limit(start, loss, throw=False)
+    return jnp.where(is_okay(end.result), end.theta, jnp.nan)
 
 
 class Examples(NamedTuple):

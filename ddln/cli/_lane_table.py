@@ -14,9 +14,10 @@ from ddln.sweeps.store import MISSING, OpenStore
 
 # Saved times that a page shows, and numbers of one kind that are in memory at once.
 MOST_TIMES, MOST_NUMBERS = 64, 10**7
-CHECK = "check_"
+CHECK, MARGIN = "check_", "margin_"
 # Arrays of a store that are no numbers to be looked at.
-APART = ("time", "theta", "end", "okay", "result")
+APART = ("time", "theta", "end", "limit", "okay", "result")
+LIMIT = "distance to the limit"
 LABELS = {
     "loss": "training loss",
     "steps": "steps",
@@ -144,17 +145,20 @@ class Source:
     ) -> dict[str, np.ndarray]:
         """The numbers of a chunk by label; NaN in lanes that failed."""
         found: dict[str, np.ndarray] = {}
-        theta = block.get("theta")
+        theta, limit = block.get("theta"), block.get("limit")
         if theta is not None:
             theta = theta[:, rows].reshape(len(theta), len(rows), -1)
         elif "end" in block:
             theta = block["end"][:, None, :]
         if theta is not None:
-            found |= self._of_theta(np.where(np.isfinite(theta), theta, np.nan))
+            found |= self._of_theta(np.where(np.isfinite(theta), theta, np.nan), limit)
+        if limit is not None:
+            at_infinity = self._of_theta(limit[:, None, :])
+            found |= {f"{label}, t = infinity": values for label, values in at_infinity.items()}
         for name, values in block.items():
             if name in APART or name.startswith(CHECK) or values.dtype.kind not in "fiu":
                 continue
-            label = LABELS.get(name, name.replace("_", " "))
+            label = LABELS.get(name, name.replace(MARGIN, "margin: ").replace("_", " "))
             if values.ndim == 2 and values.shape[1] == saves:
                 found[label] = values[:, rows]
             elif values.ndim == 1:
@@ -171,11 +175,19 @@ class Source:
             kept[label] = np.where(fine, values, np.nan)
         return kept
 
-    def _of_theta(self, theta: np.ndarray) -> dict[str, np.ndarray]:
-        """Numbers of theta [lanes, times, d]; of its ends alone [lanes, 1, d], without an axis of time."""
+    def _of_theta(
+        self, theta: np.ndarray, limit: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Numbers of theta [lanes, times, d]; of its ends alone [lanes, 1, d], without an axis of time.
+
+        With the limits [lanes, d] of the flows also the distance from them.
+        """
+        ends = dict(self.references)
+        if limit is not None:
+            ends[LIMIT] = limit[:, None, :]
         found = {
-            label: np.linalg.norm(theta - end, axis=-1) / np.linalg.norm(end)
-            for label, end in self.references.items()
+            label: np.linalg.norm(theta - end, axis=-1) / np.linalg.norm(end, axis=-1)
+            for label, end in ends.items()
         }
         l1, l2 = np.abs(theta).sum(axis=-1), np.linalg.norm(theta, axis=-1)
         found["effective sparsity"] = _sparsity(l1, l2)

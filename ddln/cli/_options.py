@@ -9,7 +9,7 @@ import tyro
 # Training samples of the embedded data, by default: fewer than its 64 features, so that there are many
 # solutions and the initialization decides between them.
 EMBEDDED_TRAIN = 32
-Kept = Literal["theta", "ends", "norms", "errors", "checks"]
+Kept = Literal["theta", "ends", "norms", "errors", "checks", "margins", "limits"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ class SweepOptions:
     observe: tuple[Kept, ...] = ("theta", "checks")
     """What is kept of a flow, beside its loss, time, steps and result: theta at every saved time; ends, theta
     at t1 alone; norms, the l1 and l2 norms of theta, and errors, the held-out error, at every saved time;
-    checks, the outcomes of the theorems. For many flows leave out theta, which takes most of the room."""
+    checks, the outcomes of the theorems; margins, how clear these outcomes are; limits, theta at
+    t = infinity, without integration. For many flows leave out theta, which takes most of the room."""
     seed: int = 0
     """Of the split and of the initializations."""
     precision: Literal["float64", "float32"] = "float64"

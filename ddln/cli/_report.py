@@ -81,6 +81,7 @@ def _claim_json(outcome: Outcome) -> dict[str, Any]:
         "statement": claim.statement,
         "formula": claim.formula,
         "fixture": claim.fixture,
+        "cost": claim.cost,
         "expected": claim.expected,
         "correction": claim.correction,
         "condition": claim.condition,
@@ -244,6 +245,11 @@ def _article(outcome: Outcome) -> str:
             parts.append(f"<p>{with_formulas(evidence.remark)}</p>")
         if evidence.figure is not None:
             parts.append(_figure(evidence.figure, evidence.caption))
+    if claim.fixture:
+        there = f" Published: {with_formulas(claim.cost)}" if claim.cost else ""
+        parts.append(
+            f"<p><strong>Cost.</strong> Here: {outcome.seconds:.1f} s, with compilation.{there}</p>"
+        )
     parts.append(
         f"<details><summary>How it was measured: <code>{html.escape(claim.place)}</code></summary>"
         f"<pre><code>{html.escape(claim.code)}</code></pre></details></article>"

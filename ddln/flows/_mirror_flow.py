@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ddln._card import flow_card
+from ddln._plot import figures
 from ddln._results import RESULTS
 from ddln._types import Array, Bool, Float, Loss, Theta
 from ddln._validation import require_option
@@ -66,6 +67,10 @@ class MirrorTrajectory(eqx.Module):
             )
         coordinates = self.method.split(",")[0]
         return _states(self.potential, coordinates).effective(self.interpolation.evaluate(t))
+
+    def plot(self, **options: Any) -> Any:
+        """Draw the coefficients: the axes of `ddln.plots.coefficient_paths`, which takes the options."""
+        return figures().coefficient_paths(self, **options)
 
     def _repr_html_(self) -> str | None:
         return flow_card(f"MirrorTrajectory of {type(self.potential).__name__}", self)

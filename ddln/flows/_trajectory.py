@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ddln._card import flow_card
+from ddln._plot import figures
 from ddln._results import RESULTS
 from ddln._types import Array, Float, Int, Loss, PyTree
 from ddln.engine import Saved
@@ -70,6 +71,10 @@ class Trajectory(eqx.Module):
                 "`Trajectory.evaluate` needs dense output. Pass `dense=True` to the flow."
             )
         return self.space.of_state(self.interpolation.evaluate(t))
+
+    def plot(self, **options: Any) -> Any:
+        """Draw the coefficients: the axes of `ddln.plots.coefficient_paths`, which takes the options."""
+        return figures().coefficient_paths(self, **options)
 
     def _repr_html_(self) -> str | None:
         return flow_card(f"Trajectory of a {type(self.initial).__name__}", self)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ddln._card import card, outcomes, readable
 from ddln._numerics import all_finite, product
+from ddln._plot import figures
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Float, Loss, PyTree, Scalar, Theta
 from ddln._validation import require_positive
@@ -57,6 +58,10 @@ class Limit(eqx.Module):
     result: RESULTS
     stats: dict[str, Any]
     method: str = eqx.field(static=True)
+
+    def plot(self, **options: Any) -> Any:
+        """Draw the coefficients at the end: the axes of `ddln.plots.ends`, which takes the options."""
+        return figures().ends(self, **options)
 
     def _repr_html_(self) -> str | None:
         if not readable(self):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ddln._numerics import product
+from ddln._plot import figures
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Bool, Float, Loss
 from ddln._validation import is_known
@@ -51,6 +52,10 @@ class VanishingLimit(eqx.Module):
     weights: Float[Array, "2 *theta"]
     result: RESULTS
     stats: dict[str, Any]
+
+    def plot(self, **options: Any) -> Any:
+        """Draw the plateaus and jumps: the axes of `ddln.plots.staircase`, which takes the options."""
+        return figures().staircase(self, **options)
 
 
 def vanishing_limit(

@@ -1,5 +1,6 @@
 """Arrays to draw, checked."""
 
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +30,57 @@ def as_flows(value: Any) -> Any:
             for key, array in arrays.items()
         }
     )
+
+
+def labelled(data: Any, values: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+    """Scales, depths, values [depth, scale, rest] at the last saved time, and a name for them.
+
+    Args:
+        data: an `xarray.DataArray` over scale, depth and more, or a dataset with one.
+        values: the name of the variable of a dataset; None for an array.
+
+    Raises:
+        ValueError: if there is no such variable, or it has no scale or depth.
+    """
+    array = data
+    if hasattr(data, "data_vars"):
+        if not isinstance(values, str) or values not in data:
+            raise ValueError(
+                f"Argument `values` must name a variable of the dataset, one of {sorted(data.data_vars)}, "
+                f"but it is {values!r}."
+            )
+        array = data[values]
+        if "okay" in data and array.dtype.kind == "f":
+            array = array.where(data["okay"])
+    elif values is not None:
+        raise ValueError("Argument `values` must not be given with an `xarray.DataArray`.")
+    if "save" in array.dims:
+        array = array.isel(save=-1)
+    if not {"depth", "scale"} <= set(array.dims):
+        raise ValueError(
+            "Argument `scales` must have the dimensions depth and scale if it is labelled, but it has "
+            f"{array.dims}."
+        )
+    flat = array.transpose("depth", "scale", ...).to_numpy().reshape(*_sizes(array), -1)
+    name = str(array.attrs.get("long_name", array.name or ""))
+    return np.asarray(array["scale"]), np.asarray(array["depth"]), flat, name
+
+
+def _sizes(array: Any) -> tuple[int, int]:
+    return array.sizes["depth"], array.sizes["scale"]
+
+
+def require_label(label: str) -> None:
+    """Raise a `ValueError` if a quantity has no name: the figure would not say what it shows."""
+    if not label:
+        raise ValueError("Argument `label` must name the quantity of the figure.")
+
+
+def quantiles(values: np.ndarray, shares: Any) -> np.ndarray:
+    """Quantiles along the last axis of what is not NaN; NaN where all is."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice")
+        return np.nanquantile(values, shares, axis=-1)
 
 
 def numbers(name: str, value: Any, axes: str) -> np.ndarray:

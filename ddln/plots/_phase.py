@@ -1,5 +1,7 @@
 """Phase pictures of sweeps: a colour for the value at each scale and depth."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.artist import Artist
@@ -10,18 +12,25 @@ from matplotlib.patches import Patch, Rectangle
 from numpy.typing import ArrayLike
 
 from ddln.plots._axes import axes_or_new, drawable, keep_tick_spacing
-from ddln.plots._data import grid, spans_decades, sweep_values
+from ddln.plots._data import (
+    grid,
+    labelled,
+    quantiles,
+    require_label,
+    spans_decades,
+    sweep_values,
+)
 from ddln.plots._style import style
 
 HATCH = "//////"
 
 
 def phase(
-    scales: ArrayLike,
-    depths: ArrayLike,
-    values: ArrayLike,
+    scales: Any,
+    depths: ArrayLike | None = None,
+    values: Any = None,
     *,
-    label: str,
+    label: str = "",
     unconverged: ArrayLike | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -34,11 +43,16 @@ def phase(
         >>> distances = jnp.abs(result.theta[:, -1] - l1_solution).sum(axis=-1)
         >>> ddln.plots.phase(scales, [2, 3, 4], distances.reshape(3, -1), label="distance")
 
+    and of the results of `ddln sweep`:
+        >>> ddln.plots.phase(xarray.open_zarr("results.zarr"), values="loss")
+
     Args:
-        scales: the scales of initialization, positive and increasing, two or more, shape [scale].
-        depths: the depths L, one row of the picture each, from below, shape [depth].
-        values: the values, shape [depth, scale].
-        label: the quantity, beside the colour bar.
+        scales: the scales of initialization, positive and increasing, two or more, shape [scale]. Or an
+            `xarray.Dataset` of a sweep, or an array of one, over depth, scale and more: the median of its
+            values at the last saved time, of lanes that did not fail.
+        depths: the depths L, one row of the picture each, from below, shape [depth]; not with labelled data.
+        values: the values, shape [depth, scale]; the name of a variable of the dataset.
+        label: the quantity, beside the colour bar; the name of labelled data if not given.
         unconverged: whether each run was still on its way at its end, shape [depth, scale].
         ax: the axes to draw on; None makes a new figure.
 
@@ -46,9 +60,13 @@ def phase(
         The axes of the picture. Its first collection has the colours.
 
     Raises:
-        ValueError: if the scales are not positive and increasing, the depths are not whole, or the
-            shape of the values is another.
+        ValueError: if the scales are not positive and increasing, the depths are not whole, the shape of
+            the values is another, or nothing names them.
     """
+    if hasattr(scales, "dims"):
+        scales, depths, values, name = labelled(scales, values)
+        values, label = quantiles(values.astype(float), 0.5), label or name
+    require_label(label)
     scales, depths = grid(scales, depths)
     values = sweep_values("values", values, "depth scale", depths, scales)
     marked = _marked(unconverged, depths, scales)

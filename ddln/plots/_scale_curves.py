@@ -1,13 +1,19 @@
 """A summary of a sweep against the scale of initialization."""
 
-import warnings
+from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from ddln.plots._axes import axes_or_new, drawable, legend_above
-from ddln.plots._data import grid, spans_decades, sweep_values
+from ddln.plots._data import (
+    grid,
+    labelled,
+    quantiles,
+    require_label,
+    spans_decades,
+    sweep_values,
+)
 from ddln.plots._style import looks, markers, style
 
 # Columns of the legend.
@@ -15,7 +21,12 @@ COLUMNS = 4
 
 
 def scale_curves(
-    scales: ArrayLike, values: ArrayLike, depths: ArrayLike, *, label: str, ax: Axes | None = None
+    scales: Any,
+    values: Any = None,
+    depths: ArrayLike | None = None,
+    *,
+    label: str = "",
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw a number that sums up each run against the initialization's scale, one curve per depth.
 
@@ -29,25 +40,29 @@ def scale_curves(
         >>> ddln.plots.scale_curves(scales, errors, [2, 3, 4], label="held-out error")
 
     Args:
-        scales: the scales of initialization, positive and increasing, two or more, shape [scale].
-        values: the numbers, shape [depth, scale, seed].
-        depths: the depths L, shape [depth].
-        label: the quantity, at the y axis.
+        scales: the scales of initialization, positive and increasing, two or more, shape [scale]. Or an
+            `xarray.Dataset` of a sweep, or an array of one, over depth, scale and more: its values at the
+            last saved time, of lanes that did not fail.
+        values: the numbers, shape [depth, scale, seed]; the name of a variable of the dataset.
+        depths: the depths L, shape [depth]; not with labelled data.
+        label: the quantity, at the y axis; the name of labelled data if not given.
         ax: the axes to draw on; None makes a new figure.
 
     Returns:
         The axes. The lines are the medians in the order of the depths, the collections the bands.
 
     Raises:
-        ValueError: if the scales are not positive and increasing, the depths are not whole, or the
-            shape of the values is another.
+        ValueError: if the scales are not positive and increasing, the depths are not whole, the shape of
+            the values is another, or nothing names them.
     """
+    if hasattr(scales, "dims"):
+        scales, depths, values, name = labelled(scales, values)
+        label = label or name
+    require_label(label)
     scales, depths = grid(scales, depths)
     values = sweep_values("values", values, "depth scale seed", depths, scales)
-    with warnings.catch_warnings():
-        # Where all seeds failed, the curve has a hole.
-        warnings.filterwarnings("ignore", "All-NaN slice")
-        low, median, high = np.nanquantile(values, [0.25, 0.5, 0.75], axis=-1)
+    # Where all seeds failed, the curve has a hole.
+    low, median, high = quantiles(values, [0.25, 0.5, 0.75])
 
     with style():
         ax = axes_or_new(ax)

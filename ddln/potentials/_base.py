@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from ddln._card import card, readable
+from ddln._plot import figures
 from ddln._types import Array, Bool, Scalar, Theta
 
 
@@ -81,6 +82,10 @@ class AbstractPotential(eqx.Module):
 
         As for `value`, `theta` may be at a finite end of the domain, but `reference` may not.
         """
+
+    def plot(self, reach: float = 1.0, **options: Any) -> Any:
+        """Draw Q along coordinates, up to `reach` from the start, by `ddln.plots.potential_curves`."""
+        return figures().potential_curves(self, reach, **options)
 
     def _repr_html_(self) -> str | None:
         if not readable(self):

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from ddln._card import flow_card
+from ddln._plot import figures
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array
 from ddln.sweeps._lanes import Lane
@@ -69,6 +70,10 @@ class SweepResult(eqx.Module):
     @property
     def _codes(self) -> Any:
         return self.codes if isinstance(self.codes, jax.Array) else np.asarray(self.codes)
+
+    def plot(self, x: Any = None, **options: Any) -> Any:
+        """Draw the ends of the lanes, against a number for each: the axes of `ddln.plots.ends`."""
+        return figures().ends(self, x, **options)
 
     def _repr_html_(self) -> str | None:
         return flow_card("SweepResult", self)

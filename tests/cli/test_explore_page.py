@@ -30,12 +30,15 @@ from ddln.sweeps.store import Grid
 SAVES = 10
 # A flow takes more steps than this only at the smallest scale.
 MAX_STEPS = 35
+LIMIT = np.array([1.0, -1.0, 0.0, 0.0, 2.0])
 
 
 def observe(flow):
-    """Theta, and made-up outcomes of checks: the code of a lane's status."""
+    """Theta, and made-up outcomes of checks: the code of a lane's status, a margin, and a limit."""
     code = jnp.where(flow.loss[-1] > 0.01, 3, 0).astype(jnp.int8)
-    return {"theta": flow.theta, "check": {"monotone_loss": code}}
+    margin = {"monotone_loss": 0.25 - flow.loss[-1]}
+    checked = {"check": {"monotone_loss": code}, "margin": margin}
+    return {"theta": flow.theta, **checked, "limit": jnp.asarray(LIMIT)}
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +119,19 @@ def test_the_map_is_that_of_the_store(written, run):
     sparsity = array(found["planes"][2]["values"][2], "f4", 2, 4, SAVES)
     norms = [np.linalg.norm(theta, order, axis=-1) for order in (1, 2)]
     np.testing.assert_allclose(sparsity, (norms[0] / norms[1]) ** 2, rtol=1e-5)
+    # What is kept of a lane beside its flow.
+    shown = array(
+        found["planes"][2]["values"][labels.index("distance to the limit")], "f4", 2, 4, SAVES
+    )
+    distance = np.linalg.norm(theta - LIMIT, axis=-1) / np.linalg.norm(LIMIT)
+    np.testing.assert_allclose(shown, distance, rtol=1e-5)
+    sparse = array(
+        found["planes"][2]["values"][labels.index("effective sparsity, t = infinity")], "f4", 2, 4
+    )
+    np.testing.assert_allclose(sparse[0][okay[0, 1]], 16 / 6, rtol=1e-6)
+    margin = array(found["planes"][2]["values"][labels.index("margin: monotone loss")], "f4", 2, 4)
+    own = (0.25 - data["loss"].isel(save=-1)).where(okay).sel(initialization=1)
+    np.testing.assert_allclose(margin, own, rtol=1e-5)
     # Not converged: more than 0.001 of |y|^2 = 1 above the least training error.
     least = np.sum((split.X @ end - split.y) ** 2)
     on = ((2 * data["loss"] - least > 1e-3) & okay).sum("initialization").values
@@ -310,7 +326,11 @@ def test_a_click_and_the_keyboard_choose_a_flow(page, run):
     )
     steps = xarray.open_zarr(run / "results.zarr")["steps"].sel(depth=2, scale=1.0)
     assert f"steps{int(steps[0])}" in text(page, "#numbers")
-    assert "monotone loss" in text(page, "#checks")
+    assert "monotone lossholds, margin 0.2" in text(page, "#checks")
+    assert "margin" not in text(page, "#numbers")
+    choose(page, "#quantity", "margin: monotone loss")
+    assert "margin: monotone loss, median of 2 flows: 0.2" in selected(page)
+    choose(page, "#quantity", "distance")
     assert page.evaluate("document.querySelectorAll('#coefficients .curve').length") == 10
     assert page.evaluate("document.querySelectorAll('#layers .curve').length") == 4
     assert "Theorem 2" in text(page, "#loss")

@@ -2,6 +2,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import xarray
 from handmade import cells, grey_levels, legend_texts, save
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
@@ -94,6 +95,46 @@ def test_failed_runs_are_hatched():
     np.testing.assert_allclose(places, expected, rtol=1e-13)
     assert legend_texts(ax) == ["failed"]
     save(ax)
+
+
+def test_labelled_data_of_a_sweep():
+    """At the last time, the median of the initializations that did not fail."""
+    values = np.stack([VALUES, 3 * VALUES, 100 * VALUES], axis=1)
+    okay = np.ones(values.shape, bool)
+    okay[0, 2, 1] = False
+    okay[1, :, 3] = False
+    dims = ("depth", "initialization", "scale")
+    saved = np.stack([0 * values, values], axis=-1)
+    data = xarray.Dataset(
+        {"error": ((*dims, "save"), saved), "okay": (dims, okay), "steps": (dims, 1 + 0 * okay)},
+        {"depth": DEPTHS, "scale": SCALES},
+    )
+    expected = 3 * VALUES
+    expected[0, 1] = 2 * VALUES[0, 1]
+    expected[1, 3] = np.nan
+    ax = plots.phase(data, values="error")
+    np.testing.assert_allclose(cells(ax), expected)
+    assert ax.figure.axes[-1].get_ylabel() == "error"
+    np.testing.assert_array_equal(
+        cells(plots.phase(data, values="steps", label="n")), np.ones((3, 4))
+    )
+    one = data["error"].isel(initialization=1).transpose("scale", "depth", "save")
+    np.testing.assert_array_equal(cells(plots.phase(one)), 3 * VALUES)
+    curves = plots.scale_curves(data, "error", label="the error")
+    assert curves.get_ylabel() == "the error"
+    np.testing.assert_allclose([line.get_ydata() for line in curves.get_lines()], expected)
+    for wrong, message in (
+        ({"values": "nothing"}, "must name a variable of the dataset, one of"),
+        ({}, "must name a variable of the dataset, one of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plots.phase(data, **wrong)
+    with pytest.raises(ValueError, match="must not be given with an"):
+        plots.phase(one, values="error")
+    with pytest.raises(ValueError, match="must have the dimensions depth and scale"):
+        plots.phase(one.isel(scale=0))
+    with pytest.raises(ValueError, match="`label` must name the quantity"):
+        plots.phase(SCALES, DEPTHS, VALUES)
 
 
 def test_all_runs_failed():

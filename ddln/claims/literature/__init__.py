@@ -7,6 +7,7 @@ from ddln.claims.literature import _bayati2012 as bayati2012
 from ddln.claims.literature import _berthier2023 as berthier2023
 from ddln.claims.literature import _berthier2025 as berthier2025
 from ddln.claims.literature import _carlson1995 as carlson1995
+from ddln.claims.literature import _cohen2024 as cohen2024
 from ddln.claims.literature import _domine2025 as domine2025
 from ddln.claims.literature import _even2023 as even2023
 from ddln.claims.literature import _gunasekar2018 as gunasekar2018
@@ -17,8 +18,10 @@ from ddln.claims.literature import _li2022 as li2022
 from ddln.claims.literature import _lyu2020 as lyu2020
 from ddln.claims.literature import _lyu2025 as lyu2025
 from ddln.claims.literature import _marcotte2023 as marcotte2023
+from ddln.claims.literature import _marcotte2024 as marcotte2024
 from ddln.claims.literature import _matt2025 as matt2025
 from ddln.claims.literature import _moroshko2020 as moroshko2020
+from ddln.claims.literature import _nacson2022 as nacson2022
 from ddln.claims.literature import _papazov2024 as papazov2024
 from ddln.claims.literature import _pesme2021 as pesme2021
 from ddln.claims.literature import _pesme2023 as pesme2023
@@ -48,11 +51,14 @@ PAPERS = (
     pesme2021,
     yun2021,
     li2022,
+    nacson2022,
     berthier2023,
     even2023,
     marcotte2023,
     pesme2023,
     wind2023,
+    cohen2024,
+    marcotte2024,
     papazov2024,
     berthier2025,
     domine2025,

@@ -90,7 +90,9 @@ def sparse_regression(settings: Settings) -> Evidence:
     Fixture: $d = 1000$, $N = 100$, five ones, standard normal inputs without noise; shapes 0, 0.5, 0.7,
     0.9, 0.99.
 
-    As summarized: the ends at eight scales, where the source trained for up to $10^7$ epochs a point.
+    Cost: Up to $10^7$ epochs of training a point.
+
+    As summarized: the ends at eight scales, by convex problems.
     """
     key = problems.keys(settings, "azulay")[0]
     X = jax.random.normal(key, (SAMPLES, DIM))

@@ -100,6 +100,8 @@ def share(settings: Settings) -> Evidence:
 
     Fixture: 256 Gaussian problems with $d = 4$, $n = 3$, where the source of the numbers took 1000.
 
+    Cost: 1000 problems.
+
     The share of problems, within three standard errors of both samples; the relative excess of the
     objective.
     """

@@ -192,12 +192,15 @@ function showNumbers() {
     const own = sample.times ?? times;
     rows.push(pair("time", number(own ? own[state.time] : NaN)), pair("training loss", number(sample.loss[state.time])));
     for (const [label, values] of Object.entries(sample.over_time)) rows.push(pair(label, number(values[state.time])));
-    for (const [label, value] of Object.entries(sample.numbers)) rows.push(pair(label, number(value)));
+    for (const [label, value] of Object.entries(sample.numbers)) if (!label.startsWith("margin: ")) rows.push(pair(label, number(value)));
   }
   part("numbers").replaceChildren(...rows);
   const checks = sample ? Object.entries(sample.checks) : [];
   part("checks-part").hidden = checks.length === 0;
-  part("checks").replaceChildren(...checks.map(([name, code]) => pair(name, data.statuses[code] ?? "not computed", data.statuses[code] ?? "")));
+  part("checks").replaceChildren(...checks.map(([name, code]) => {
+    const margin = sample.numbers[`margin: ${name}`], word = data.statuses[code] ?? "not computed";
+    return pair(name, margin === undefined ? word : `${word}, margin ${number(margin)}`, data.statuses[code] ?? "");
+  }));
 }
 
 function setTime(time) {
