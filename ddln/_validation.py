@@ -39,8 +39,9 @@ def float_array(name: str, value: Any, axes: str) -> Array:
         raise ValueError(f"Argument `{name}` must be a numeric array, but {error}.") from error
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise ValueError(f"Argument `{name}` must be real, but it has dtype {array.dtype}.")
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        array = array.astype(jnp.result_type(float))
+    floating = jnp.issubdtype(array.dtype, jnp.floating)
+    # Of the same dtype it makes an array of weak type an ordinary one.
+    array = array.astype(array.dtype if floating else jnp.result_type(float))
     names = axes.split()
     fits = array.ndim >= len(names) - 1 if names[0] == "..." else array.ndim == len(names)
     if not fits:

@@ -9,12 +9,10 @@ XLA_FLAGS = (
     "--xla_disable_hlo_passes=while-loop-invariant-code-motion,simplify-while-loops,"
     "while-loop-constant-sinking"
 )
-BY_DEFAULT = "start_here.ipynb"
 
 
 def pytest_itemcollected(item):
-    if item.path.name != BY_DEFAULT:
-        item.add_marker(pytest.mark.slow)
+    item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -35,7 +35,7 @@ SLOW = set(Path(__file__).with_name("slow.txt").read_text(encoding="utf-8").spli
 
 MAPS = Path("/proc/self/maps")
 # Linux allows a process 65530 memory maps. Compiled programs hold some each, and LLVM aborts beyond.
-MANY_MAPS = 20_000
+MANY_MAPS = 40_000
 
 
 def pytest_configure(config):

@@ -1,6 +1,7 @@
 """Each dynamics in each facility: a cell works, or raises an error that says what to do.
 
-`grid` has the dynamics and the facilities, `docs/grid.md` shows them.
+`grid` has the dynamics and the facilities, `docs/grid.md` shows them. The tests of a dynamics share their
+programs: four for one flow, three for sweeps.
 """
 
 import functools
@@ -19,6 +20,7 @@ from grid import (
     LAYERS,
     NUMBERS,
     REFUSED,
+    ROUNDED,
     SIZE,
     STEPS,
     data,
@@ -27,12 +29,17 @@ from grid import (
     run,
 )
 from grid_table import PAGE, page_with, rows
+from precision import rounded_products
 
 import ddln
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-11}
-WEIGHTS = jnp.asarray(np.random.default_rng(2).normal(size=(2, 4)))
+RNG = np.random.default_rng(2)
+WEIGHTS = jnp.asarray(RNG.normal(size=(2, 4)))
+DIRECTION = jnp.asarray(RNG.normal(size=LAYERS[0].shape)), jnp.asarray(RNG.normal())
 FIXED = ("stochastic", "descent")
+# The start whose derivatives are tried. Two lanes before it are moved, for differences.
+POINT, STEP = 2, 1e-5
 
 
 def settings_of(name):
@@ -58,51 +65,52 @@ def saved(name, layers, number, **settings):
 
 @functools.cache
 def lanes_of(name):
-    """theta at the saved times of all lanes, from layers and numbers: one program for several tests."""
-    settings = settings_of(name)
-    return jax.jit(jax.vmap(lambda u, c: saved(name, u, c, **settings)))
-
-
-@pytest.mark.parametrize("name", DYNAMICS)
-def test_both_modes_of_differentiation_through_saved_times(name):
-    def value(layers, number, **mode):
-        return loss_of(saved(name, layers, number, **settings_of(name), **mode))
-
-    def loss_of(theta):
-        return jnp.sum(WEIGHTS * jnp.sin(theta))
-
-    point = LAYERS[2], NUMBERS[2]
-    rng = np.random.default_rng(3)
-    direction = jnp.asarray(rng.normal(size=LAYERS[2].shape)), jnp.asarray(rng.normal())
-    slopes = jax.jit(jax.grad(value, (0, 1)))(*point)
-    reverse = sum(map(jnp.vdot, slopes, direction))
+    """theta at the saved times in lanes, and its derivative in forward mode: once for several tests."""
 
     @jax.jit
-    def derivative(point, direction):
-        return jax.jvp(lambda *a: value(*a, **forward_of(name)), point, direction)[1]
+    @jax.vmap
+    def program(*point):
+        path = functools.partial(saved, name, **settings_of(name), **forward_of(name))
+        return jax.jvp(path, point, DIRECTION)
 
-    h = 1e-5
-    # Two lanes of the program count.
-    signs = jnp.zeros(SIZE).at[:2].set(jnp.asarray([h, -h]))
-    moved = (
-        jax.vmap(lambda s, p=p, d=d: p + s * d)(signs)
-        for p, d in zip(point, direction, strict=True)
-    )
-    up, down = map(loss_of, lanes_of(name)(*moved)[:2])
-    np.testing.assert_allclose(reverse, (up - down) / (2 * h), rtol=2e-5, atol=1e-8)
-    np.testing.assert_allclose(derivative(point, direction), reverse, rtol=1e-6, atol=1e-9)
+    def with_moved(leaf, direction):
+        moved = leaf[POINT : POINT + 1] + STEP * jnp.stack([direction, -direction])
+        return leaf.at[:2].set(moved)
+
+    return program(*map(with_moved, (LAYERS, NUMBERS), DIRECTION))
 
 
-@pytest.mark.parametrize("name", [name for name in DYNAMICS if (name, "dense") not in REFUSED])
-def test_jit_vmap_events_and_dense_output(name):
-    loss, settings = data(0), settings_of(name)
-    path = lanes_of(name)(LAYERS, NUMBERS)[1]
-    plain = saved(name, LAYERS[1], NUMBERS[1], **settings)
-    np.testing.assert_allclose(path, plain, rtol=1e-8, atol=1e-10)
+# pytest runs what has the same parameter of a module one after the other.
+@pytest.fixture(scope="module", params=DYNAMICS)
+def name(request):
+    return request.param
+
+
+def test_jit_vmap_and_both_modes_of_differentiation_through_saved_times(name):
+    path, slope = lanes_of(name)
+    difference = (path[0] - path[1]) / (2 * STEP)
+    np.testing.assert_allclose(slope[POINT], difference, rtol=2e-5, atol=1e-7)
+
+    @jax.jit
+    def alone(*point):
+        path, pull_back = jax.vjp(functools.partial(saved, name, **settings_of(name)), *point)
+        return path, pull_back(WEIGHTS)
+
+    theta, bars = alone(LAYERS[POINT], NUMBERS[POINT])
+    np.testing.assert_allclose(theta, path[POINT], rtol=1e-8, atol=1e-10)
+    reverse = sum(map(jnp.vdot, bars, DIRECTION))
+    np.testing.assert_allclose(reverse, jnp.vdot(WEIGHTS, slope[POINT]), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in DYNAMICS if n not in FIXED], indirect=True, scope="module"
+)
+def test_events_and_dense_output(name):
+    loss, path = data(0), lanes_of(name)[0][POINT]
     level = jnp.sqrt(loss(path[0]) * loss(path[1]))
-    stopped = run(
-        name, LAYERS[1], NUMBERS[1], loss, 1.0, event=ddln.LossBelow(level), dense=True, **settings
-    )
+    point = LAYERS[POINT], NUMBERS[POINT]
+    event = ddln.LossBelow(level)
+    stopped = run(name, *point, loss, 1.0, event=event, dense=True, **settings_of(name))
     assert stopped.result == ddln.RESULTS.event_occurred
     assert 0.3 < stopped.ts[-1] < 1
     np.testing.assert_allclose(stopped.loss[-1], level, rtol=1e-6)
@@ -111,31 +119,23 @@ def test_jit_vmap_events_and_dense_output(name):
     np.testing.assert_allclose(there, path[0], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", FIXED)
-def test_jit_and_vmap_of_fixed_steps(name):
-    path = lanes_of(name)(LAYERS, NUMBERS)[1]
-    np.testing.assert_allclose(path, saved(name, LAYERS[1], NUMBERS[1]), rtol=1e-8, atol=1e-10)
-
-
-def test_events_of_descents():
-    loss = data(0)
-    level = loss(lanes_of("descent")(LAYERS, NUMBERS)[0, 0])
-    stopped = run("descent", LAYERS[0], NUMBERS[0], loss, STEPS, event=ddln.LossBelow(level))
-    assert stopped.result == ddln.RESULTS.event_occurred
-    assert stopped.ts[-1] <= 6
-
-
-@pytest.mark.parametrize("name", DYNAMICS)
-def test_float32_and_export(name):
-    lanes = lanes_of(name) if name in FIXED else jax.jit(jax.vmap(lambda u, c: saved(name, u, c)))
-    single = lanes(LAYERS.astype(np.float32), NUMBERS.astype(np.float32))
+def test_float32_full_precision_and_export(name):
+    lanes = jax.jit(jax.vmap(lambda u, c: saved(name, u, c)))
+    point = LAYERS.astype(np.float32), NUMBERS.astype(np.float32)
+    single = lanes(*point)
     assert single.dtype == np.float32
     if name != "stochastic":  # its path has other random numbers in float32
-        np.testing.assert_allclose(single, lanes_of(name)(LAYERS, NUMBERS), atol=5e-3)
-    for dtype in (np.float32, np.float64):
-        shapes = (jax.ShapeDtypeStruct(x.shape, dtype) for x in (LAYERS, NUMBERS))
-        exported = jax.export.export(lanes, platforms=["cpu", "cuda", "tpu"])(*shapes)
-        assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
+        path = lanes_of(name)[0]
+        np.testing.assert_allclose(single[POINT:], path[POINT:], atol=5e-3)
+    found = rounded_products(lanes, *point)
+    assert bool(found) == (name in ROUNDED), found
+    exports(lanes, point)
+
+
+def exports(program, arguments):
+    """Lowers for all platforms: it has no host callback."""
+    exported = jax.export.export(program, platforms=["cpu", "cuda", "tpu"])(*arguments)
+    assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
 
 
 def ends_of(name):
@@ -151,7 +151,6 @@ def swept(name, layers, loss, numbers=NUMBERS, **settings):
 LOSSES, STATIC = eqx.partition(eqx.filter_vmap(data)(jnp.arange(SIZE)), eqx.is_inexact_array)
 
 
-@pytest.mark.parametrize("name", DYNAMICS)
 def test_sweeps_in_a_store_and_inside_of_jit_and_grad(name, tmp_path):
     def sweep(losses, layers, numbers, **settings):
         losses = ddln.PerLane(eqx.combine(losses, STATIC))
@@ -168,10 +167,12 @@ def test_sweeps_in_a_store_and_inside_of_jit_and_grad(name, tmp_path):
         flow = run(name, layers, number, data(index), t1, index=index, **settings_of(name))
         return flow.theta, flow.loss, flow.stats["num_steps"]
 
-    theta, loss, steps = alone(LAYERS, ENDS, NUMBERS, jnp.arange(SIZE))
+    arguments = LAYERS, ENDS, NUMBERS, jnp.arange(SIZE)
+    theta, loss, steps = alone(*arguments)
     np.testing.assert_allclose(result.theta[:], theta, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(result.loss[:], loss, rtol=1e-8, atol=1e-12)
     np.testing.assert_array_equal(result.stats["num_steps"][:], steps)
+    exports(alone, arguments)
     # Nothing is computed again; another start is another sweep.
     np.testing.assert_array_equal(sweep(*point, store=store).theta[:], result.theta[:])
     with pytest.raises(ValueError, match="now"):
@@ -184,11 +185,18 @@ def test_sweeps_in_a_store_and_inside_of_jit_and_grad(name, tmp_path):
     direction = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), point)
     slopes = jax.jit(jax.grad(value, (0, 1, 2)))(*point)
     found = sum(map(jnp.vdot, jax.tree.leaves(slopes), jax.tree.leaves(direction)))
-    h = 1e-5
     up, down = (
-        value(*jax.tree.map(lambda a, d, s=s: a + s * h * d, point, direction)) for s in (1, -1)
+        value(*jax.tree.map(lambda a, d, s=s: a + s * STEP * d, point, direction)) for s in (1, -1)
     )
-    np.testing.assert_allclose(found, (up - down) / (2 * h), rtol=2e-5)
+    np.testing.assert_allclose(found, (up - down) / (2 * STEP), rtol=2e-5)
+
+
+def test_events_of_descents():
+    loss, point = data(0), (LAYERS[POINT], NUMBERS[POINT])
+    level = loss(lanes_of("descent")[0][POINT, 0])
+    stopped = run("descent", *point, loss, STEPS, event=ddln.LossBelow(level))
+    assert stopped.result == ddln.RESULTS.event_occurred
+    assert stopped.ts[-1] <= 6
 
 
 @pytest.mark.parametrize(("name", "facility"), REFUSED)

@@ -10,8 +10,8 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from two_layers import closed_form
 
 import ddln
 from ddln._validation import constant
@@ -26,22 +26,6 @@ DIRECTIONS = tuple(jnp.asarray(RNG.normal(size=shape)) for shape in ((2, 3), (3,
 T1 = jnp.asarray(0.7)
 TIGHT = {"rtol": 1e-10, "atol": 1e-12, "throw": False}
 FORWARD = diffrax.ForwardMode()
-
-
-def closed_form(layers, target, t1):
-    """theta(t) of theta' = -sqrt(4 theta^2 + D^2) (theta - b), with b = X^T y and D = |u^2 - v^2|.
-
-    With theta = (D/2) sinh(log z) this is the Riccati equation z' = -(D/2) (z - e^beta) (z + e^-beta),
-    sinh(beta) = 2 b / D, whose cross-ratio decays like exp(-D cosh(beta) t).
-    """
-    u, v = layers
-    gap = jnp.abs(u**2 - v**2)
-    beta = jnp.arcsinh(2 * (X.T @ target) / gap)
-    z = jnp.abs((u + v) / (u - v))
-    up, down = jnp.exp(beta), jnp.exp(-beta)
-    ratio = (z - up) / (z + down) * jnp.exp(-gap * jnp.cosh(beta) * t1)
-    z = (up + down * ratio) / (1 - ratio)
-    return gap / 4 * (z - 1 / z)
 
 
 def gradient_flow(layers, target, t1, **settings):
@@ -88,7 +72,7 @@ def slope_and_curvature(value):
 
 @functools.cache
 def exact():
-    return slope_and_curvature(objective(closed_form))
+    return slope_and_curvature(objective(functools.partial(closed_form, X)))
 
 
 def close(found, right, tolerance):
@@ -130,31 +114,6 @@ def test_forward_mode_is_the_closed_form(function):
     np.testing.assert_allclose(found, right, rtol=1e-6, atol=1e-6)
 
 
-def momentum_flow(layers, target, t1):
-    network, loss = ddln.DeepDiagonal(layers), ddln.LeastSquares(X, target)
-    return ddln.momentum_flow(
-        network, loss, t1, inertia=0.5, coordinates="full", solver=diffrax.Tsit5(), **TIGHT
-    ).theta[-1]
-
-
-def stochastic_flow(layers, target, t1):
-    return ddln.stochastic_flow(
-        ddln.DeepDiagonal(layers),
-        ddln.LeastSquares(X, target),
-        t1,
-        key=jax.random.key(0),
-        noise=ddln.SampleNoise(),
-        step_size=0.01,
-        steps=20,
-        throw=False,
-    ).theta[-1]
-
-
-def descend(layers, target, t1):
-    network, loss = ddln.DeepDiagonal(layers), ddln.LeastSquares(X, target)
-    return ddln.descend(network, loss, optax.sgd(t1 / 40), 20, throw=False).theta[-1]
-
-
 def mirror_descent(layers, target, t1):
     q, loss = ddln.potential(ddln.DeepDiagonal(layers)), ddln.LeastSquares(X, target)
     return ddln.mirror_descent(q, loss, t1 / 40, 5, throw=False).theta[-1]
@@ -171,7 +130,8 @@ def vanishing_limit(layers, target, t1):
     return path.theta[-1] + path.ts[1]
 
 
-OTHERS = [momentum_flow, stochastic_flow, descend, mirror_descent, limit, vanishing_limit]
+# Other dynamics stand in `test_dynamics_grid.py`.
+OTHERS = [mirror_descent, limit, vanishing_limit]
 
 
 @pytest.mark.parametrize("function", OTHERS)

@@ -6,6 +6,7 @@ callback, so that it lowers for CPU, CUDA and TPU.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,7 +15,6 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from precision import rounded_products
 
@@ -29,6 +29,8 @@ Y = RNG.normal(size=3)
 LAYERS = RNG.choice([-1.0, 1.0], (3, 4)) * RNG.uniform(0.5, 1.5, (3, 4))
 THETA = RNG.normal(size=4)
 LABELS = np.array([1.0, -1.0, 1.0])
+# Of central differences.
+STEP = 1e-5
 
 
 class Row(NamedTuple):
@@ -42,7 +44,7 @@ def squares(like):
     return ddln.LeastSquares(jnp.asarray(X, like.dtype), jnp.asarray(Y, like.dtype))
 
 
-def flow(coordinates="auto", solver=None, adjoint=None):
+def flow(solver, adjoint=None):
     def run(layers):
         settings = {"rtol": 1e-8, "atol": 1e-10} if layers.dtype == jnp.float64 else {"rtol": 1e-4}
         return ddln.gradient_flow(
@@ -50,7 +52,6 @@ def flow(coordinates="auto", solver=None, adjoint=None):
             squares(layers),
             1.0,
             ts=[0.5, 1.0],
-            coordinates=coordinates,
             solver=solver,
             adjoint=adjoint,
             throw=False,
@@ -58,11 +59,6 @@ def flow(coordinates="auto", solver=None, adjoint=None):
         )
 
     return run
-
-
-def flow_row(**settings):
-    run, forward = flow(**settings), flow(adjoint=diffrax.ForwardMode(), **settings)
-    return Row(lambda u: run(u).theta, LAYERS, lambda u: forward(u).theta)
 
 
 TS = np.linspace(0.0, 1.0, 5)
@@ -122,19 +118,6 @@ def event_flow(layers, adjoint=None):
     ).theta
 
 
-def mirror(layers, adjoint=None):
-    return ddln.mirror_flow(
-        potential(ddln.DeepDiagonal(layers)),
-        squares(layers),
-        0.5,
-        coordinates="primal",
-        solver=diffrax.Tsit5(),
-        adjoint=adjoint,
-        throw=False,
-        rtol=1e-8 if layers.dtype == jnp.float64 else 1e-4,
-    ).theta
-
-
 def product_row(make):
     """M theta of a parameterization made from an array."""
 
@@ -143,12 +126,6 @@ def product_row(make):
         return parameterization.metric_product(parameterization())
 
     return Row(run, LAYERS)
-
-
-def descended(layers):
-    return ddln.descend(
-        ddln.DeepDiagonal(layers), squares(layers), optax.sgd(0.05), 5, ts=[2, 5], throw=False
-    ).theta
 
 
 def two_layers(layers):
@@ -276,18 +253,20 @@ TABLE = {
         ).curvature(t),
         THETA,
     ),
-    "gradient_flow reduced": flow_row(),
-    "gradient_flow full": flow_row(coordinates="full"),
-    "gradient_flow Tsit5": flow_row(solver=diffrax.Tsit5()),
-    "gradient_flow RKC": Row(
-        lambda u: flow(solver=ddln.RKC(reverse=True))(u).theta,
+    # Dynamics with their own solvers stand in `test_dynamics_grid.py`.
+    "gradient_flow Tsit5": Row(
+        lambda u: flow(diffrax.Tsit5())(u).theta,
         LAYERS,
-        lambda u: flow(solver=ddln.RKC(), adjoint=diffrax.ForwardMode())(u).theta,
+        lambda u: flow(diffrax.Tsit5(), diffrax.ForwardMode())(u).theta,
+    ),
+    "gradient_flow RKC": Row(
+        lambda u: flow(ddln.RKC(reverse=True))(u).theta,
+        LAYERS,
+        lambda u: flow(ddln.RKC(), diffrax.ForwardMode())(u).theta,
     ),
     "gradient_flow event": Row(
         event_flow, LAYERS, lambda u: event_flow(u, adjoint=diffrax.ForwardMode())
     ),
-    "descend": Row(descended, LAYERS),
     "mirror_descent": Row(
         lambda u: (
             ddln.mirror_descent(
@@ -300,7 +279,6 @@ TABLE = {
     "gain_identity": Row(lambda u: theory.gain_identity(two_layers(u), squares(u)).lhs, LAYERS),
     "gain_optimality": Row(lambda u: theory.gain_optimality(two_layers(u), squares(u)).lhs, LAYERS),
     "sharpness": parameterized(lambda p: theory.sharpness(p, squares(p.layers))),
-    "mirror_flow": Row(mirror, LAYERS, lambda u: mirror(u, adjoint=diffrax.ForwardMode())),
     "sigma": parameterized(theory.sigma),
     **{
         check.__name__: check_row(check)
@@ -356,70 +334,66 @@ ROUNDED = {
 }
 
 
-class Run(NamedTuple):
-    name: str
-    row: Row
-    # Compiled once for the tests of a row.
-    function: Callable
+class Run:
+    """A row in lanes: at its argument, and at two that are moved for differences."""
 
-    def argument(self, dtype=np.float64):
-        return jnp.asarray(self.row.argument, dtype)
+    def __init__(self, name, row):
+        self.name, self.row = name, row
+        rng = np.random.default_rng(1)
+        self.direction = rng.normal(size=row.argument.shape)
+        self.lanes = jax.jit(jax.vmap(row.function))
+
+    def arguments(self, dtype=np.float64):
+        moves = np.stack([0 * self.direction, self.direction, -self.direction])
+        return jnp.asarray(self.row.argument + STEP * moves, dtype)
+
+    @functools.cached_property
+    def values(self):
+        return self.lanes(self.arguments())
 
 
+# The tests of a row share two programs: one for each precision.
 @pytest.fixture(scope="module", params=sorted(TABLE))
 def run(request):
-    row = TABLE[request.param]
-    return Run(request.param, row, jax.jit(row.function))
+    return Run(request.param, TABLE[request.param])
 
 
-def test_jit_and_vmap_change_nothing(run):
-    x = run.argument()
-    plain = run.function(x)
-    lanes = jax.jit(jax.vmap(run.row.function))(jnp.stack([x, 1.1 * x]))
-    assert np.all(np.isfinite(plain))
-    np.testing.assert_allclose(lanes[0], plain, rtol=1e-6, atol=1e-8)
-
-
-def test_jvp_and_vjp_are_derivatives(run):
-    x = run.argument()
-    direction = np.random.default_rng(1).normal(size=x.shape)
-    step = 1e-5
-    difference = run.function(x + step * direction) - run.function(x - step * direction)
-    difference /= 2 * step
+def test_jit_vmap_jvp_and_vjp_agree_with_differences(run):
+    here, ahead, behind = run.values
+    difference = (ahead - behind) / (2 * STEP)
     covector = np.random.default_rng(2).normal(size=difference.shape)
 
     @jax.jit
     def derivatives(x, direction, covector):
-        _, vjp = jax.vjp(run.row.function, x)
+        value, vjp = jax.vjp(run.row.function, x)
         _, forward = jax.jvp(run.row.forward or run.row.function, (x,), (direction,))
-        return forward, vjp(covector)[0]
+        return value, forward, vjp(covector)[0]
 
-    forward, reverse = derivatives(x, direction, covector)
+    value, forward, reverse = derivatives(run.arguments()[0], run.direction, covector)
+    assert np.all(np.isfinite(here))
+    np.testing.assert_allclose(value, here, rtol=1e-6, atol=1e-8)
     scale = float(jnp.linalg.norm(difference)) + 1.0
     np.testing.assert_allclose(forward, difference, atol=1e-4 * scale)
     np.testing.assert_allclose(
-        jnp.sum(reverse * direction), jnp.sum(covector * difference), atol=1e-4 * scale
+        jnp.sum(reverse * run.direction), jnp.sum(covector * difference), atol=1e-4 * scale
     )
 
 
 def test_products_are_at_full_precision(run):
-    found = rounded_products(run.function, run.argument())
+    found = rounded_products(run.lanes, run.arguments())
     assert bool(found) == (run.name in ROUNDED), found
 
 
 def test_float32_stays_float32(run):
-    value = run.function(run.argument(np.float32))
-    assert value.dtype == np.float32
-    reference = run.function(run.argument())
-    scale = float(jnp.max(jnp.abs(reference))) + 1.0
-    np.testing.assert_allclose(value, reference, atol=5e-3 * scale)
+    values = run.lanes(run.arguments(np.float32))
+    assert values.dtype == np.float32
+    scale = float(jnp.max(jnp.abs(run.values))) + 1.0
+    np.testing.assert_allclose(values, run.values, atol=5e-3 * scale)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_lowers_for_cpu_cuda_and_tpu(run, dtype):
-    shape = jax.ShapeDtypeStruct((2, *run.row.argument.shape), dtype)
-    batched = jax.jit(jax.vmap(run.row.function))
-    exported = jax.export.export(batched, platforms=["cpu", "cuda", "tpu"])(shape)
+    exported = jax.export.export(run.lanes, platforms=["cpu", "cuda", "tpu"])(run.arguments(dtype))
     assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
 
 

@@ -209,14 +209,15 @@ def _end_of_path(
     point, quality = follow_path(fixed, data, size, tolerance, steps)
     multipliers = product(data.multiplier, point.multipliers)
 
-    # Recomputed in the backward pass: for many limits the residuals would take much memory.
+    # Recomputed in the backward pass: for many limits the residuals would take much memory. All arrays are
+    # arguments: JAX keeps what the function closes over.
     @eqx.filter_checkpoint(prevent_cse=False)
-    def end(startable, curve, loss, v, multipliers):
+    def end(startable, curve, loss, data, v, multipliers):
         v, multipliers = with_derivatives(v, multipliers, curve, loss.design, loss.y, data)
         dual = product(multipliers, loss.design)
         return curve.at(v), dual, multipliers, _at_point(startable, v)
 
-    theta, dual, multipliers, at_end = end(startable, curve, loss, point.v, multipliers)
+    theta, dual, multipliers, at_end = end(startable, curve, loss, data, point.v, multipliers)
 
     out_of_steps = RESULTS.promote(diffrax.RESULTS.max_steps_reached)
     result = RESULTS.where(fixed.confined(), RESULTS.limit_out_of_reach, out_of_steps)

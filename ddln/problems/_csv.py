@@ -17,7 +17,8 @@ def read_csv(file: Path, drop: Sequence[str], missing: str) -> Columns:
     """Read a UTF-8 CSV file: a line of column names, then rows. Blank lines are skipped.
 
     The names tell the separator. Where it is no comma and no space, commas are decimal points. True and
-    False count as 1 and 0. A first column without a name that counts the rows is an index, and no data.
+    False count as 1 and 0. A first column without a name that counts the rows is an index, and no data; so
+    are names of rows, for which R writes no column name.
     """
     try:
         with _opened(file) as stream:
@@ -46,6 +47,8 @@ def read_csv(file: Path, drop: Sequence[str], missing: str) -> Columns:
             f"Argument `file` must start with a line of column names, but {file}, line "
             f"{header_line}, holds only numbers. Add the names."
         )
+    if _has_row_names([record for _, record in rows], len(names)):
+        rows = [(line, record[1:]) for line, record in rows]
     for line, record in rows:
         if len(record) != len(names):
             short = len(record) < len(names)
@@ -80,6 +83,15 @@ def _opened(file: Path) -> Any:
 def _counts(cells: list[str]) -> bool:
     """True if the cells number the rows, from 0 or 1."""
     return any(cells == [str(start + row) for row in range(len(cells))] for start in (0, 1))
+
+
+def _has_row_names(records: list[list[str]], columns: int) -> bool:
+    """True if rows have a cell more, their names or numbers first, and not a separator at the end."""
+    if not records or any(len(record) != columns + 1 for record in records):
+        return False
+    first = [record[0] for record in records]
+    named = len(set(first)) == len(first) and all(number(cell) is None for cell in first)
+    return (named or _counts(first)) and any(record[-1].strip() for record in records)
 
 
 def _column(cells: list[str], decimal: str, missing: str) -> np.ndarray:

@@ -54,7 +54,7 @@ def load(
 
     In memory it is a frame of pandas or polars, an `xarray.Dataset` of one dimension, a bunch of
     scikit-learn, a mapping of names to columns, a pair (X, y), or one matrix. The index of a frame is no
-    column, nor is a first column of a CSV file that has no name and counts the rows.
+    column, nor is a first column of a CSV file that has no name and counts the rows, nor are row names of R.
 
     Example:
         >>> problem = load("prostate.csv", target="lpsa", standardize=True, center=True)
@@ -68,7 +68,8 @@ def load(
             bunch have a y.
         drop: names of columns to leave out, which may then hold anything.
         encode: True turns a column of texts into an indicator, 1 or 0, of each text, named `column=text`,
-            a target with two texts into labels -1 and 1, and dates into days since 1970-01-01.
+            a target with two texts into labels -1 and 1, and dates, as 2000-01-31, 2000/1/31 or Jan 31 2000,
+            into days since 1970-01-01.
         missing: "error" refuses missing values, with a list; "drop" leaves out their rows, "mean" fills
             them with the mean of the column (and leaves out rows without a target). In CSV these are
             empty cells, NA, N/A, NaN, null, None and ?.

@@ -1,5 +1,6 @@
 """Tables of numbers, the common form of all data."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,13 @@ MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 SHOWN = 10
 # Texts of one column that are taken for categories, at most.
 MOST_CATEGORIES = 50
+
+MONTHS = (
+    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
+    "november", "december",
+)  # fmt: skip
+YEAR_FIRST = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})(?:[ T](.+))?")
+NAMED_MONTH = re.compile(r"(?:(\d{1,2})[ -])?([A-Za-z]{3,9})[ -](?:(\d{1,2}),?[ -])?(\d{4})")
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,8 @@ class Columns:
         if len(levels) > MOST_CATEGORIES:
             raise ValueError(
                 f"Argument `encode` makes a column for each text, but in {self.source} column `{name}` "
-                f"has {len(levels)} different ones. Leave it out with `drop`."
+                f"has {len(levels)} different ones, such as {levels[0]!r}. Leave it out with `drop`. (Dates "
+                "must be written as 2000-01-31, 2000/1/31 or Jan 31 2000.)"
             )
         return [
             (f"{name}={level}", np.where(known, (column == level).astype(float), np.nan))
@@ -200,17 +209,32 @@ def _renamed(target: str, names: Sequence[str]) -> str:
 def _days(column: np.ndarray) -> np.ndarray | None:
     """Days since 1970-01-01 of a column of dates, NaN where one is missing; None of any other."""
     if column.dtype.kind != "M":
-        texts = [cell for cell in column if cell is not None]
+        texts = ["NaT" if cell is None else _iso_date(cell) for cell in column]
+        if None in texts or set(texts) <= {"NaT"}:
+            return None
         try:
-            if not texts or not all(len(text) >= 10 and text[4] == "-" for text in texts):
-                return None
-            column = np.asarray(
-                ["NaT" if c is None else c.replace(" ", "T") for c in column], "datetime64[us]"
-            )
+            column = np.asarray(texts, "datetime64[us]")
         except ValueError:
             return None
     days = (column - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
     return np.where(np.isnat(column), np.nan, days)
+
+
+def _iso_date(text: str) -> str | None:
+    """A date as ISO 8601 writes it; None of other texts, and where day and month could be exchanged."""
+    text = text.strip()
+    if found := YEAR_FIRST.fullmatch(text):
+        year, month, day, time = found.groups()
+    elif (found := NAMED_MONTH.fullmatch(text)) and (found[1] is None) != (found[3] is None):
+        names = [name for name in MONTHS if found[2].lower() in (name, name[:3])]
+        if not names:
+            return None
+        year, month, time = found[4], MONTHS.index(names[0]) + 1, None
+        day = found[1] or found[3]
+    else:
+        return None
+    date = f"{year}-{int(month):02}-{int(day):02}"
+    return f"{date}T{time}" if time else date
 
 
 def _mean_filled(

@@ -124,7 +124,7 @@ def test_overwrite_leaves_folders_of_others_alone(tmp_path):
     assert (tmp_path / "thesis.tex").exists()
 
 
-def test_overwrite_replaces_and_failures_are_told(finished, data_file, tmp_path, capsys):
+def test_overwrite_replaces_and_failures_and_damage_are_told(data_file, tmp_path, capsys):
     out = tmp_path / "run"
     out.mkdir()
     (out / "summary.json").write_text("old")
@@ -137,6 +137,11 @@ def test_overwrite_replaces_and_failures_are_told(finished, data_file, tmp_path,
     assert "maximum number of solver steps" in why
     assert count == 8
     assert "failed: The maximum number" in " ".join(capsys.readouterr().out.split())
+    (out / "results.zarr/loss/c/0/0/0/0").write_bytes(b"")
+    main(["status", str(out)])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "missing 8 in all 8" in told
+    assert "loss/c/0/0/0/0" in told
 
 
 def files(folder):
@@ -230,18 +235,6 @@ def test_status(finished, capsys):
         assert "All checksums are right." in told
     with pytest.raises(SystemExit, match="There is no store at"):
         main(["status", str(finished / "nothing")])
-
-
-def test_status_of_a_store_with_failures_and_damage(data_file, tmp_path, capsys):
-    out = tmp_path / "run"
-    options = ["--depths", "2", "--max-steps", "3", "--no-figures"]
-    main([*SMALL, *options, "--data", str(data_file), "--out", str(out)])
-    (out / "results.zarr/loss/c/0/0/0/0").write_bytes(b"")
-    capsys.readouterr()
-    main(["status", str(out)])
-    told = " ".join(capsys.readouterr().out.split())
-    assert "missing 8 in all 8" in told
-    assert "loss/c/0/0/0/0" in told
 
 
 @pytest.mark.parametrize("to", ["csv", "parquet"])

@@ -1,9 +1,11 @@
 """The tables of the page "In your own program": every row is run."""
 
 import copy
+import functools
 import io
 import pickle
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import diffrax
@@ -110,11 +112,55 @@ def looped(compiled, plain):
     assert np.isfinite(slope)
 
 
+def sharded(compiled, plain):
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:1]), ("lanes",))
+    lanes = jax.sharding.PartitionSpec("lanes")
+    program = jax.shard_map(
+        jax.vmap(run), mesh=mesh, in_specs=lanes, out_specs=lanes, check_vma=False
+    )
+    found = jax.jit(program)(jnp.stack([LAYERS, 0.5 * LAYERS]))
+    np.testing.assert_allclose(found[0], plain, rtol=1e-5)
+
+
+SMALL = ddln.DeepDiagonal(LAYERS[:2, :2]), ddln.LeastSquares(X[:1, :2], Y[:1])
+
+
+def disabled(compiled, plain):
+    def short():
+        settings = {"rtol": 1e-2, "atol": 1e-2, "solver": diffrax.Tsit5()}
+        return ddln.gradient_flow(*SMALL, 0.01, **settings).theta
+
+    with jax.disable_jit():
+        by_operation = short()
+    np.testing.assert_allclose(by_operation, short(), rtol=1e-12)
+
+
+def leaking(compiled, plain):
+    with jax.checking_leaks():
+        ddln.limit(*SMALL)
+
+
+def threaded(compiled, plain):
+    with ThreadPoolExecutor(2) as pool:
+        for theta in pool.map(run, [jnp.asarray(LAYERS)] * 4):
+            np.testing.assert_array_equal(theta, plain)
+
+
 def converted(compiled, plain):
     np.testing.assert_allclose(run(LAYERS.tolist()), plain, rtol=1e-12)
     for layers in ([[1, 2], [3, 4]], np.ones((2, 2), bool), np.ones((2, 2), np.int8)):
         assert ddln.DeepDiagonal(layers).layers.dtype == jnp.float64
     assert ddln.FromFunction(lambda w: w**2, jnp.ones(2)).weights.dtype == jnp.float64
+
+
+def weakly_typed(compiled, plain):
+    optimizer, values = optax.sgd(0.1), (jnp.full((2, 2), 0.5, float), jnp.full((2, 2), 0.5))
+    assert jax.typeof(values[1]).weak_type
+    problems = [(ddln.DeepDiagonal(v), ddln.LeastSquares(v, v[0])) for v in values]
+    ddln.descend(*problems[0], optimizer, 2)
+    compiled.clear()
+    ddln.descend(*problems[1], optimizer, 2)
+    assert compiled == []
 
 
 def keys(compiled, plain):
@@ -136,16 +182,61 @@ def trees(compiled, plain):
     np.testing.assert_allclose(start.metric(), np.diag(X[:, 0] ** 2 + 1), atol=1e-15)
 
 
+def trained(compiled, plain):
+    plateau = optax.contrib.reduce_on_plateau()
+    optimizers = (
+        optax.sgd(optax.cosine_decay_schedule(0.1, 3)),
+        optax.adamw(0.1),
+        optax.lbfgs(),
+        optax.MultiSteps(optax.sgd(0.1), 2),
+        optax.inject_hyperparams(optax.sgd)(0.1),
+        optax.apply_if_finite(optax.sgd(0.1), 2),
+        optax.chain(optax.sgd(0.1), plateau),
+        optax.contrib.dog(),
+        optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.1), opaque_mode=True),
+        optax.contrib.schedule_free_sgd(0.1),
+    )
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+        for optimizer in optimizers:
+            run = functools.partial(ddln.descend, *SMALL, optimizer, 3, dual=False, throw=False)
+            assert jax.eval_shape(lambda run=run: run().theta).shape == (1, 2)
+
+
+def results():
+    """Each kind of result, with numbers in place of what would be computed: nothing is compiled."""
+    start, settings = ddln.DeepDiagonal(LAYERS), {"throw": False}
+    potential = ddln.potential(ddln.DeepDiagonal(LAYERS[:2]))
+    signal = ddln.Signal(jnp.zeros(2), jnp.asarray([0.0, 1.0]), jnp.asarray([0.9, 0.1]))
+    stack, theory = jax.vmap(ddln.DeepDiagonal)(jnp.stack([LAYERS, LAYERS])), ddln.theory
+    kinds = {
+        "flow": lambda: ddln.gradient_flow(start, LOSS, 0.5, **settings),
+        "momentum": lambda: ddln.momentum_flow(start, LOSS, 0.5, inertia=1.0, **settings),
+        "mirror": lambda: ddln.mirror_flow(potential, LOSS, 0.5, **settings),
+        "descent": lambda: ddln.descend(start, LOSS, optax.sgd(0.1), 2, **settings),
+        "sensitivity": lambda: ddln.sensitivity(start, LOSS, 0.5, **settings),
+        "limit": lambda: ddln.limit(start, LOSS, **settings),
+        "vanishing limit": lambda: ddln.vanishing_limit(start, LOSS, **settings),
+        "evolution": lambda: ddln.state_evolution(start, signal, 0.5, **settings),
+        "sweep": lambda: ddln.sweep(stack, LOSS, 0.5, progress=False),
+        "check": lambda: theory.conservation(kinds["flow"](), LOSS),
+        "spectrum": lambda: theory.hessian_spectrum(start, LOSS, k=2),
+        "inertia": lambda: theory.hessian_inertia(start, LOSS, 0.1),
+    }
+
+    def numbers(leaf):
+        return jnp.arange(leaf.size).reshape(leaf.shape).astype(leaf.dtype)
+
+    for name, make in kinds.items():
+        yield name, jax.tree.map(numbers, eqx.filter_eval_shape(make))
+
+
 def copied(compiled, plain):
-    start = ddln.DeepDiagonal(LAYERS)
-    flow = ddln.gradient_flow(start, LOSS, 0.5, solver=diffrax.Tsit5())
     things = {
-        "start": start,
+        "start": ddln.DeepDiagonal(LAYERS),
         "loss": LOSS,
-        "trajectory": flow,
-        "check": ddln.theory.assumption_a(start),
         "result": ddln.RESULTS.successful,
         "problem": ddln.problems.load((X, Y), standardize=True),
+        **dict(results()),
     }
     for name, thing in things.items():
         stream = io.BytesIO()
@@ -187,7 +278,8 @@ def undefined(compiled, plain):
 
 
 ROWS = (
-    jitted, eager, nested, looped, converted, keys, trees, copied, precisions, elsewhere, undefined,
+    jitted, eager, nested, looped, sharded, disabled, leaking, threaded, converted, weakly_typed, keys,
+    trees, trained, copied, precisions, elsewhere, undefined,
 )  # fmt: skip
 
 

@@ -268,35 +268,6 @@ def test_overflow_names_the_initial_loss():
         ddln.gradient_flow(ddln.DeepDiagonal(1e200 * start(3)), ddln.LeastSquares(X, y), 1.0)
 
 
-@pytest.mark.parametrize("mode", ["reverse", "forward"])
-def test_gradient_agrees_with_central_differences(mode):
-    X, y = data(3)
-    layers = jnp.asarray(start(3))
-    adjoint = diffrax.ForwardMode() if mode == "forward" else None
-
-    def end(alpha):
-        flow = ddln.gradient_flow(
-            ddln.DeepDiagonal(alpha * layers),
-            ddln.LeastSquares(X, y),
-            1.0,
-            ts=[0.5, 1.0],
-            rtol=1e-10,
-            atol=1e-12,
-            adjoint=adjoint,
-        )
-        return jnp.sum(flow.theta * jnp.asarray([[1.0], [2.0]])) + jnp.sum(flow.dual)
-
-    both = {
-        "reverse": jax.value_and_grad(end),
-        "forward": lambda alpha: jax.jvp(end, (alpha,), (1.0,)),
-    }
-    run = jax.jit(both[mode])  # one program for the derivative and the differences
-    step = 1e-5
-    (_, derivative), (ahead, _), (behind, _) = (run(1 + move) for move in (0.0, step, -step))
-    expected = (ahead - behind) / (2 * step)
-    np.testing.assert_allclose(derivative, expected, rtol=1e-6)
-
-
 def test_gradients_of_lanes_that_finish_early_are_finite():
     X, y = data(3)
     layers = jnp.stack([jnp.asarray(start(3)) * s for s in (0.1, 1.0, 3.0)])

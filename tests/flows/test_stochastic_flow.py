@@ -213,23 +213,6 @@ def test_float32_stays_float32():
     np.testing.assert_allclose(np.log(ratio), -np.sum(path.record.shrinkage[0], axis=0), atol=1e-4)
 
 
-def end_of(layers, adjoint=None):
-    return jnp.sum(run(ddln.DeepDiagonal(layers), steps=32, adjoint=adjoint).loss)
-
-
-def test_derivatives_along_a_path_are_those_of_differences():
-    layers, direction = jnp.asarray(start(2)), jnp.asarray(start(2, seed=2))
-    value, slope = jax.jit(jax.value_and_grad(end_of))(layers)
-    push = jax.jit(
-        lambda u: jax.jvp(lambda w: end_of(w, diffrax.ForwardMode()), (u,), (direction,))
-    )
-    near, forward = push(layers)
-    difference = (push(layers + 1e-6 * direction)[0] - push(layers - 1e-6 * direction)[0]) / 2e-6
-    np.testing.assert_allclose(near, value, rtol=1e-12)
-    np.testing.assert_allclose(forward, difference, rtol=1e-6)
-    np.testing.assert_allclose(np.sum(slope * direction), difference, rtol=1e-6)
-
-
 def test_exports_for_all_platforms_without_callbacks():
     def paths(layers, key):
         return jax.vmap(lambda k: run(ddln.DeepDiagonal(layers), key=k, ts=[2.0, 4.0]).theta)(

@@ -94,6 +94,8 @@ def test_every_form_of_a_table_gives_the_same_problem(tmp_path, form):
         ("spaces.csv", "  'a'  'b' 'y'\n 1.5 -22.5   3\n   2   0 4 \n"),
         ("index.csv", ",a,b,y\n0,1.5,-22.5,3\n1,2,0,4\n"),
         ("r.csv", '"","a","b","y"\n"1",1.5,-22.5,3\n"2",2,0,4\n'),
+        ("row names.csv", '"a" "b" "y"\n"one" 1.5 -22.5 3\n"two" 2 0 4\n'),
+        ("row numbers.csv", '"a","b","y"\n"1",1.5,-22.5,3\n"2",2,0,4\n'),
     ],
 )
 def test_csv_of_other_programs(tmp_path, name, text):
@@ -119,11 +121,38 @@ def _compressed(path, text):
         ("id,a,y\nx,1,3\n", r"line 2, column `id` is 'x'.*encode=True.*--drop id"),
         (",a,y\n5,1,3\n9,2,4\n", "column 1 has no name"),
         ("a,y\nNA,3\n", r"column `a` is 'NA'.*missing='drop'"),
+        ("a,y\n1,3,\n2,4,\n", "line 2, goes on after column `y`"),
+        ("a,y\n5,1,3\n7,2,4\n", "line 2, goes on after column `y`"),
     ],
 )
 def test_cells_that_are_refused(tmp_path, cells, message):
     with pytest.raises(ValueError, match=f"(?s){message}"):
         load(write(tmp_path / "t.csv", cells))
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("2000-01-31", "1970-01-02"),
+        ("2000/1/31", "1970/1/2"),
+        ("2000/01/31 00:00", "1970/01/02 00:00:00"),
+        ("Jan 31 2000", "Jan 2 1970"),
+        ("January 31, 2000", "January 2, 1970"),
+        ("31-Jan-2000", "2-Jan-1970"),
+    ],
+)
+def test_dates_become_days(texts):
+    problem = load({"date": [*texts, None], "y": [1, 2, 3]}, encode=True, missing="drop")
+    assert problem.feature_names == ("date",)
+    np.testing.assert_array_equal(problem.X[:, 0], [10987, 1])
+
+
+def test_dates_whose_day_and_month_could_be_exchanged_are_texts():
+    texts = [f"1/{day}/2000" for day in range(1, 32)] + [f"2/{day}/2000" for day in range(1, 29)]
+    with pytest.raises(
+        ValueError, match=r"59 different ones, such as '1/1/2000'(.|\n)*as 2000-01-31"
+    ):
+        load({"date": texts, "y": range(59)}, encode=True)
 
 
 GAPS = "a,town,y\n1,x,1\n,x,2\n5,NA,3\n3,z,?\n 6 ,z,5\n"
