@@ -40,7 +40,8 @@ def signal_of(signal: Signal, start: AbstractParameterization) -> Signal:
         leaf = leaf.astype(theta.dtype).reshape(len(leaf), -1)
         return jnp.broadcast_to(leaf, (len(leaf), theta.size))
 
-    return Signal(*map(broadcast, (signal.means, signal.deviations, signal.probabilities)))
+    # Not by the constructor: probabilities of lower precision may not sum to 1 in this one.
+    return jax.tree.map(broadcast, signal)
 
 
 def with_coordinates(

@@ -132,7 +132,15 @@ def state_evolution(
             f"{type(start).__name__} has none. Use a separable map, or register its `mirror_geometry`."
         )
     check_start(start)
-    _require_moving(geometry.curve())
+    curve = geometry.curve()
+    if not eqx.is_array(curve.origin):
+        raise ValueError(
+            "Argument `start` must move along one coordinate for each entry of theta, but a "
+            f"{type(start).__name__} of these terms has one for each term. Take a sum of two-layer "
+            "`ddln.DeepDiagonal` and `ddln.FourVector` with factors of one size, or "
+            "`ddln.asymptotics.simulate`."
+        )
+    _require_moving(curve)
     dtype = start.effective().dtype
     alpha, sigma, decay = (jnp.asarray(value, dtype) for value in (ratio, noise, penalty))
     shares, signal = weights_of(weights, start), signal_of(signal, start)
