@@ -43,7 +43,7 @@ def recovery_threshold(
     Example:
         >>> start = ddln.DeepDiagonal.zero_last(jnp.ones(1), depth=2)
         >>> recovery_threshold(start, ddln.Signal.sparse(0.1)).round(6)
-        Array(0.331254, dtype=float64)
+        Array(0.328794, dtype=float64)
 
     Args:
         start: a parameterization with `ddln.l1_weights`; its coordinates are the starts that occur, as in
