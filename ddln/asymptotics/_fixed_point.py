@@ -29,7 +29,8 @@ class Equations(eqx.Module):
 
     Attributes:
         curve: the curves of the starts.
-        signal: the law of theta*.
+        signal: the law of theta* for each start, shape [J, K].
+        weights: the probabilities of the starts.
         ratio: alpha = n/d.
         variance: sigma^2.
         penalty: lambda.
@@ -37,6 +38,7 @@ class Equations(eqx.Module):
 
     curve: AbstractCurve
     signal: Signal
+    weights: Float[Array, " K"]
     ratio: Scalar
     variance: Scalar
     penalty: Scalar
@@ -46,7 +48,9 @@ class Equations(eqx.Module):
         return place_nodes(self.curve, self.signal.means, spread, jnp.exp(x[1]))
 
     def moments(self, x: Float[Array, "2"], nodes: Nodes, **options: Any) -> Moments:
-        return Moments.at_nodes(nodes, self.curve, self.signal, *jnp.exp(x), **options)
+        return Moments.at_nodes(
+            nodes, self.curve, self.signal, self.weights, *jnp.exp(x), **options
+        )
 
     def residual(self, x: Float[Array, "2"], nodes: Nodes, **options: Any) -> Float[Array, "2"]:
         """Both equations in logarithms, in forms that are nearly straight lines in x.
@@ -74,10 +78,10 @@ class Equations(eqx.Module):
         """s for theta = theta_0, and gamma for the metric of the start."""
         signal, curve = self.signal, self.curve
         theta, alpha = curve.at(curve.origin), self.ratio
-        squares = jnp.square(signal.means[:, None] - theta[None])
-        squares = jnp.mean(squares, axis=1) + jnp.square(signal.deviations)
-        noise = self.variance + jnp.sum(signal.probabilities * squares) / alpha
-        metric = jnp.mean(curve.metric(curve.origin))
+        squares = jnp.square(signal.means - theta[None]) + jnp.square(signal.deviations)
+        squares = jnp.sum(signal.probabilities * squares, axis=0)
+        noise = self.variance + jnp.sum(self.weights * squares) / alpha
+        metric = jnp.sum(self.weights * curve.metric(curve.origin))
         return jnp.stack(
             [
                 0.5 * jnp.log(noise),

@@ -24,6 +24,58 @@ def _antiderivative(dtype: Any) -> Float[np.ndarray, "node node"]:
     return (0.5 * np.linalg.solve(values.T, np.stack(rows)).T).astype(dtype)
 
 
+class Joint(eqx.Module):
+    """The law of z = theta* + s V at the nodes, and that of theta* given z.
+
+    Given z, the component and the start, theta* is normal.
+
+    Attributes:
+        mass: the probability of each node, with the weight of the quadrature.
+        back: z minus the mean of theta*.
+        posterior: the mean of theta*.
+        variance: the variance of theta*, for each component and start.
+        probabilities: the probability of each component and start.
+    """
+
+    mass: Float[Array, "node 2 J P K"]
+    back: Float[Array, "node 2 J P K"]
+    posterior: Float[Array, "node 2 J P K"]
+    variance: Float[Array, "J K"]
+    probabilities: Float[Array, "J K"]
+
+    @classmethod
+    def of(
+        cls,
+        nodes: Nodes,
+        signal: Signal,
+        weights: Float[Array, " K"],
+        noise: Float[Array, ""],
+        z: Float[Array, "node 2 J P K"],
+        dz: Float[Array, "node 2 J P K"],
+    ) -> "Joint":
+        """The laws for values of z at the nodes, and d z / d x of the coordinate x of a panel."""
+
+        def component(values):
+            return values[None, None, :, None]
+
+        variance = jnp.square(signal.deviations) + jnp.square(noise)
+        shrinkage = jnp.square(noise) / variance
+        centred = z - component(signal.means)
+        density = jnp.exp(-0.5 * jnp.square(centred) / component(variance))
+        probabilities = signal.probabilities * weights[None]
+        share = probabilities / jnp.sqrt(2 * jnp.pi * variance)
+        mass = nodes.side * dz * density * component(share)
+        panel = jnp.asarray(gauss_legendre(len(z), z.dtype)[1])
+        back = component(shrinkage) * centred
+        return cls(
+            mass=mass * panel[:, None, None, None, None],
+            back=back,
+            posterior=z - back,
+            variance=jnp.square(signal.deviations) * shrinkage,
+            probabilities=probabilities,
+        )
+
+
 class Moments(eqx.Module):
     """Expectations over the start, the signal and V, at theta + gamma xi = theta* + s V.
 
@@ -55,6 +107,7 @@ class Moments(eqx.Module):
         nodes: Nodes,
         curve: AbstractCurve,
         signal: Signal,
+        weights: Float[Array, " K"],
         noise: Float[Array, ""],
         penalty: Float[Array, ""],
         *,
@@ -66,7 +119,8 @@ class Moments(eqx.Module):
         Args:
             nodes: placed for this noise and penalty, and held fixed in derivatives.
             curve: the curves of the starts.
-            signal: the law of theta*.
+            signal: the law of theta* for each start, shape [J, K].
+            weights: the probabilities of the starts.
             noise: s.
             penalty: gamma.
             observe: an elementwise function of theta, or None.
@@ -78,8 +132,7 @@ class Moments(eqx.Module):
         dxi = dtheta / metric
 
         # xi is the integral of d xi from the start.
-        weights = jnp.asarray(gauss_legendre(NODES, dtype)[1])
-        panels = product(weights, dxi)
+        panels = product(jnp.asarray(gauss_legendre(NODES, dtype)[1]), dxi)
         before = jnp.cumsum(panels, axis=2) - panels
         xi = product(jnp.asarray(_antiderivative(dtype)), dxi) + before[None]
         if moving_start:
@@ -87,35 +140,24 @@ class Moments(eqx.Module):
             moved = curve.dual(jax.lax.stop_gradient(curve.origin))
             xi = xi + moved[None, None, None, None]
 
-        # z = theta + gamma xi, and the law of z: given z, theta* is normal with the mean `posterior`.
-        def component(values):
-            return values[None, None, :, None, None]
-
-        z = theta + penalty * xi
-        variance = jnp.square(signal.deviations) + jnp.square(noise)
-        shrinkage = jnp.square(noise) / variance
-        centred = z - component(signal.means)
-        density = jnp.exp(-0.5 * jnp.square(centred) / component(variance))
-        share = signal.probabilities / jnp.sqrt(2 * jnp.pi * variance) / v.shape[-1]
-        mass = nodes.side * (dtheta + penalty * dxi) * density * component(share)
-        mass = mass * weights[:, None, None, None, None]
-        back = component(shrinkage) * centred
-        error = back - penalty * xi
-        posterior = z - back
+        joint = Joint.of(
+            nodes, signal, weights, noise, theta + penalty * xi, dtheta + penalty * dxi
+        )
+        mass = joint.mass
+        error = joint.back - penalty * xi
 
         def mean(values):
             return jnp.sum(mass * values)
 
-        residual = jnp.sum(signal.probabilities * jnp.square(signal.deviations) * shrinkage)
         observed = None
         if observe is not None:
             observed = jax.tree.map(mean, observe(theta))
         return cls(
-            mse=mean(jnp.square(error)) + residual,
+            mse=mean(jnp.square(error)) + jnp.sum(joint.probabilities * joint.variance),
             divergence=mean(metric / (metric + penalty)),
             shrinkage=mean(penalty / (metric + penalty)),
             pull=mean(jnp.square(penalty * xi)),
-            overlap=mean(theta * posterior),
+            overlap=mean(theta * joint.posterior),
             l1=mean(jnp.abs(theta)),
             l2=mean(jnp.square(theta)),
             mass=jnp.sum(mass),

@@ -8,7 +8,8 @@ scale of the start. So the integral is taken over t, and nothing is solved at th
     E f = int f(t) phi(z(t)) (d z / d t) dt,      z(t) = theta(t) + gamma xi(t).
 
 Each side of the start is cut into panels at equal steps of t and at quantiles of z: on a panel neither t nor
-z, in units of its deviation, moves far, and Gauss-Legendre nodes are at rounding.
+z, in units of its deviation, moves far, and Gauss-Legendre nodes are at rounding. A panel also ends where
+theta is 0, for functions such as |theta|.
 
 Arrays here have the axes [node, side, component, panel, coordinate], or some of them in this order.
 """
@@ -34,6 +35,8 @@ QUANTILES = np.array([-8.5, -6.5, -4.7, -3.0, -1.5, 0.0, 1.5, 3.0, 4.7, 6.5, 8.5
 FEW = 4
 # Newton's steps that place a quantile.
 PLACING = 7
+# Steps that find the zero of theta: the first ones halve the step of the table it lies in.
+HALVING, FINDING = 8, 14
 
 
 class Nodes(eqx.Module):
@@ -59,13 +62,22 @@ def over(function: Callable[..., Array], *arrays: Array) -> Array:
 
 def place_nodes(
     curve: AbstractCurve,
-    means: Float[Array, " J"],
-    deviations: Float[Array, " J"],
+    means: Float[Array, "J K"],
+    deviations: Float[Array, "J K"],
     penalty: Float[Array, ""],
+    count: int = NODES,
 ) -> Nodes:
-    """Place the nodes for z ~ N(means_j, deviations_j^2), theta + penalty xi = z. Not differentiated."""
+    """Place the nodes for z ~ N(means_jk, deviations_jk^2), theta + penalty xi = z. Not differentiated.
+
+    Args:
+        curve: the curves of the starts k.
+        means: the mean of z for each component and start.
+        deviations: its deviation.
+        penalty: gamma.
+        count: the number of nodes of a panel.
+    """
     curve, means, deviations, penalty = jax.lax.stop_gradient((curve, means, deviations, penalty))
-    return _Placement(curve, penalty).nodes(means, deviations)
+    return _Placement(curve, penalty).nodes(means, deviations, count)
 
 
 class _Placement(eqx.Module):
@@ -99,10 +111,10 @@ class _Placement(eqx.Module):
     def _z(self, v: Array, xi: Array) -> Array:
         return over(self.curve.at, v) + self.penalty * xi
 
-    def _reach(self, low: Array, high: Array) -> Float[Array, "2 K"]:
+    def _reach(self, low: Float[Array, " K"], high: Float[Array, " K"]) -> Float[Array, "2 K"]:
         """A length of t within which z leaves [low, high], on each side."""
         outward = self._outward
-        bound = jnp.stack([-low, high])[:, None]
+        bound = jnp.stack([-low, high])
         origin = jnp.broadcast_to(self.curve.origin, outward.shape)
         length = jnp.ones_like(outward)
 
@@ -123,10 +135,39 @@ class _Placement(eqx.Module):
             lambda state: jnp.any(inside(*state[:2])) & (state[3] < 100), grow, state
         )[2]
 
-    def nodes(self, means: Float[Array, " J"], deviations: Float[Array, " J"]) -> Nodes:
+    def _zero(self, v: Float[Array, "2 P K"], step: Float[Array, "2 K"]) -> Float[Array, "2 K"]:
+        """The distance in t at which theta is 0, at most that of the last of the equal steps v."""
+        heights = self._sides[..., None] * over(self.curve.at, v)
+        passed = jnp.sum(heights <= 0, axis=1)
+        index = jnp.clip(passed - 1, 0, STEPS - 1)
+
+        def here(table: Array) -> Array:
+            return jnp.take_along_axis(table, index[:, None], axis=1)[:, 0]
+
+        start, outward = here(v), self._outward
+
+        def nearer(count, state):
+            low, high = state[:2]
+            middle = 0.5 * (low + high)
+            offset = jnp.where(count < HALVING, middle, jnp.clip(state[2], low, high))
+            there = over(self.curve.advance, start, outward * offset)
+            height = self._sides * over(self.curve.at, there)
+            low, high = jnp.where(height < 0, offset, low), jnp.where(height < 0, high, offset)
+            slope = over(self.curve.slope, there) * over(self.curve.scale, there)
+            return low, high, offset - height / jnp.abs(slope)
+
+        first = (jnp.zeros_like(step), step, jnp.zeros_like(step))
+        offset = jnp.clip(jax.lax.fori_loop(0, FINDING, nearer, first)[2], 0, step)
+        offset = jnp.where((passed > 0) & (here(heights) < 0), offset, 0)
+        offset = jnp.where(passed > STEPS, step, offset)
+        return index.astype(step.dtype) * step + offset
+
+    def nodes(
+        self, means: Float[Array, "J K"], deviations: Float[Array, "J K"], count: int
+    ) -> Nodes:
         dtype, outward = means.dtype, self._outward
         spread = QUANTILES[-1] * deviations
-        length = self._reach(jnp.min(means - spread), jnp.max(means + spread))
+        length = self._reach(jnp.min(means - spread, axis=0), jnp.max(means + spread, axis=0))
         step = length / STEPS
 
         # Equal steps: v and xi at their ends, axes [side, panel, coordinate].
@@ -142,8 +183,9 @@ class _Placement(eqx.Module):
         z = self._sides[..., None] * self._z(v, xi)
 
         # Quantiles of z: the step in which each lies, and Newton's method for the place within it.
-        quantiles = means[:, None] + jnp.asarray(QUANTILES, dtype)[None] * deviations[:, None]
-        target = self._sides[:, :, None, None] * quantiles[None, :, :, None]
+        deep = jnp.asarray(QUANTILES, dtype)[None, :, None]
+        quantiles = means[:, None] + deep * deviations[:, None]
+        target = self._sides[:, :, None, None] * quantiles[None]
         passed = jnp.sum(z[:, None, None] <= target[..., None, :], axis=-2)
         index = jnp.clip(passed - 1, 0, STEPS - 1)
 
@@ -176,17 +218,20 @@ class _Placement(eqx.Module):
         offset = jnp.where(passed > STEPS, lengths, offset)
         placed = over(self.curve.advance, here, signs * offset)
 
-        # Panels between both, in order outward.
-        count = jnp.arange(STEPS + 1).astype(dtype)[None, :, None] * step[:, None]
-        shape = (2, len(means), *count.shape[1:])
+        # Panels between all of them, in order outward.
+        zero = self._zero(v, step)
+        steps = jnp.arange(STEPS + 1).astype(dtype)[None, :, None] * step[:, None]
+        steps = jnp.concatenate([steps, zero[:, None]], axis=1)
+        v = jnp.concatenate([v, over(self.curve.advance, origin, outward * zero)[:, None]], axis=1)
+        shape = (2, len(means), *steps.shape[1:])
         ends = jnp.concatenate(
-            [jnp.broadcast_to(count[:, None], shape), index.astype(dtype) * lengths + offset],
+            [jnp.broadcast_to(steps[:, None], shape), index.astype(dtype) * lengths + offset],
             axis=2,
         )
         places = jnp.concatenate([jnp.broadcast_to(v[:, None], shape), placed], axis=2)
         ends, places = jax.lax.sort((ends, places), dimension=2, num_keys=1)
         dt = outward[:, None, None] * (ends[:, :, 1:] - ends[:, :, :-1])
-        x = jnp.asarray(gauss_legendre(NODES, dtype)[0])
+        x = jnp.asarray(gauss_legendre(count, dtype)[0])
         v = over(
             self.curve.advance,
             places[None, :, :, :-1],

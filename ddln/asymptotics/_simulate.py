@@ -1,5 +1,8 @@
 """The experiment of finite dimension that the state evolution describes."""
 
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,6 +10,7 @@ import jax.numpy as jnp
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Float, Int, PRNGKeyArray
 from ddln._validation import require_not_negative, require_positive
+from ddln.asymptotics._arguments import signal_of, weights_of, with_coordinates
 from ddln.asymptotics._signal import Signal
 from ddln.engine import PerLane
 from ddln.losses import LeastSquares
@@ -22,6 +26,7 @@ class Simulation(eqx.Module):
         overlap: <theta, theta*> / d.
         l1: |theta|_1 / d.
         l2: |theta|_2^2 / d.
+        observed: the mean of observe(theta) over the coordinates, a value for each run, or None.
         signal: theta* of each run.
         result: a `ddln.RESULTS` code for each run; where it is not `successful`, the numbers are nan.
     """
@@ -30,6 +35,7 @@ class Simulation(eqx.Module):
     overlap: Float[Array, " B"]
     l1: Float[Array, " B"]
     l2: Float[Array, " B"]
+    observed: Any
     signal: Float[Array, "B d"]
     result: RESULTS
 
@@ -37,7 +43,8 @@ class Simulation(eqx.Module):
         """The mean of one of the arrays over the runs that succeeded, and its standard error.
 
         Args:
-            values: `mse`, `overlap`, ..., or a function of them, shape [B]; at least two runs.
+            values: `mse`, `overlap`, ..., an array of `observed`, or a function of them, shape [B]; at least
+                two runs.
         """
         okay = is_okay(self.result)
         count = jnp.sum(okay).astype(values.dtype)
@@ -55,6 +62,8 @@ def simulate(
     dim: int,
     runs: int,
     key: PRNGKeyArray,
+    weights: Float[Array, " K"] | None = None,
+    observe: Callable[[Float[Array, "..."]], Any] | None = None,
 ) -> Simulation:
     """Limits for random data of a finite dimension: the experiment of `ddln.state_evolution`.
 
@@ -75,6 +84,8 @@ def simulate(
         dim: d.
         runs: the number of data sets.
         key: a JAX random key.
+        weights: as in `ddln.state_evolution`.
+        observe: as in `ddln.state_evolution`.
 
     Returns:
         The measured means over coordinates, for each run.
@@ -91,12 +102,19 @@ def simulate(
             f"{dim}, {runs} and {float(ratio) * dim}. Take a larger dimension."
         )
     dtype = start.effective().dtype
+    shares, signal = weights_of(weights, start), signal_of(signal, start)
 
     def parts(index: Int[Array, ""]) -> tuple[PRNGKeyArray, ...]:
         return tuple(jax.random.split(jax.random.fold_in(key, index), 4))
 
+    def chosen(index: Int[Array, ""]) -> Int[Array, " d"]:
+        key_start = parts(index)[3]
+        if weights is None:
+            return jax.random.randint(key_start, (dim,), 0, len(shares))
+        return jax.random.categorical(key_start, jnp.log(shares), shape=(dim,))
+
     def truth(index: Int[Array, ""]) -> Float[Array, " d"]:
-        return signal.draw(parts(index)[0], dim).astype(dtype)
+        return signal.draw(parts(index)[0], dim, chosen(index))
 
     def data(index: Int[Array, ""]) -> LeastSquares:
         _, key_X, key_noise, _ = parts(index)
@@ -106,11 +124,7 @@ def simulate(
         return LeastSquares(X, y)
 
     def drawn(index: Int[Array, ""]) -> AbstractParameterization:
-        count = start.effective().shape[-1]
-        chosen = jax.random.randint(parts(index)[3], (dim,), 0, count)
-        return jax.tree.map(
-            lambda leaf: leaf[..., chosen] if eqx.is_inexact_array(leaf) else leaf, start
-        )
+        return with_coordinates(start, chosen(index))
 
     ends = sweep(Initializations(drawn, runs), PerLane(data), jnp.inf, progress=False, throw=False)
     theta, result = jnp.asarray(ends.theta)[:, -1], ends.result
@@ -124,6 +138,7 @@ def simulate(
         overlap=mean(theta * signals),
         l1=mean(jnp.abs(theta)),
         l2=mean(jnp.square(theta)),
+        observed=None if observe is None else jax.tree.map(mean, observe(theta)),
         signal=signals,
         result=result,
     )

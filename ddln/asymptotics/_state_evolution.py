@@ -12,6 +12,7 @@ from ddln._numerics import all_finite
 from ddln._results import RESULTS, is_okay
 from ddln._types import Array, Float, Scalar
 from ddln._validation import is_known, require_not_negative, require_positive
+from ddln.asymptotics._arguments import signal_of, weights_of
 from ddln.asymptotics._fixed_point import Equations, solve, with_derivatives
 from ddln.asymptotics._moments import Moments
 from ddln.asymptotics._nodes import place_nodes
@@ -27,11 +28,12 @@ class StateEvolution(eqx.Module):
     Attributes:
         mse: E (theta - theta*)^2, the limit of |theta - theta*|^2 / d.
         overlap: E theta theta*.
-        l1: E |theta|; less accurate than the others where theta_0 is not 0, as |theta| then has a kink
-            inside of a panel of the quadrature (some 1e-3 in derivatives).
+        l1: E |theta|.
         l2: E theta^2.
         effective_noise: s^2, the variance of the noise of z = theta* + s V.
         effective_penalty: gamma, with theta + gamma grad Q(theta) = z.
+        active: E d theta / d z = alpha (1 - lambda / gamma), the effective number of parameters over d; for
+            vanishing starts the share of coordinates that are not zero.
         training_error: the limit of |X theta - y|^2 / n, s^2 (lambda / gamma)^2; 0 without a penalty if
             ratio < 1.
         observed: E observe(theta), or None.
@@ -45,6 +47,7 @@ class StateEvolution(eqx.Module):
     l2: Float[Array, ""]
     effective_noise: Float[Array, ""]
     effective_penalty: Float[Array, ""]
+    active: Float[Array, ""]
     training_error: Float[Array, ""]
     observed: Any
     result: RESULTS
@@ -58,6 +61,7 @@ def state_evolution(
     noise: float | Float[Array, ""] = 0.0,
     *,
     penalty: float | Float[Array, ""] = 0.0,
+    weights: Float[Array, " K"] | None = None,
     observe: Callable[[Float[Array, "..."]], Any] | None = None,
     max_steps: int = 100,
     throw: bool = True,
@@ -94,14 +98,17 @@ def state_evolution(
 
     Args:
         start: a parameterization with a curve (`DeepDiagonal`, `Square`, `Power`, `PowerDifference`,
-            `Identity`). Its coordinates are the starts that occur, all equally likely: a single one for equal
-            starts, some hundred draws for random ones.
-        signal: the law of theta*.
+            `Identity`, `FourVector`, a `Sum` of pairs). Its coordinates are the starts that occur: a single
+            one for equal starts; some hundred draws, or the nodes of a quadrature, for random ones. Where
+            theta cannot change its sign, as at a tie, neither does the limit.
+        signal: the law of theta*, of the shape [J], or [J, K] if it depends on the start.
         ratio: alpha = n/d.
         noise: sigma, the standard deviation of the noise in y.
         penalty: lambda.
-        observe: an elementwise function of theta to an array, or a pytree of arrays, of the same shape. For
-            functions with jumps or kinks the quadrature is not accurate.
+        weights: the probabilities of the K starts; None takes all as equally likely.
+        observe: an elementwise function of theta to an array, or a pytree of arrays, of the same shape. The
+            quadrature is accurate for smooth functions, and for those with a kink at 0, such as |theta|^r,
+            r >= 1.
         max_steps: the most evaluations of the equations.
         throw: True raises if the equations are not solved, also under `jax.jit`; False leaves the reason in
             `StateEvolution.result`.
@@ -125,11 +132,19 @@ def state_evolution(
             f"{type(start).__name__} has none. Use a separable map, or register its `mirror_geometry`."
         )
     check_start(start)
-    _require_moving(geometry.curve())
+    curve = geometry.curve()
+    if not eqx.is_array(curve.origin):
+        raise ValueError(
+            "Argument `start` must move along one coordinate for each entry of theta, but a "
+            f"{type(start).__name__} of these terms has one for each term. Take a sum of two-layer "
+            "`ddln.DeepDiagonal` and `ddln.FourVector` with factors of one size, or "
+            "`ddln.asymptotics.simulate`."
+        )
+    _require_moving(curve)
     dtype = start.effective().dtype
-    alpha, sigma, weight = (jnp.asarray(value, dtype) for value in (ratio, noise, penalty))
-    signal = jax.tree.map(lambda leaf: leaf.astype(dtype), signal)
-    end = _evolve(start, signal, alpha, sigma, weight, observe, max_steps)
+    alpha, sigma, decay = (jnp.asarray(value, dtype) for value in (ratio, noise, penalty))
+    shares, signal = weights_of(weights, start), signal_of(signal, start)
+    end = _evolve(start, signal, shares, alpha, sigma, decay, observe, max_steps)
     if throw:
         end = end.result.error_if(end, ~is_okay(end.result))
     return end
@@ -148,6 +163,7 @@ def _require_moving(curve: AbstractCurve) -> None:
 def _evolve(
     start: AbstractParameterization,
     signal: Signal,
+    weights: Float[Array, " K"],
     ratio: Scalar,
     noise: Scalar,
     penalty: Scalar,
@@ -164,7 +180,7 @@ def _evolve(
     over = (ratio > 1) & (penalty == 0) & (noise > 0)
     usable = finite & valid
     safe = jnp.where(usable & ~over, ratio, 0.5)
-    equations = Equations(curve, signal, safe, jnp.square(noise), penalty)
+    equations = Equations(curve, signal, weights, safe, jnp.square(noise), penalty)
     search = solve(equations, usable & ~over, max_steps)
     s, gamma = jnp.exp(with_derivatives(jax.lax.stop_gradient(search.x), equations))
     excess = jnp.where(over, ratio - 1, 1)
@@ -173,7 +189,9 @@ def _evolve(
 
     spread = jnp.sqrt(jnp.square(signal.deviations) + jnp.square(s))
     nodes = place_nodes(curve, signal.means, spread, gamma)
-    m = Moments.at_nodes(nodes, curve, signal, s, gamma, observe=observe, moving_start=True)
+    m = Moments.at_nodes(
+        nodes, curve, signal, weights, s, gamma, observe=observe, moving_start=True
+    )
     error = jnp.abs(m.mass - 1)
     good = usable & (over | search.converged()) & (error < float(jnp.finfo(s.dtype).eps) ** 0.5)
     share = jnp.where(over, (ratio - 1) / ratio, penalty / jnp.where(over, 1, gamma))
@@ -191,6 +209,7 @@ def _evolve(
         l2=known(m.l2),
         effective_noise=known(jnp.square(s)),
         effective_penalty=known(gamma),
+        active=known(m.divergence),
         training_error=known(jnp.square(s * share)),
         observed=jax.tree.map(known, m.observed),
         result=RESULTS.where(finite, result, RESULTS.nonfinite_initialization),

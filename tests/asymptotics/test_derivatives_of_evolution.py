@@ -1,4 +1,4 @@
-"""Derivatives of the state evolution in all of its arrays, in both modes, for random starts."""
+"""Derivatives of the state evolution in all of its arrays, in both modes, for starts other than zero."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import ddln
 
 RNG = np.random.default_rng(3)
 LAYERS = RNG.normal(size=(3, 2))
-PARAMETERS = np.array([*LAYERS.ravel(), 0.4, 0.3, 0.1, 0.0, 1.5, 0.0, 0.8, 0.7])
+PARAMETERS = np.array([*LAYERS.ravel(), 0.4, 0.3, 0.1, 0.0, 1.5, 0.0, 0.8, 0.7, 0.6])
 # Random directions: a wrong derivative in any parameter shows in each.
 DIRECTIONS = RNG.normal(size=(3, PARAMETERS.size))
 # An atom has no derivative in its deviation, which enters by its square.
@@ -16,10 +16,14 @@ DIRECTIONS[:, 11] = 0
 
 
 def outcome(p):
-    """The error, of the layers, ratio, noise, penalty, and the mixture."""
+    """The error and the l1 norm together, of the layers, ratio, noise, penalty, the mixture, and weights."""
     start = ddln.DeepDiagonal(p[:6].reshape(3, 2))
     signal = ddln.Signal(p[9:11], p[11:13], jnp.stack([p[13], 1 - p[13]]))
-    return ddln.state_evolution(start, signal, p[6], p[7], penalty=p[8], throw=False).mse
+    weights = jnp.stack([p[14], 1 - p[14]])
+    end = ddln.state_evolution(
+        start, signal, p[6], p[7], penalty=p[8], weights=weights, throw=False
+    )
+    return end.mse + end.l1
 
 
 def test_both_modes_agree_with_differences():

@@ -23,6 +23,14 @@ def test_draws_have_the_law():
     np.testing.assert_allclose(signal.energy, 0.75 + 0.25 * 4.25)
 
 
+def test_probabilities_of_lower_precision():
+    # A tenth is no number of float32: the three do not sum to 1 in float64.
+    signal = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), ddln.Signal.sparse(0.1))
+    start = ddln.DeepDiagonal.zero_last(jnp.ones(1), 2)
+    found = ddln.asymptotics.recovery_threshold(start, signal)
+    np.testing.assert_allclose(found, 0.328794, atol=2e-6)
+
+
 def test_mixtures_that_do_not_fit():
     with pytest.raises(ValueError, match="`probabilities` must sum to 1"):
         ddln.Signal([0.0, 1.0], [0.0, 0.0], [0.5, 0.6])
