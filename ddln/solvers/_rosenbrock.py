@@ -160,7 +160,7 @@ def _of_step(term: Any, t0: Any, t1: Any, y: PyTree) -> Any:
 
 
 def _sampling_error(term: Any, t0: Any, t1: Any, y: PyTree) -> PyTree | None:
-    """What the vector field of the step has lost; see `AbstractSampledField.sampling_error`."""
+    """The error of the state that the vector field of the step does not see, or None."""
     if not isinstance(term, diffrax.ODETerm):
         return _sampling_error(term.term, t0 * term.direction, t1 * term.direction, y)
     field = term.vector_field
