@@ -63,7 +63,7 @@ def explore_page(source: Source) -> str:
 
 def _numbers(table: LaneTable) -> list[dict[str, Any]]:
     """The quantities of a map that are numbers, by label; those that say most come first."""
-    first = [label for label in table.numbers if label.startswith("distance")]
+    first = [label for label in table.numbers if label.endswith(" solution")]
     first += [label for label in table.numbers if label == "effective sparsity"]
     rest = [label for label in table.numbers if label not in first and label != LABELS["steps"]]
     order = [*first, *rest, LABELS["steps"]]

@@ -255,7 +255,8 @@ def test_a_store_of_other_data_has_no_distances(run, tmp_path):
     (tmp_path / "results.zarr").symlink_to(run / "results.zarr")
     main(["explore", str(tmp_path), "--out", str(tmp_path / "page.html")])
     found = payload((tmp_path / "page.html").read_text())
-    assert not any("distance" in quantity["label"] for quantity in found["quantities"])
+    # The distance to the limit needs no data.
+    assert not any("solution" in quantity["label"] for quantity in found["quantities"])
     assert found["planes"][0]["unconverged"] is None
     with pytest.raises(SystemExit, match="There is no store at"):
         main(["explore", str(tmp_path / "nothing")])
