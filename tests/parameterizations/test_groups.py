@@ -58,7 +58,7 @@ def test_limit_of_a_group_conserves_its_balance():
 
     def balance(p):
         v = jnp.square(p.vector)
-        return jnp.square(p.gates) - jnp.stack([v[0] + v[2], v[1]])
+        return jnp.square(p.gates) - jnp.stack([v[0] + v[2], v[1]])[None]
 
     np.testing.assert_allclose(balance(after), balance(SHARED), atol=1e-5)
 
