@@ -13,7 +13,7 @@ from ddln._results import is_okay
 from ddln.flows import Trajectory, gradient_flow
 from ddln.limits import limit
 from ddln.losses import LeastSquares
-from ddln.parameterizations import DeepDiagonal
+from ddln.parameterizations import AbstractParameterization, DeepDiagonal
 from ddln.theory import LAWS, Check, checks, pl_rate, tangent_kernel_rate
 from ddln.theory.mirror import closed_potential
 
@@ -105,7 +105,7 @@ def _margin(check: Check):
     return jnp.where(check.applies & jnp.isfinite(least), least, jnp.nan)
 
 
-def _limit(start: DeepDiagonal, loss: LeastSquares):
+def _limit(start: AbstractParameterization, loss: LeastSquares):
     """Theta at t = infinity, without integration; NaN where it was not found."""
     end = limit(start, loss, throw=False)
     return jnp.where(is_okay(end.result), end.theta, jnp.nan)

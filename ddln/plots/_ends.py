@@ -180,7 +180,7 @@ def _some(read: Any, okay: np.ndarray, x: Any = None, xlabel: str = "lane", sing
 
 def _last(theta: np.ndarray) -> np.ndarray:
     """The last saved row of each lane that was reached: a flow may have stopped at an event."""
-    known = np.isfinite(theta).reshape(*theta.shape[:2], -1).all(axis=-1)
+    known = np.all(np.isfinite(theta).reshape(*theta.shape[:2], -1), axis=-1)
     last = known.shape[1] - 1 - np.argmax(known[:, ::-1], axis=1)
     return theta[np.arange(len(theta)), last]
 

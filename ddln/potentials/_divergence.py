@@ -52,7 +52,7 @@ def _near_divergence(v: Array, reference: Array, gaps: Array) -> Array:
         return total / (1 + jnp.sqrt(1 + total))
 
     nodes, weights = gauss_legendre(10, v.dtype)
-    mean = jnp.tensordot(weights, jax.vmap(excess)(nodes), 1)
+    mean = jnp.tensordot(weights, jax.vmap(excess)(jnp.asarray(nodes)), 1)
     return (v - reference) * (0.5 * (v - reference) + v * mean)
 
 

@@ -62,7 +62,8 @@ def runs() -> dict[str, np.ndarray]:
     distances, errors = [], []
     for lane, step in enumerate(steps):
         central, plain, _, predicted, loss = (one[lane] for one in found)
-        later, mean, mean_loss = descent(*(one[lane] for one in data), step)
+        layers, X, y = (one[lane] for one in data)
+        later, mean, mean_loss = descent(layers, X, y, step)
         rows = (path.reshape(len(TIMES), -1) for path in (plain, central))
         distances.append([np.linalg.norm(row - mean, axis=1)[later] for row in rows])
         errors.append(

@@ -141,7 +141,7 @@ def _orbit(parameterization, loss, step_size, max_steps: int) -> PeriodTwoOrbit:
     eta = jnp.asarray(step_size, steps.flat.dtype)
     start = steps.half_step(loss, eta)
     loss, eta = first_order("period_two_orbit", (steps.with_arrays(loss), eta))
-    unknown = newton(lambda inputs, y: steps.equations(*inputs, y), (loss, eta), start, max_steps)
+    unknown = newton(lambda inputs, y: steps.equations(inputs[0], inputs[1], y), (loss, eta), start, max_steps)
     return steps.orbit(loss, eta, unknown)
 
 
@@ -158,7 +158,7 @@ class Steps:
         if isinstance(loss, eqx.Module):
             return loss
         theta = jax.eval_shape(lambda w: self.effective(self.unravel(w)), self.flat)
-        return eqx.filter_closure_convert(loss, theta)
+        return eqx.filter_closure_convert(loss, theta)  # pyright: ignore
 
     def gradient(self, loss: Loss, w: Float[Array, " P"]) -> Float[Array, " P"]:
         """grad F."""

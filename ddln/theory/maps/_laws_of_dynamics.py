@@ -123,14 +123,15 @@ class MomentumFields(eqx.Module):
     def gradient(self, z: Float[Array, " Z"], direction: Array) -> Float[Array, " Z"]:
         """The field of a direction of time and theta."""
         w, v = jnp.split(z[:-1], 2)
+        inertia = jnp.asarray(self.inertia, z.dtype)
         theta = jax.eval_shape(self.forces.effective, w)
         force = _force(
             self.forces,
-            w + self.damping.memory(z[-1], self.inertia) * v,
+            w + self.damping.memory(z[-1], inertia) * v,
             w,
             direction[1:].reshape(theta.shape),
         )
-        friction = self.damping.accelerate(z[-1], self.inertia, v, jnp.zeros_like(v))
+        friction = self.damping.accelerate(z[-1], inertia, v, jnp.zeros_like(v))
         drift = direction[0] * jnp.concatenate([v, friction, jnp.ones_like(z[:1])])
         return drift + jnp.concatenate([jnp.zeros_like(w), force, jnp.zeros_like(z[:1])])
 
