@@ -141,7 +141,12 @@ def _orbit(parameterization, loss, step_size, max_steps: int) -> PeriodTwoOrbit:
     eta = jnp.asarray(step_size, steps.flat.dtype)
     start = steps.half_step(loss, eta)
     loss, eta = first_order("period_two_orbit", (steps.with_arrays(loss), eta))
-    unknown = newton(lambda inputs, y: steps.equations(inputs[0], inputs[1], y), (loss, eta), start, max_steps)
+
+    def equations(inputs, y):
+        loss, eta = inputs
+        return steps.equations(loss, eta, y)
+
+    unknown = newton(equations, (loss, eta), start, max_steps)
     return steps.orbit(loss, eta, unknown)
 
 
@@ -156,9 +161,9 @@ class Steps:
     def with_arrays(self, loss: Loss) -> Loss:
         """The loss with the arrays of its closure as leaves, for derivatives in them."""
         if isinstance(loss, eqx.Module):
-            return loss
+            return loss  # pyright: ignore[reportReturnType]
         theta = jax.eval_shape(lambda w: self.effective(self.unravel(w)), self.flat)
-        return eqx.filter_closure_convert(loss, theta)  # pyright: ignore
+        return eqx.filter_closure_convert(loss, theta)
 
     def gradient(self, loss: Loss, w: Float[Array, " P"]) -> Float[Array, " P"]:
         """grad F."""
