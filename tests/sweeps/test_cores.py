@@ -99,14 +99,14 @@ def test_devices_of_several_platforms():
     "cost",
     [
         lambda lane: 1 + 9 * (lane % 8 == 0),  # a scale in eight is expensive, scales first
-        lambda lane: np.where(lane // 512 == 7, 10, 1),  # the same, scales last
-        lambda lane: np.linspace(1, 10, 4096)[lane],
-        lambda lane: np.random.default_rng(0).choice([1, 10], 4096)[lane],
+        lambda lane: np.where(lane // 2048 == 7, 10, 1),  # the same, scales last
+        lambda lane: np.linspace(1, 10, 16384)[lane],
+        lambda lane: np.random.default_rng(0).choice([1, 10], 16384)[lane],
     ],
 )
 def test_no_device_waits_long_for_lanes_that_cost_ten_times_as_much(cost):
-    order, back = (np.asarray(places) for places in _plan.deal(4096, 8))
-    np.testing.assert_array_equal(order[back], np.arange(4096))
+    order, back = (np.asarray(places) for places in _plan.deal(16384, 8))
+    np.testing.assert_array_equal(order[back], np.arange(16384))
     work = cost(order).reshape(8, -1).sum(axis=1)
     assert work.max() <= 1.06 * work.mean()
 

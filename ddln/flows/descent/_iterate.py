@@ -308,7 +308,7 @@ def _loop(body, carry, numbers: _Numbers, trips: Int[Array, ""] | None):
 
 
 def _asks_freely() -> bool:
-    """Whether a condition costs nothing: an accelerator waits for the host before each."""
+    """True where a condition costs nothing: an accelerator waits for the host before each."""
     return default_platform() == "cpu"
 
 
