@@ -111,11 +111,6 @@ FACILITIES = {
     "export": "export to CPU, CUDA, TPU",
 }
 
-# Dynamics that still have products below full precision. This set may only shrink.
-ROUNDED = {
-    "stochastic",  # ddln/flows/_noise.py
-    "descent",  # ddln/flows/descent/_minibatches.py, of a key
-}
 
 # What each cell that does not work raises.
 REFUSED = {

@@ -312,28 +312,6 @@ TABLE = {
 }
 
 
-# Rows that still have products below full precision. This set may only shrink.
-ROUNDED = {
-    # ddln/potentials/_divergence.py
-    "bregman_decrease",
-    "bregman_rate",
-    "potential.bregman",
-    "potential.conjugate",
-    "potential.value",
-    "regime_exponent",
-    # ddln/theory/_errors.py
-    "monotone_loss",
-    "pl_rate",
-    "pl_rate_along_path",
-    "pl_rate_zero_last",
-    # ddln/theory/_gain.py, _mirror_optimality.py, _sharpness.py, _tangent_kernel_rate.py
-    "gain_optimality",
-    "mirror_optimality",
-    "sharpness",
-    "tangent_kernel_rate",
-}
-
-
 class Run:
     """A row in lanes: at its argument, and at two that are moved for differences."""
 
@@ -381,7 +359,7 @@ def test_jit_vmap_jvp_and_vjp_agree_with_differences(run):
 
 def test_products_are_at_full_precision(run):
     found = rounded_products(run.lanes, run.arguments())
-    assert bool(found) == (run.name in ROUNDED), found
+    assert found == []
 
 
 def test_float32_stays_float32(run):

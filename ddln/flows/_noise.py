@@ -5,6 +5,7 @@ import abc
 import equinox as eqx
 import jax.numpy as jnp
 
+from ddln._numerics import product
 from ddln._types import Array, Float, Scalar, Theta
 from ddln._validation import require_not_negative
 from ddln.losses import AbstractPredictionLoss, LeastSquares
@@ -76,7 +77,7 @@ class SampleNoise(AbstractNoise):
     def increment(self, loss, theta, brownian):
         centred = brownian - jnp.mean(brownian)
         mixed = self._factor(loss) ** 0.5 * self._slopes(loss, theta) * centred
-        return (mixed @ loss.design).reshape(theta.shape)
+        return product(mixed, loss.design).reshape(theta.shape)
 
     def variance(self, loss, theta):
         gradients = self._slopes(loss, theta)[:, None] * loss.design
@@ -110,7 +111,7 @@ class IsotropicNoise(AbstractNoise):
 
     def increment(self, loss, theta, brownian):
         size = 2 * loss.scale**0.5 * _root(loss(theta))
-        return (size * brownian @ loss.design).reshape(theta.shape)
+        return product(size * brownian, loss.design).reshape(theta.shape)
 
     def variance(self, loss, theta):
         squares = jnp.sum(jnp.square(loss.design), axis=0).reshape(theta.shape)
@@ -145,7 +146,7 @@ class LabelNoise(AbstractNoise):
 
     def increment(self, loss, theta, brownian):
         size = 2 * loss.scale * self.std.astype(theta.dtype)
-        return (size * brownian @ loss.design).reshape(theta.shape)
+        return product(size * brownian, loss.design).reshape(theta.shape)
 
     def variance(self, loss, theta):
         squares = jnp.sum(jnp.square(loss.design), axis=0).reshape(theta.shape)

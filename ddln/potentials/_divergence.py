@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from ddln._numerics import gauss_legendre
+from ddln._numerics import gauss_legendre, product
 from ddln._types import Array, Float, Theta
 from ddln.potentials._dual_coordinate import dual, is_zero, rho, smallest_layer
 
@@ -52,7 +52,7 @@ def _near_divergence(v: Array, reference: Array, gaps: Array) -> Array:
         return total / (1 + jnp.sqrt(1 + total))
 
     nodes, weights = gauss_legendre(10, v.dtype)
-    mean = jnp.tensordot(weights, jax.vmap(excess)(jnp.asarray(nodes)), 1)
+    mean = product(jnp.asarray(weights), jax.vmap(excess)(jnp.asarray(nodes)))
     return (v - reference) * (0.5 * (v - reference) + v * mean)
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from ddln._numerics import product
 from ddln._types import Array, Float, Loss, PyTree, Scalar, Theta
 from ddln.flows import Trajectory
 from ddln.losses import AbstractPredictionLoss, loss_gradient
@@ -83,7 +84,7 @@ def loss_error(trajectory: Trajectory, rows: Rows, loss: Loss) -> Float[Array, "
 
 def _loss_error(loss: Loss, theta: Theta, error: Theta) -> Scalar:
     if isinstance(loss, AbstractPredictionLoss):
-        spread = jnp.abs(loss.design) @ error.reshape(-1)
+        spread = product(jnp.abs(loss.design), error.reshape(-1))
         first = loss.scale * jnp.abs(loss.pointwise_gradient(loss.predict(theta), loss.y))
         changes = first * spread + jnp.abs(loss.curvature(theta)) * jnp.square(spread) / 2
         return jnp.sum(changes) + rounding(loss(theta))

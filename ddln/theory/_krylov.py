@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import product as at_full_precision
 from ddln._types import Array, Bool, Float
 
 
@@ -32,11 +33,11 @@ def krylov(product: Callable[[Array], Array], start: Float[Array, " P"], iterati
         basis, vector = carry
         basis = basis.at[index].set(vector)
         image = product(vector)
-        diagonal = jnp.vdot(vector, image)
+        diagonal = at_full_precision(vector, image)
         rest = image
         for _ in range(2):
             # Once is not enough if the Krylov space is nearly complete.
-            rest = rest - basis.T @ (basis @ rest)
+            rest = rest - at_full_precision(basis.T, at_full_precision(basis, rest))
         length = jnp.linalg.norm(rest)
         grown = length > 1e3 * float(jnp.finfo(start.dtype).eps) * jnp.linalg.norm(image)
         following = jnp.where(grown, rest / jnp.where(grown, length, 1), 0)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from ddln._numerics import product
 from ddln._types import Array, Float, Int, PRNGKeyArray, Theta
 from ddln.losses import AbstractPredictionLoss
 
@@ -81,7 +82,7 @@ def batch_gradient(
         X, y = X[chosen], y[chosen]
     if noise is not None:
         y = y + noise
-    slopes = loss.scale * loss.pointwise_gradient(X @ theta.reshape(-1), y)
+    slopes = loss.scale * loss.pointwise_gradient(product(X, theta.reshape(-1)), y)
     if factors is not None:
         slopes = slopes * factors
-    return (slopes @ X).reshape(theta.shape)
+    return product(slopes, X).reshape(theta.shape)

@@ -99,7 +99,10 @@ class FullSpace(AbstractWeightStates):
             direction = jax.tree.map(lambda j, o: o * response.weights.ratio(j), inner, outer)
         else:
             direction = jax.tree.map(response.weights, slopes)
-        decrease = jax.tree.reduce(jnp.add, jax.tree.map(jnp.vdot, slopes, direction))
+        decreases = jax.tree.map(
+            lambda s, d: jnp.vdot(s, d, precision="highest"), slopes, direction
+        )
+        decrease = jax.tree.reduce(jnp.add, decreases)
         speed = response.speed(decrease)
         velocity = jax.tree.map(lambda leaf: -speed * leaf, direction)
         return velocity, -speed * response.effective(gradient)

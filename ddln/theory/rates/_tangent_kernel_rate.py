@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from ddln._numerics import product
 from ddln._types import Loss, Scalar
 from ddln.flows import Trajectory
 from ddln.losses import LeastSquares
@@ -51,9 +52,9 @@ def tangent_kernel_rate(trajectory: Trajectory, loss: Loss, constant: float = 4.
 
     def kappa(parameterization: AbstractParameterization) -> Scalar:
         if parameterization.separable:
-            kernel = (root * parameterization.metric_diagonal().reshape(1, -1)) @ root.T
+            kernel = product(root * parameterization.metric_diagonal().reshape(1, -1), root.T)
         else:
-            kernel = root @ parameterization.metric() @ root.T
+            kernel = product(product(root, parameterization.metric()), root.T)
         # Directions outside the range of X are moved out of the way.
         kernel += jnp.diag(jnp.where(singular == 0, jnp.trace(kernel), 0))
         return jnp.maximum(jnp.linalg.eigvalsh(kernel)[0], 0)

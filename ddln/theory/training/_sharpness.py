@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from ddln._numerics import first_order
+from ddln._numerics import first_order, product
 from ddln._types import Array, Float, Int, Loss, PRNGKeyArray, Scalar
 from ddln.flows import Trajectory
 from ddln.parameterizations import AbstractParameterization
@@ -62,9 +62,9 @@ def sharpness(
         jax.random.normal(key, flat.shape, flat.dtype),
         min(iterations, flat.size),
     )
-    vector = space.vectors[:, -1] @ space.basis
+    vector = product(space.vectors[:, -1], space.basis)
     vector = jax.lax.stop_gradient(vector / jnp.linalg.norm(vector))
-    return jnp.vdot(vector, hessian_product(flat, vector))
+    return product(vector, hessian_product(flat, vector))
 
 
 class Catapult(eqx.Module):
