@@ -57,7 +57,7 @@ def simulate(
     start: AbstractParameterization,
     signal: Signal,
     ratio: float,
-    noise: float = 0.0,
+    noise: float | Float[Array, ""] = 0.0,
     *,
     dim: int,
     runs: int,
@@ -102,7 +102,8 @@ def simulate(
             f"{dim}, {runs} and {float(ratio) * dim}. Take a larger dimension."
         )
     dtype = start.effective().dtype
-    shares, signal = weights_of(weights, start), signal_of(signal, start)
+    shares = weights_of(weights, start)
+    signal_of(signal, start)  # checks its shape; draws are of its own dtype
 
     def parts(index: Int[Array, ""]) -> tuple[PRNGKeyArray, ...]:
         return tuple(jax.random.split(jax.random.fold_in(key, index), 4))
@@ -114,7 +115,7 @@ def simulate(
         return jax.random.categorical(key_start, jnp.log(shares), shape=(dim,))
 
     def truth(index: Int[Array, ""]) -> Float[Array, " d"]:
-        return signal.draw(parts(index)[0], dim, chosen(index))
+        return signal.draw(parts(index)[0], dim, chosen(index)).astype(dtype)
 
     def data(index: Int[Array, ""]) -> LeastSquares:
         _, key_X, key_noise, _ = parts(index)

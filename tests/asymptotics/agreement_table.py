@@ -8,6 +8,9 @@ import jax.numpy as jnp
 import ddln
 from ddln.asymptotics import simulate
 
+# Before the signal is made.
+jax.config.update("jax_enable_x64", True)
+
 PAGE = Path(__file__).parents[2] / "docs" / "theory" / "how-good-the-end-is.md"
 BEGIN, END = "<!-- agreement -->\n", "<!-- end of agreement -->\n"
 
@@ -59,5 +62,4 @@ def page_with(table):
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_enable_x64", True)
     PAGE.write_text(page_with(rows()), encoding="utf-8")
