@@ -5,6 +5,7 @@ import dataclasses
 
 import cvxpy
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -268,7 +269,8 @@ def test_the_check_refuses_other_flows_and_long_windows():
     run = ddln.descend(start, loss, optax.sgd(0.01), 3, ts=range(4), dual=False)
     with pytest.raises(ValueError, match=r"`trajectory` must be a `ddln.central_flow`"):
         theory.central_average(run, run, loss)
-    record = ddln.CentralRecord(X, X[None], y, y, np.asarray(0.01))
+    one, three = jnp.ones((3, 1)), jnp.ones(3)
+    record = ddln.CentralRecord(one, one[..., None], three, three, jnp.asarray(0.01))
     flow = dataclasses.replace(run, record=record)
     with pytest.raises(ValueError, match="`window` must be at least 1 and less than the 4 saved"):
         theory.central_average(flow, run, loss, window=4)
