@@ -332,6 +332,7 @@ def test_a_click_and_the_keyboard_choose_a_flow(page, run):
     choose(page, "#quantity", "margin: monotone loss")
     assert "margin: monotone loss, median of 2 flows: 0.2" in selected(page)
     choose(page, "#quantity", "distance")
+    click(page, 7)
     assert page.evaluate("document.querySelectorAll('#coefficients .curve').length") == 10
     assert page.evaluate("document.querySelectorAll('#layers .curve').length") == 4
     assert "Theorem 2" in text(page, "#loss")

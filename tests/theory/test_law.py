@@ -125,10 +125,10 @@ def test_decrease_leaves_out_what_has_converged():
 
 def test_row_space():
     X = np.array([[1.0, 2.0, 0.0], [2.0, 4.0, 0.0]])
-    singular, right = row_space(ddln.LeastSquares(X, np.ones(2)))
-    np.testing.assert_allclose(singular, [5, 0], atol=1e-14)
+    rows = row_space(ddln.LeastSquares(X, np.ones(2)))
+    np.testing.assert_allclose(rows.singular, [5, 0], atol=1e-14)
     inside, outside = np.array([1.0, 2.0, 0.0]), np.array([2.0, -1.0, 3.0])
-    projected, error = projection(jnp.stack([inside, outside]), jnp.full((2, 3), 0.1), right)
+    projected, error = projection(jnp.stack([inside, outside]), jnp.full((2, 3), 0.1), rows)
     np.testing.assert_allclose(projected, [inside, 0 * outside], atol=1e-14)
     np.testing.assert_allclose(error, 0.1 + 0.1 * np.sqrt(3))
     with pytest.raises(ValueError, match=r"must be a `ddln.AbstractPredictionLoss`"):
