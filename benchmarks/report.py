@@ -287,12 +287,20 @@ def table_of_derivatives(group: dict[str, Row]) -> str:
 
 
 def caution(results: Results) -> str:
-    """A warning if the numbers were taken beside other work."""
+    """A warning if the numbers were taken on different days, or beside other work."""
     rows = [row for group in results.groups.values() for row in group.values()]
+    lines = []
+    dates = sorted({row["date"] for row in rows})
+    if len(dates) > 1:
+        lines.append(
+            f"Rows were taken from {dates[0]} to {dates[-1]}. The machine is a virtual one, on some days "
+            "twice as slow as on others: compare rows of one group."
+        )
     disturbed = [row for row in rows if row["cores busy with other work"] > QUIET]
-    if not disturbed:
-        return ""
-    return f"**{len(disturbed)} of {len(rows)} rows were taken while the machine did other work.**"
+    if disturbed:
+        told = f"{len(disturbed)} of {len(rows)} rows were taken while the machine did other work."
+        lines.append(f"**{told}**")
+    return "\n\n".join(lines)
 
 
 def draw_rows(results: Results) -> plt.Figure:
