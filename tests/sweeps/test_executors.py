@@ -127,8 +127,8 @@ def test_dask_workers_may_be_killed(client, alone, tmp_path):
     assert killed
     assert_same(result, alone)
     assert ddln.SweepStore(store).status(verify=True).missing == 0
-    # The worker that takes its place needs the data too.
-    assert 1 <= counting.with_data <= 6
+    # The worker that takes its place needs the data too, and each may ask for it with several tasks.
+    assert 1 <= counting.with_data <= 8
 
 
 def test_a_broken_pool_keeps_what_is_done(alone, tmp_path):

@@ -203,7 +203,7 @@ def test_a_chunk_of_failures_is_finished(path):
     """All of its files hold the fill value, and are there all the same."""
     stack = np.full((6, 3), np.nan)
     loss = ddln.LeastSquares(crash_target.X, np.ones(2))
-    for expected in ([(4, 6, 4), (6, 6, 6)], []):
+    for chunks in (2, 0):
         calls = []
         ddln.sweep(
             jax.vmap(ddln.Square)(stack),
@@ -213,7 +213,10 @@ def test_a_chunk_of_failures_is_finished(path):
             store=path,
             progress=lambda *numbers, calls=calls: calls.append(numbers),
         )
-        assert calls == expected
+        # Either chunk may be the first to end.
+        assert len(calls) == chunks
+        assert calls[-1:] == [(6, 6, 6)][:chunks]
+        assert all(done == failed for done, _, failed in calls)
     status = ddln.SweepStore(path).status(verify=True)
     assert (status.missing, status.damaged, sum(status.failed.values())) == (0, (), 6)
 
