@@ -111,7 +111,7 @@ def test_events_and_dense_output(name):
     event = ddln.LossBelow(level)
     stopped = run(name, *point, loss, 1.0, event=event, dense=True, **settings_of(name))
     assert stopped.result == ddln.RESULTS.event_occurred
-    assert 0.3 < stopped.ts[-1] < 1
+    assert 0.2 < stopped.ts[-1] < 1
     np.testing.assert_allclose(stopped.loss[-1], level, rtol=1e-6)
     there = stopped.evaluate(0.3)
     there = there.effective() if isinstance(there, ddln.AbstractParameterization) else there

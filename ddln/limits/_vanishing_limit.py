@@ -129,8 +129,9 @@ def vanishing_limit(
     capacity = 4 * min(loss.design.shape) + 2 if max_plateaus is None else max_plateaus
     known = all(map(is_known, jax.tree.leaves((parameterization, loss))))
     path, ties = _path(parameterization, loss, capacity, decides=not known)
-    # Ties are rare, and the program that decides them compiles for longer.
-    if known and ties:
+    # Ties are rare, and the program that decides them compiles for longer. Known inputs inside of a
+    # transformation may have ties that are not known.
+    if known and (not is_known(ties) or ties):
         path, _ = _path(parameterization, loss, capacity, decides=True)
     if throw:
         path = path.result.error_if(path, ~is_okay(path.result))
