@@ -39,6 +39,8 @@ DIRECTION = jnp.asarray(RNG.normal(size=LAYERS[0].shape)), jnp.asarray(RNG.norma
 FIXED = ("stochastic", "descent")
 # The start whose derivatives are tried. Two lanes before it are moved, for differences.
 POINT, STEP = 2, 1e-5
+# A start from which momentum does not oscillate before the event.
+CALM = 9
 
 
 def settings_of(name):
@@ -105,13 +107,13 @@ def test_jit_vmap_and_both_modes_of_differentiation_through_saved_times(name):
     "name", [n for n in DYNAMICS if n not in FIXED], indirect=True, scope="module"
 )
 def test_events_and_dense_output(name):
-    loss, path = data(0), lanes_of(name)[0][POINT]
+    loss, path = data(0), lanes_of(name)[0][CALM]
     level = jnp.sqrt(loss(path[0]) * loss(path[1]))
-    point = LAYERS[POINT], NUMBERS[POINT]
+    point = LAYERS[CALM], NUMBERS[CALM]
     event = ddln.LossBelow(level)
     stopped = run(name, *point, loss, 1.0, event=event, dense=True, **settings_of(name))
     assert stopped.result == ddln.RESULTS.event_occurred
-    assert 0.2 < stopped.ts[-1] < 1
+    assert 0.3 < stopped.ts[-1] < 1
     np.testing.assert_allclose(stopped.loss[-1], level, rtol=1e-6)
     there = stopped.evaluate(0.3)
     there = there.effective() if isinstance(there, ddln.AbstractParameterization) else there

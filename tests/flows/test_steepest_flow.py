@@ -310,10 +310,13 @@ def test_the_page_has_the_tables(marks, rows):
     begin, end = marks
     printed = PAGE.read_text(encoding="utf-8").split(begin)[1].split(end)[0]
     with jax.numpy_dtype_promotion("standard"):  # as optax needs it
-        expected_rows = rows()
-    for line, expected in zip(printed.split("\n")[1:], expected_rows.split("\n"), strict=False):
-        for cell, value in zip(line.split("|"), expected.split("|"), strict=True):
+        expected_rows = rows().split("\n")
+    titles = expected_rows[0].split("|")
+    for line, expected in zip(printed.split("\n")[1:], expected_rows, strict=False):
+        for title, cell, value in zip(titles, line.split("|"), expected.split("|"), strict=True):
+            # How far an end is from stationary is a matter of rounding: its order of magnitude.
+            near = {"rel": 2.0, "abs": 1e-6} if title.strip() == "misalignment" else {"rel": 0.03}
             try:
-                assert float(cell) == pytest.approx(float(value), rel=0.03)
+                assert float(cell) == pytest.approx(float(value), **near)
             except ValueError:
                 assert cell == value
