@@ -143,11 +143,12 @@ def test_maps_that_keep_signs_have_signed_penalties():
     signs = np.sign(np.asarray(tied[0] * tied[1]))
     sides = np.array([1.0, 1, -1, -1, 0, 0, 1, -1, 0])
     free = np.array([0] * (D - 3) + [1] * 3, bool)
+    one_sided = (jnp.where(side * sides >= 0, start, 0) for side in (1, -1))
     for map_, penalty, signed in [
         (ddln.Square(start), 0.05, np.ones(D)),
         (ddln.PowerDifference(start, start, 2), 0.025, None),
         # A weight at zero stays there: the domain of theta ends at zero on one side.
-        (ddln.PowerDifference(start * (sides >= 0), start * (sides <= 0), 2), 0.025, sides),
+        (ddln.PowerDifference(*one_sided, 2), 0.025, sides),
         (ddln.DeepDiagonal(tied), 0.05, np.where(free, 0, signs)),
     ]:
         end = ddln.limit(map_, loss, weight_decay=0.05)
