@@ -151,7 +151,7 @@ def _ends(result: Any) -> _Ends:
 
 def _of_dataset(data: Any) -> _Ends:
     name = next((name for name in ("theta", "end") if name in data), None)
-    dims = [] if name is None else [dim for dim in data["okay"].dims]
+    dims = [] if name is None else list(data["okay"].dims)
     if name is None or len(dims) != 1:
         raise ValueError(
             "Argument `result` must be a dataset with theta or end, and with lanes along one dimension, "

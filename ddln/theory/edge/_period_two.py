@@ -1,6 +1,5 @@
 """Orbits of period two of gradient descent beyond the edge of stability."""
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ from ddln._validation import require_positive
 from ddln.engine.internal import check_model, known
 from ddln.losses import loss_gradient
 from ddln.parameterizations import AbstractParameterization
-from ddln.theory.layers import deep_diagonal
+from ddln.theory.layers import deep_diagonal, squares_of_others
 
 # The singular values of the equations, relative to the largest, below which a direction is one of a family.
 FAMILY = 1e-7
@@ -71,14 +70,8 @@ class PeriodTwoOrbit(eqx.Module):
             ValueError: if the parameterization is not a `ddln.DeepDiagonal`.
         """
         network = deep_diagonal(self.points)
-        squares = jnp.square(network.layers)
-        depth = squares.shape[1]
-        products = [
-            jnp.prod(jnp.delete(squares, jnp.asarray(pair), axis=1), axis=1)
-            for pair in itertools.combinations(range(depth), 2)
-        ]
         step = self.step_size * network.factor * self.gradient
-        return 1 - jnp.square(step)[:, None] * jnp.stack(products, axis=1)
+        return 1 - jnp.square(step)[:, None] * squares_of_others(network.layers)
 
 
 def period_two_orbit(

@@ -8,6 +8,7 @@ from ddln.theory.layers._network import deep_diagonal as deep_diagonal
 from ddln.theory.layers._network import one_smallest_layer as one_smallest_layer
 from ddln.theory.layers._network import sigma as sigma
 from ddln.theory.layers._network import squared_layer_change as squared_layer_change
+from ddln.theory.layers._network import squares_of_others as squares_of_others
 from ddln.theory.layers._squared_layers import conservation as conservation
 from ddln.theory.layers._squared_layers import sign_preservation as sign_preservation
 from ddln.theory.layers._squared_layers import squared_layer_rate as squared_layer_rate

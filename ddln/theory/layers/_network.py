@@ -1,6 +1,9 @@
 """Deep diagonal networks: the guard of the statements about them, and their constants."""
 
+import itertools
+
 import jax.numpy as jnp
+import numpy as np
 
 from ddln._types import Array, Bool, Float, Scalar
 from ddln.parameterizations import AbstractParameterization, DeepDiagonal
@@ -51,3 +54,10 @@ def squared_layer_change(network: DeepDiagonal, rows: Rows) -> Float[Array, "T L
     """u^j(t)^2 - u^j(0)^2, factored so that small changes keep their digits."""
     start, layers = network.layers[None], deep_diagonal(rows.parameterization).layers
     return (layers - start) * (layers + start)
+
+
+def squares_of_others(layers: Float[Array, "T L d"]) -> Float[Array, "T pairs d"]:
+    """prod_{l != j, k} (u^l)^2 for the pairs j < k, in the order (1, 2), (1, 3), ..., (2, 3), ...."""
+    squares, every = jnp.square(layers), np.arange(layers.shape[1])
+    others = [np.delete(every, pair) for pair in itertools.combinations(every, 2)]
+    return jnp.stack([jnp.prod(squares[:, other], axis=1) for other in others], axis=1)

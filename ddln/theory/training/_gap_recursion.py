@@ -8,7 +8,7 @@ from ddln.flows import Trajectory
 from ddln.theory._errors import rounding
 from ddln.theory._law import Sides, law
 from ddln.theory._rows import fill_unreached
-from ddln.theory.layers import deep_diagonal
+from ddln.theory.layers import deep_diagonal, squares_of_others
 
 
 @law(
@@ -48,12 +48,10 @@ def gap_recursion(trajectory: Trajectory, loss: Loss) -> Sides:
     rows = fill_unreached(trajectory)
     first, second = np.triu_indices(network.depth, 1)
     layers = deep_diagonal(rows.parameterization).layers
-    squares = jnp.square(layers)
     # (u^j - u^k)(u^j + u^k) keeps the digits of a small gap.
     j, k = layers[:, first], layers[:, second]
     gaps = (j - k) * (j + k)
-    others = [np.delete(np.arange(network.depth), pair) for pair in zip(first, second, strict=True)]
-    product = jnp.stack([jnp.prod(squares[:-1, other], axis=1) for other in others], axis=1)
+    product = squares_of_others(layers[:-1])
     step = network.factor * (rows.dual[1:] - rows.dual[:-1])
     factor = jnp.square(step)[:, None] * product
     step_error = abs(network.factor) * rounding(jnp.abs(rows.dual[1:]) + jnp.abs(rows.dual[:-1]))
