@@ -1,19 +1,15 @@
 """Dynamics of reparameterized models in JAX.
 
-`ddln.theory`, `ddln.plots` and `ddln.problems` are imported when they are first used, so that this
-import stays light.
+`ddln.asymptotics`, `ddln.theory`, `ddln.plots` and `ddln.problems` are imported when they are first used,
+so that this import stays light.
 """
 
 import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ddln._cite import cite as cite
 from ddln._results import RESULTS as RESULTS
 from ddln._results import is_okay as is_okay
-from ddln.asymptotics import Signal as Signal
-from ddln.asymptotics import StateEvolution as StateEvolution
-from ddln.asymptotics import state_evolution as state_evolution
 from ddln.engine import AbstractDynamics as AbstractDynamics
 from ddln.engine import PerLane as PerLane
 from ddln.engine import Saved as Saved
@@ -127,17 +123,24 @@ from ddln.sweeps import sweep as sweep
 from ddln.sweeps import sweep_runs as sweep_runs
 
 if TYPE_CHECKING:
+    from ddln import asymptotics as asymptotics
     from ddln import plots as plots
     from ddln import problems as problems
     from ddln import theory as theory
+    from ddln.asymptotics import Signal as Signal
+    from ddln.asymptotics import StateEvolution as StateEvolution
+    from ddln.asymptotics import state_evolution as state_evolution
 
 
-_LATER = ("plots", "problems", "theory")
+_LATER = ("asymptotics", "plots", "problems", "theory")
+_OF_ASYMPTOTICS = ("Signal", "StateEvolution", "state_evolution")
 
 
-def __getattr__(name: str) -> ModuleType | str:
+def __getattr__(name: str) -> Any:
     if name in _LATER:
         return importlib.import_module(f"ddln.{name}")
+    if name in _OF_ASYMPTOTICS:
+        return getattr(importlib.import_module("ddln.asymptotics"), name)
     if name == "__version__":
         from importlib.metadata import version
 
@@ -146,5 +149,5 @@ def __getattr__(name: str) -> ModuleType | str:
 
 
 def __dir__() -> list[str]:
-    helpers = ("ModuleType", "TYPE_CHECKING", "importlib")
-    return sorted({*globals(), *_LATER, "__version__"}.difference(helpers))
+    helpers = ("TYPE_CHECKING", "Any", "importlib")
+    return sorted({*globals(), *_LATER, *_OF_ASYMPTOTICS, "__version__"}.difference(helpers))

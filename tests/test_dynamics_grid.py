@@ -1,7 +1,7 @@
 """Each dynamics in each facility: a cell works, or raises an error that says what to do.
 
 `grid` has the dynamics and the facilities, `docs/grid.md` shows them. The tests of a dynamics share their
-programs: four for one flow, three for sweeps.
+programs: four for flows, two for sweeps.
 """
 
 import functools
@@ -37,10 +37,8 @@ RNG = np.random.default_rng(2)
 WEIGHTS = jnp.asarray(RNG.normal(size=(2, 4)))
 DIRECTION = jnp.asarray(RNG.normal(size=LAYERS[0].shape)), jnp.asarray(RNG.normal())
 FIXED = ("stochastic", "descent")
-# The start whose derivatives are tried. Two lanes before it are moved, for differences.
-POINT, STEP = 2, 1e-5
-# Another one, from which momentum does not oscillate before the event.
-CALM = 9
+# The lane whose derivatives are tried.
+POINT, STEP = 7, 1e-5
 
 
 def settings_of(name):
@@ -53,32 +51,42 @@ def forward_of(name):
     return {} if name == "descent" else {"adjoint": diffrax.ForwardMode()}
 
 
-def times_of(name, dtype=float):
-    return jnp.asarray([6, 20] if name == "descent" else [0.3, 1.0], dtype)
+def saved(name, layers, number, t1, index, **settings):
+    """The flow of a lane of the sweep, with two saved times; the second is the end."""
+    loss = jax.tree.map(lambda leaf: leaf.astype(layers.dtype), data(index))
+    if name == "descent":
+        until, times = STEPS, jnp.asarray([6, STEPS], t1.dtype)
+    else:
+        until, times = t1, t1 * jnp.asarray([0.3, 1.0], t1.dtype)
+    return run(name, layers, number, loss, until, ts=times, index=index, **settings)
 
 
-def saved(name, layers, number, **settings):
-    """theta at the saved times."""
-    ts = times_of(name, layers.dtype)
-    loss = jax.tree.map(lambda leaf: leaf.astype(layers.dtype), data(0))
-    return run(name, layers, number, loss, end(name), ts=ts, **settings).theta
+LANES = LAYERS, NUMBERS, ENDS, jnp.arange(SIZE)
 
 
 @functools.cache
 def lanes_of(name):
-    """theta at the saved times in lanes, and its derivative in forward mode: once for several tests."""
+    """theta, its derivative in forward mode, loss and number of steps of each lane: once for several tests.
+
+    Two lanes come after those of the sweep: one of them moved, for differences.
+    """
 
     @jax.jit
     @jax.vmap
-    def program(*point):
-        path = functools.partial(saved, name, **settings_of(name), **forward_of(name))
-        return jax.jvp(path, point, DIRECTION)
+    def program(layers, number, *lane):
+        def path(*point):
+            flow = saved(name, *point, *lane, **settings_of(name), **forward_of(name))
+            return flow.theta, (flow.loss[-1], flow.stats["num_steps"])
+
+        return jax.jvp(path, (layers, number), DIRECTION, has_aux=True)
 
     def with_moved(leaf, direction):
         moved = leaf[POINT : POINT + 1] + STEP * jnp.stack([direction, -direction])
-        return leaf.at[:2].set(moved)
+        return jnp.concatenate([leaf, moved])
 
-    return program(*map(with_moved, (LAYERS, NUMBERS), DIRECTION))
+    twice = [jnp.concatenate([leaf, leaf[POINT].repeat(2)]) for leaf in LANES[2:]]
+    theta, slope, (loss, steps) = program(*map(with_moved, LANES[:2], DIRECTION), *twice)
+    return theta, slope, loss, steps
 
 
 # pytest runs what has the same parameter of a module one after the other.
@@ -88,16 +96,19 @@ def name(request):
 
 
 def test_jit_vmap_and_both_modes_of_differentiation_through_saved_times(name):
-    path, slope = lanes_of(name)
-    difference = (path[0] - path[1]) / (2 * STEP)
+    path, slope, *_ = lanes_of(name)
+    difference = (path[SIZE] - path[SIZE + 1]) / (2 * STEP)
     np.testing.assert_allclose(slope[POINT], difference, rtol=2e-5, atol=1e-7)
 
     @jax.jit
-    def alone(*point):
-        path, pull_back = jax.vjp(functools.partial(saved, name, **settings_of(name)), *point)
+    def alone(layers, number, *lane):
+        def path(*point):
+            return saved(name, *point, *lane, **settings_of(name)).theta
+
+        path, pull_back = jax.vjp(path, layers, number)
         return path, pull_back(WEIGHTS)
 
-    theta, bars = alone(LAYERS[POINT], NUMBERS[POINT])
+    theta, bars = alone(*(leaf[POINT] for leaf in LANES))
     np.testing.assert_allclose(theta, path[POINT], rtol=1e-8, atol=1e-10)
     reverse = sum(map(jnp.vdot, bars, DIRECTION))
     np.testing.assert_allclose(reverse, jnp.vdot(WEIGHTS, slope[POINT]), rtol=1e-6, atol=1e-9)
@@ -107,36 +118,30 @@ def test_jit_vmap_and_both_modes_of_differentiation_through_saved_times(name):
     "name", [n for n in DYNAMICS if n not in FIXED], indirect=True, scope="module"
 )
 def test_events_and_dense_output(name):
-    lane = CALM if name == "momentum" else POINT
-    loss, path = data(0), lanes_of(name)[0][lane]
+    layers, number, t1, index = (leaf[POINT] for leaf in LANES)
+    loss, path = data(index), lanes_of(name)[0][POINT]
     level = jnp.sqrt(loss(path[0]) * loss(path[1]))
-    point = LAYERS[lane], NUMBERS[lane]
-    event = ddln.LossBelow(level)
-    stopped = run(name, *point, loss, 1.0, event=event, dense=True, **settings_of(name))
+    settings = {"event": ddln.LossBelow(level), "dense": True, **settings_of(name)}
+    stopped = run(name, layers, number, loss, t1, index=index, **settings)
     assert stopped.result == ddln.RESULTS.event_occurred
-    assert 0.3 < stopped.ts[-1] < 1
+    assert 0.3 * t1 < stopped.ts[-1] < t1
     np.testing.assert_allclose(stopped.loss[-1], level, rtol=1e-6)
-    there = stopped.evaluate(0.3)
+    there = stopped.evaluate(0.3 * t1)
     there = there.effective() if isinstance(there, ddln.AbstractParameterization) else there
     np.testing.assert_allclose(there, path[0], rtol=1e-5, atol=1e-6)
 
 
 def test_float32_full_precision_and_export(name):
-    lanes = jax.jit(jax.vmap(lambda u, c: saved(name, u, c)))
-    point = LAYERS.astype(np.float32), NUMBERS.astype(np.float32)
-    single = lanes(*point)
+    lanes = jax.jit(jax.vmap(lambda *lane: saved(name, *lane).theta))
+    arguments = *(leaf.astype(np.float32) for leaf in LANES[:3]), LANES[3]
+    single = lanes(*arguments)
     assert single.dtype == np.float32
     if name != "stochastic":  # its path has other random numbers in float32
-        path = lanes_of(name)[0]
-        np.testing.assert_allclose(single[POINT:], path[POINT:], atol=5e-3)
-    found = rounded_products(lanes, *point)
+        np.testing.assert_allclose(single, lanes_of(name)[0][:SIZE], atol=5e-3)
+    found = rounded_products(lanes, *arguments)
     assert found == []
-    exports(lanes, point)
-
-
-def exports(program, arguments):
-    """Lowers for all platforms: it has no host callback."""
-    exported = jax.export.export(program, platforms=["cpu", "cuda", "tpu"])(*arguments)
+    # It lowers for all platforms: it has no host callback.
+    exported = jax.export.export(lanes, platforms=["cpu", "cuda", "tpu"])(*arguments)
     assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
 
 
@@ -162,19 +167,10 @@ def test_sweeps_in_a_store_and_inside_of_jit_and_grad(name, tmp_path):
     result = sweep(*point, store=store)
     assert result.okay.all()
 
-    @jax.jit
-    @jax.vmap
-    def alone(layers, t1, number, index):
-        t1 = STEPS if name == "descent" else t1
-        flow = run(name, layers, number, data(index), t1, index=index, **settings_of(name))
-        return flow.theta, flow.loss, flow.stats["num_steps"]
-
-    arguments = LAYERS, ENDS, NUMBERS, jnp.arange(SIZE)
-    theta, loss, steps = alone(*arguments)
-    np.testing.assert_allclose(result.theta[:], theta, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(result.loss[:], loss, rtol=1e-8, atol=1e-12)
+    theta, _, loss, steps = (leaf[:SIZE] for leaf in lanes_of(name))
+    np.testing.assert_allclose(result.theta[:, -1], theta[:, -1], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(result.loss[:, -1], loss, rtol=1e-8, atol=1e-12)
     np.testing.assert_array_equal(result.stats["num_steps"][:], steps)
-    exports(alone, arguments)
     # Nothing is computed again; another start is another sweep.
     np.testing.assert_array_equal(sweep(*point, store=store).theta[:], result.theta[:])
     with pytest.raises(ValueError, match="now"):
@@ -194,9 +190,11 @@ def test_sweeps_in_a_store_and_inside_of_jit_and_grad(name, tmp_path):
 
 
 def test_events_of_descents():
-    loss, point = data(0), (LAYERS[POINT], NUMBERS[POINT])
+    layers, number, _, index = (leaf[POINT] for leaf in LANES)
+    loss = data(index)
     level = loss(lanes_of("descent")[0][POINT, 0])
-    stopped = run("descent", *point, loss, STEPS, event=ddln.LossBelow(level))
+    event = ddln.LossBelow(level)
+    stopped = run("descent", layers, number, loss, STEPS, index=index, event=event)
     assert stopped.result == ddln.RESULTS.event_occurred
     assert stopped.ts[-1] <= 6
 

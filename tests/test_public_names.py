@@ -18,10 +18,11 @@ before = dict(jax.config.values)
 import ddln
 
 assert jax.config.values == before
-assert not {"ddln.theory", "ddln.plots", "matplotlib"} & set(sys.modules)
-assert {"theory", "plots", "problems"} <= set(dir(ddln))
-assert not {"importlib", "ModuleType", "TYPE_CHECKING"} & set(dir(ddln))
+assert not {"ddln.asymptotics", "ddln.theory", "ddln.plots", "matplotlib"} & set(sys.modules)
+assert {"asymptotics", "plots", "problems", "state_evolution", "theory"} <= set(dir(ddln))
+assert not {"importlib", "Any", "TYPE_CHECKING"} & set(dir(ddln))
 print(ddln.theory.gain.__name__, ddln.plots.layers.__name__, ddln.problems.diabetes.__name__)
+assert ddln.state_evolution is ddln.asymptotics.state_evolution
 """
 
 
