@@ -20,7 +20,9 @@ def public():
     """Every public function and class of the package by its shortest name, and their public methods."""
     objects = {}
     for module in map(importlib.import_module, MODULES):
-        for name, value in vars(module).items():
+        # `dir` has what is imported when it is first used, too.
+        for name in dir(module):
+            value = getattr(module, name)
             if name.startswith("_") or not (inspect.isclass(value) or inspect.isfunction(value)):
                 continue
             if value.__module__.startswith("ddln"):

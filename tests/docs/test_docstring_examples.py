@@ -29,7 +29,7 @@ def namespace(name):
     """What an example may use: the names of the package, and a small problem."""
     X = jax.random.normal(jax.random.key(0), (3, 4))
     return (
-        vars(ddln)
+        {name: getattr(ddln, name) for name in dir(ddln)}
         | vars(importlib.import_module(PUBLIC[name].__module__))
         | {
             "ddln": ddln,
