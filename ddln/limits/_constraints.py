@@ -68,17 +68,20 @@ class Constraints(eqx.Module):
         """X = C_1 C_2 A with the Cholesky factors C_1 C_1^T = X X^T and C_2 C_2^T = (C_1^-1 X)(C_1^-1 X)^T.
 
         The second one takes the squared condition of X X^T back, if that leaves C_1^-1 X close to
-        orthonormal (Yamamoto et al. 2015). Then the result is True.
+        orthonormal (Yamamoto et al. 2015). Then the result is True, unless a pivot of X X^T is rounding,
+        which makes a row of noise.
         """
         n, d = design.shape
         identity = jnp.eye(n, dtype=design.dtype)
         # A and F^-1 side by side: batched calls of LAPACK shall not run at once.
-        both, factor, grams = jnp.concatenate([design, identity], axis=1), identity, []
+        both, factor = jnp.concatenate([design, identity], axis=1), identity
+        grams, sines = [], []
         for _ in range(2):
             grams.append(product(both[:, :d], both[:, :d].T))
             triangle = jnp.linalg.cholesky(grams[-1])
             both = jax.scipy.linalg.solve_triangular(triangle, both, lower=True)
             factor = product(factor, triangle)
+            sines.append(jnp.square(jnp.diagonal(triangle)) / jnp.diagonal(grams[-1]))
 
         def power(_, vector):
             vector = product(grams[0], vector)
@@ -89,6 +92,7 @@ class Constraints(eqx.Module):
         norm = jnp.sqrt(jnp.linalg.norm(product(grams[0], vector)))
         rows, inverse = both[:, :d], both[:, d:]
         precise = jnp.max(jnp.abs(grams[1] - identity)) < 0.1
+        precise = precise & (jnp.min(sines[0]) > float(jnp.finfo(design.dtype).eps) ** 0.5)
         return cls(rows, product(inverse, target), factor, inverse.T, norm), precise
 
     @property
