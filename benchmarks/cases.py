@@ -148,6 +148,14 @@ LIMITS = [
     for depth in (2, 3, 4, 6, 10)
 ]
 
+# Data of which one product a step is most of the work.
+LARGE_LIMITS = [
+    Case(
+        "large limits", f"n {n}, d 5000", methods.limits, case_h(n=n, d=5000, initializations=1), 1
+    )
+    for n in (500, 1750)
+]
+
 # A chunk a core.
 ALL_CORES = [
     Case("cores", f"{what}, {cores}", method, case_h(t1=t1, initializations=lanes), 3)
@@ -219,16 +227,33 @@ PER_LANE = [
     )
 ]
 
+# The same flows, by their layers and by the two layers that they are; two networks against one of them.
+MODELS = [
+    Case("models", name, methods.sweep_from(start), case_h(depth=depth, initializations=1024), 3)
+    for name, depth, start in (
+        ("four vectors", 4, lambda u: ddln.FourVector(*u)),
+        ("their two layers", 4, lambda u: ddln.FourVector(*u).two_layers()),
+        (
+            "sum of two networks",
+            6,
+            lambda u: ddln.Sum(ddln.DeepDiagonal(u[:3]), ddln.DeepDiagonal(u[3:])),
+        ),
+        ("one of them", 6, lambda u: ddln.DeepDiagonal(u[:3])),
+    )
+]
+
 CASES = [
     *ROWS,
     *DERIVATIVES,
     *DYNAMICS,
     *PER_LANE,
+    *MODELS,
     *PRECISION,
     *PAPER,
     *SCALING,
     *MATRIX_FREE,
     *LIMITS,
+    *LARGE_LIMITS,
     *ALL_CORES,
     *LARGE,
     *DESCENT,

@@ -73,10 +73,11 @@ def sweep_on(
     devices: Callable[[], list[Any] | None],
     loss_of: Callable[[Setting], Any] = lambda setting: setting.loss,
     dynamics: ddln.AbstractDynamics | None = None,
+    start_of: Callable[[jax.Array], ddln.AbstractParameterization] = ddln.DeepDiagonal,
 ) -> Method:
     @contextlib.contextmanager
     def method(setting: Setting) -> Iterator[Prepared]:
-        networks, loss = setting.networks, loss_of(setting)
+        networks, loss = jax.vmap(start_of)(setting.layers), loss_of(setting)
         settings = {
             "rtol": setting.rtol,
             "atol": setting.atol,
@@ -120,6 +121,11 @@ def _data_set_of_each_lane(setting: Setting) -> ddln.PerLane:
 
 
 sweep_of_data_sets = sweep_on(lambda: None, _data_set_of_each_lane)
+
+
+def sweep_from(start_of: Callable[[jax.Array], ddln.AbstractParameterization]) -> Method:
+    """A sweep whose starts are made from the layers of each lane."""
+    return sweep_on(lambda: None, start_of=start_of)
 
 
 def _flow(setting: Setting, function: Callable = ddln.gradient_flow, **settings: Any) -> Callable:

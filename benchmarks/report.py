@@ -162,6 +162,14 @@ TARGETS = [
     ),
     Target("limits, depth 2 to 10: largest residual", _largest("limits", "residual"), 1e-9),
     Target("limits, depth 2 to 10: largest relative gap", _largest("limits", "relative gap"), 1e-9),
+    *(
+        Target(
+            f"limit with {size}: seconds",
+            lambda r, size=size: r.seconds("large limits", size),
+            most,
+        )
+        for size, most in (("n 500, d 5000", 5), ("n 1750, d 5000", 60))
+    ),
     Target("2048 flows: times faster on all cores than on one", _over_one("2048 flows"), 1.8, True),
     Target(
         "16384 limits: times faster on all cores than on one", _over_one("16384 limits"), 1.7, True
@@ -210,6 +218,16 @@ TARGETS = [
         "1024 flows: time with a data set each over that with one",
         lambda r: r.seconds("per lane", "a data set each") / r.seconds("per lane", "one data set"),
         1.3,
+    ),
+    Target(
+        "1024 flows of four vectors: time over that of their two layers",
+        lambda r: r.seconds("models", "four vectors") / r.seconds("models", "their two layers"),
+        1.1,
+    ),
+    Target(
+        "1024 flows of a sum of two networks of three layers: time over that of one of them",
+        lambda r: r.seconds("models", "sum of two networks") / r.seconds("models", "one of them"),
+        2.5,
     ),
     Target(
         "gradient through a long flow, d = 1000: MiB of temporaries",
@@ -375,6 +393,8 @@ def report() -> None:
         descent=table_of_rows(results["descent"]),
         dynamics=table_of_rows(results["dynamics"]),
         per_lane=table_of_rows(results["per lane"]),
+        models=table_of_rows(results["models"]),
+        large_limits=table_of_rows(results["large limits"]),
         derivatives=table_of_derivatives(results["derivatives"]),
         matrix_free=table_of_rows(results["matrix-free"]),
         large=table_of_rows(results["large"]),

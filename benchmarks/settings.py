@@ -50,10 +50,6 @@ class Setting:
         """The starts, shape [B, L, d]."""
         return self._made[1]
 
-    @property
-    def networks(self) -> ddln.DeepDiagonal:
-        return jax.vmap(ddln.DeepDiagonal)(self.layers)
-
     def lanes(self, method: str, rtol: float, atol: float) -> list[Lane]:
         """The same flows for SciPy."""
         X, y = np.sqrt(2 * self.scale) * np.asarray(self.loss.X), np.asarray(self.loss.y)

@@ -187,6 +187,17 @@ TABLE = {
             ddln.Constant(np.ones(4, w.dtype)), ddln.DeepDiagonal(w), ddln.Power(jnp.abs(w[0]), 2.5)
         )
     ),
+    "FourVector": product_row(lambda w: ddln.FourVector(w[0], w[1], w[2], w[0])),
+    "train_sequence": Row(
+        lambda u: (
+            ddln.train_sequence(
+                ddln.DeepDiagonal(u),
+                [squares(u), ddln.LeastSquares(squares(u).X[:, ::-1], squares(u).y)],
+                throw=False,
+            ).theta
+        ),
+        LAYERS,
+    ),
     "Grouped": product_row(lambda w: ddln.Grouped(w[:2, :3], w[2], [[0, 3], [1], [2]])),
     "Tied": product_row(lambda w: ddln.Tied(w, [2, 1, 1])),
     "Sum.two_layers": Row(

@@ -10,9 +10,11 @@ from ddln._numerics._platform import default_platform
 from ddln._numerics._product import product
 from ddln._types import Array, Float
 
-# Blocks of BLOCK rows, or m / MOST_BLOCKS if that is more, are eliminated row by row.
+# Blocks of BLOCK rows are eliminated row by row. For more than MOST_BLOCKS of them the program would be long:
+# quarters of the matrix are then eliminated in a loop, by blocks of STRIDE rows.
 BLOCK = 16
 MOST_BLOCKS = 16
+STRIDE = 32
 # On an accelerator blocks of at most ENTRIES rows are written out, entry by entry: a loop would launch each
 # of its trips.
 ENTRIES = 10
@@ -33,7 +35,9 @@ def inverse_factor(matrix: Float[Array, "m m"]) -> Float[Array, "m m"]:
     m = matrix.shape[0]
     if default_platform() != "cpu" and m <= MOST_BLOCKS * ENTRIES:
         return _by_halves(matrix, ENTRIES, _by_entries)
-    return _by_halves(matrix, max(BLOCK, -(-m // MOST_BLOCKS)), _by_elimination)
+    if m <= MOST_BLOCKS * BLOCK:
+        return _by_halves(matrix, BLOCK, _by_elimination)
+    return _by_halves(matrix, -(-m // 4), _by_blocks)
 
 
 def _by_halves(matrix: Float[Array, "m m"], block: int, small: Callable) -> Float[Array, "m m"]:
@@ -63,6 +67,33 @@ def _by_elimination(matrix: Float[Array, "m m"]) -> Float[Array, "m m"]:
     # Not `jnp.diagonal`, which gathers.
     pivots = jnp.sum(jnp.where(np.eye(m, dtype=bool), rows[:, :m], 0), axis=1)
     return rows[:, m:] * jax.lax.rsqrt(pivots)[:, None]
+
+
+def _by_blocks(matrix: Float[Array, "m m"]) -> Float[Array, "m m"]:
+    """C and K by STRIDE columns and rows at a time; what follows them is zero until then."""
+    m = matrix.shape[0]
+    extra = -m % STRIDE
+    # Ones on the diagonal of further rows.
+    padded = jnp.pad(matrix, (0, extra)) + np.diag(np.arange(m + extra) >= m).astype(matrix.dtype)
+
+    def step(number, factors):
+        c, k = factors
+        first = number * STRIDE
+        before = jax.lax.dynamic_slice_in_dim(c, first, STRIDE, 0)
+        columns = jax.lax.dynamic_slice_in_dim(padded, first, STRIDE, 1) - product(c, before.T)
+        small = _by_elimination(jax.lax.dynamic_slice_in_dim(columns, first, STRIDE, 0))
+        below = (jnp.arange(m + extra) >= first)[:, None]
+        columns = jnp.where(below, product(columns, small.T), 0)
+        rows = jax.lax.dynamic_update_slice_in_dim(
+            -product(before, k), jnp.eye(STRIDE, dtype=matrix.dtype), first, 1
+        )
+        return (
+            jax.lax.dynamic_update_slice_in_dim(c, columns, first, 1),
+            jax.lax.dynamic_update_slice_in_dim(k, product(small, rows), first, 0),
+        )
+
+    zero = jnp.zeros_like(padded)
+    return jax.lax.fori_loop(0, len(padded) // STRIDE, step, (zero, zero))[1][:m, :m]
 
 
 @jax.jit

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from ddln._numerics import inverse_factor, product
 from ddln._types import Array, Bool, Float
 from ddln.limits._ends import Ends
-from ddln.limits._signed_least_squares import Span, noise, signed_least_squares
+from ddln.limits._signed_least_squares import Span, noise, signed_least_squares, spanning
 
 MOST_STEPS, HALVINGS = 100, 8
 
@@ -16,6 +16,7 @@ def point_of_face(
     X: Float[Array, "n d"],
     y: Float[Array, " n"],
     basic: Float[Array, " d"],
+    support: Span,
     signs: Float[Array, " d"],
     ends: Ends,
     wanted: Bool[Array, ""],
@@ -37,6 +38,7 @@ def point_of_face(
         X: the inputs.
         y: the targets.
         basic: a minimizer on independent columns.
+        support: these columns.
         signs: of the coordinates whose s is at an end, 0 for the others.
         ends: the ends and the shares.
         wanted: False skips the search; what is returned has no meaning then.
@@ -49,7 +51,7 @@ def point_of_face(
     columns, residual = jax.lax.stop_gradient((signed, y - product(X, basic)))
     idle = (signs != 0) & (jnp.abs(product(columns.T, residual)) <= noise(X, y, basic))
     idle = wanted & idle & (jnp.linalg.norm(columns, axis=0) > 0)
-    inside = _inside(columns, jnp.abs(basic), idle)
+    inside = _inside(columns, jnp.abs(basic), support.signed(signs), idle)
     # The face is parts t = b, t >= 0: the coefficients of independent columns that span all others.
     span, free = inside.span, inside.free
     parts = jnp.where(free[None], span.solve(columns), 0)
@@ -86,7 +88,7 @@ class _Inside(eqx.Module):
 
 
 def _inside(
-    columns: Float[Array, "n d"], size: Float[Array, " d"], idle: Bool[Array, " d"]
+    columns: Float[Array, "n d"], size: Float[Array, " d"], first: Span, idle: Bool[Array, " d"]
 ) -> _Inside:
     """The free coordinates by theorems of the alternative, each by least squares with signs.
 
@@ -99,20 +101,15 @@ def _inside(
     close = float(jnp.finfo(columns.dtype).eps) ** 0.6
     support = size > 0
 
-    def beyond(span):
-        rest = columns - product(span.columns * span.norms[None], span.solve(columns))
-        rest = rest / norms[None]
-        return jnp.where(jnp.linalg.norm(rest, axis=0) > close, rest, 0)
-
-    first = Span.of(columns, support)
-    rest = beyond(first)
+    rest = (columns - first.combined(first.solve(columns))) / norms[None]
+    rest = jnp.where(jnp.linalg.norm(rest, axis=0) > close, rest, 0)
 
     def exclude(state):
         free, _, _ = state
         others = free & ~support
         parts = jnp.where(others[None], rest, 0)
         total = jnp.sum(parts, axis=1)
-        more, _ = signed_least_squares(
+        more, _, _ = signed_least_squares(
             parts, -total, others.astype(size.dtype), jnp.zeros_like(size)
         )
         push = product(parts.T, total + product(parts, more))
@@ -125,24 +122,12 @@ def _inside(
     # From the minimizer into the face, half as far as its own entries allow.
     delta = jnp.where(free & ~support, delta / norms, 0)
     change = -first.solve(product(columns, delta)[:, None])[:, 0]
-    change = jnp.zeros_like(size).at[first.index].set(change, mode="drop") + delta
+    change = first.spread(change, len(size)) + delta
     falls = change < 0
     longest = jnp.min(jnp.where(falls, size / jnp.where(falls, -change, 1), jnp.inf))
     point = size + 0.5 * jnp.where(jnp.isfinite(longest), longest, 1) * change
-
-    def farthest(span):
-        lengths = jnp.where(free, jnp.linalg.norm(beyond(span), axis=0), 0)
-        return jnp.argmax(lengths), jnp.any(lengths > 0)
-
-    def extend(state):
-        members, _, (index, _) = state
-        members = members | (jnp.arange(len(size)) == index)
-        span = Span.of(columns, members)
-        return members, span, farthest(span)
-
-    state = (support, first, farthest(first))
-    _, span, _ = jax.lax.while_loop(lambda state: state[2][1], extend, state)
-    return _Inside(free, jnp.where(free, point, 1), span)
+    more, _ = spanning(rest, free & ~support, close)
+    return _Inside(free, jnp.where(free, point, 1), Span.of(columns, support | more))
 
 
 class _Law(eqx.Module):

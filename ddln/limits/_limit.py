@@ -203,7 +203,7 @@ def _end_of_path(
     design, target, fixed = jax.lax.stop_gradient((loss.design, loss.y, curve))
     data = Constraints.of(design, target)
     theta_0 = fixed.at(fixed.origin)
-    size = jnp.linalg.norm(target) + jnp.max(data.singular) * jnp.linalg.norm(theta_0)
+    size = jnp.linalg.norm(target) + data.norm * jnp.linalg.norm(theta_0)
     tolerance = rtol + atol / jnp.where(size > 0, size, 1)
     steps = jnp.where(finite, max_steps, 0)
     point, quality = follow_path(fixed, data, size, tolerance, steps)
@@ -317,17 +317,15 @@ def _end_of_flow(
     max_steps: int,
 ) -> Limit:
     data = Constraints.of(*jax.lax.stop_gradient((loss.design, loss.y)))
-    largest = jnp.max(data.singular)
     theta_0 = parameterization.effective().reshape(-1)
     weights = jax.tree.leaves(eqx.filter(parameterization, eqx.is_inexact_array))
     energy = sum(jnp.sum(jnp.square(leaf)) for leaf in weights)
-    rate = 2 * loss.scale * jnp.square(largest) * jnp.where(energy > 0, energy, 1)
+    rate = 2 * loss.scale * jnp.square(data.norm) * jnp.where(energy > 0, energy, 1)
     flow = _integrate_to_rest(parameterization, loss, rate, rtol, max_steps)
     assert flow.dual is not None  # as `_integrate_to_rest` asks
     end = jax.tree.map(lambda leaf: leaf[-1] if eqx.is_array(leaf) else leaf, flow.parameterization)
     theta, dual = flow.theta[-1].reshape(-1), flow.dual[-1].reshape(-1)
-    size = jnp.linalg.norm(loss.y) + largest * jnp.linalg.norm(theta_0)
-    misfit = data.singular * (product(data.rows, theta) - data.target)
+    size = jnp.linalg.norm(loss.y) + data.norm * jnp.linalg.norm(theta_0)
     # The longest time suffices unless the speed of the flow is unrelated to `rate`.
     ran_out = flow.result == RESULTS.successful
     out_of_steps = RESULTS.promote(diffrax.RESULTS.max_steps_reached)
@@ -336,7 +334,7 @@ def _end_of_flow(
         dual=flow.dual[-1],
         multipliers=product(data.multiplier, product(data.rows, dual)),
         parameterization=end,
-        residual=jnp.linalg.norm(misfit) / jnp.where(size > 0, size, 1),
+        residual=data.residual(theta) / jnp.where(size > 0, size, 1),
         gap=jnp.full_like(size, jnp.inf),
         result=RESULTS.where(ran_out, out_of_steps, flow.result),
         stats={"num_steps": flow.stats["num_steps"]},

@@ -83,7 +83,7 @@ class Quality(eqx.Module):
         divergence = 0.5 * jnp.sum(metric * jnp.square(point.mismatch))
         gap = jnp.abs(jnp.sum(misfit * point.multipliers)) + divergence
         return cls(
-            _ratio(jnp.linalg.norm(data.singular * misfit), size),
+            _ratio(data.residual(theta), size),
             _ratio(gap, jnp.sum(jnp.abs(theta * xi))),
         )
 

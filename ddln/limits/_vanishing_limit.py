@@ -17,9 +17,9 @@ from ddln.limits._ends import Ends
 from ddln.limits._l1_face import point_of_face
 from ddln.limits._signed_least_squares import (
     Span,
-    independent,
     noise,
     signed_least_squares,
+    spanning,
 )
 from ddln.limits._weights import ends_of
 from ddln.losses import LeastSquares
@@ -243,10 +243,10 @@ def _next_plateau(plateau: _Plateau, ends: Ends, loss: LeastSquares, decides: bo
     signs = (dual == upper).astype(dual.dtype) - (dual == lower).astype(dual.dtype)
 
     X, y = loss.design, loss.y
-    basic, solved = signed_least_squares(*jax.lax.stop_gradient((X, y)), signs, plateau.basic)
-    theta, unique = _shared(X, y, basic, signs, ends)
+    basic, span, solved = signed_least_squares(*jax.lax.stop_gradient((X, y)), signs, plateau.basic)
+    theta, unique = _shared(X, y, basic, span, signs, ends)
     if decides:
-        decided, found = point_of_face(X, y, basic, signs, ends, moves & ~unique)
+        decided, found = point_of_face(X, y, basic, span, signs, ends, moves & ~unique)
         theta = jnp.where(unique, theta, decided)
         unique = unique | found
     return _Plateau(
@@ -258,6 +258,7 @@ def _shared(
     X: Float[Array, "n d"],
     y: Float[Array, " n"],
     basic: Float[Array, " d"],
+    span: Span,
     signs: Float[Array, " d"],
     ends: Ends,
 ) -> tuple[Float[Array, " d"], Bool[Array, ""]]:
@@ -268,15 +269,17 @@ def _shared(
     """
     d = X.shape[1]
     close = float(jnp.finfo(X.dtype).eps) ** 0.6
-    span = Span.of(X, basic != 0)
     slots = jnp.arange(len(span.index))[:, None]
     place = jnp.minimum(span.index, d - 1)
-    theta = span.solve(y[:, None])[:, 0]
+    moving = span.differentiable(X)
+    theta = moving.solve(y[:, None])
+    # Once more, for second derivatives.
+    theta = (theta + moving.solve(y[:, None] - moving.combined(theta)))[:, 0]
 
     # Each column as a combination of the support's columns, all with the signs of their theta.
-    fixed_X, fixed_span = jax.lax.stop_gradient((X, span))
-    parts = fixed_span.solve(fixed_X)
-    missing = fixed_X - product(fixed_span.columns * fixed_span.norms[None], parts)
+    fixed_X = jax.lax.stop_gradient(X)
+    parts = span.solve(fixed_X)
+    missing = fixed_X - span.combined(parts)
     norms = jnp.linalg.norm(fixed_X, axis=0)
     candidate = (signs != 0) & (norms > 0)
     signed = parts * signs[place][:, None] * signs[None]
@@ -291,6 +294,8 @@ def _shared(
     # Other minimizers differ in columns that are orthogonal to the residual.
     pull = jnp.abs(product(fixed_X.T, jax.lax.stop_gradient(y) - product(fixed_X, basic)))
     idle = candidate & ~equal & (pull <= noise(fixed_X, y, basic))
-    together = (basic != 0) | idle
-    unique = (jnp.sum(together) <= len(slots)) & independent(fixed_X, together, close)
+    rest = missing / jnp.where(norms > 0, norms, 1)[None]
+    _, apart = spanning(rest, idle, close**0.5)
+    pivots = 1 / jnp.diagonal(span.inverse)
+    unique = apart & (jnp.min(jnp.square(pivots)) > close)
     return signs * sizes, unique

@@ -15,6 +15,8 @@ from ddln.potentials import potential
 
 RNG = np.random.default_rng(0)
 FIRST = RNG.bit_generator.state
+# Most tests have data of one size, and share the programs of their depth.
+LANES, N, D = 16, 4, 10
 
 
 @pytest.fixture(autouse=True)
@@ -29,19 +31,25 @@ def code(result, lane=None):
 
 
 @eqx.filter_jit
-def _ends(layers, X, y, axes):
-    def one(layers, X, y):
-        return ddln.limit(ddln.DeepDiagonal(layers), ddln.LeastSquares(X, y), throw=False)
-
-    return jax.vmap(one, in_axes=axes)(layers, X, y)
+@jax.vmap
+def _ends(layers, X, y):
+    return ddln.limit(ddln.DeepDiagonal(layers), ddln.LeastSquares(X, y), throw=False)
 
 
-def ends(layers, X, y, *, over_data=False):
-    """Limits of a stack of starts, with the data shared or one set per start, as NumPy arrays."""
-    axes = (0, 0, 0) if over_data else (0, None, None)
-    end = _ends(*(jnp.asarray(a) for a in (layers, X, y)), axes)
-    arrays, rest = eqx.partition(end, eqx.is_array)
-    return eqx.combine(jax.tree.map(np.asarray, arrays), rest)
+def ends(layers, X, y):
+    """Limits of a stack of starts, with one data set or one each, as NumPy arrays.
+
+    Any number of them, by one program for each depth and size of the data.
+    """
+    count = len(layers)
+    arrays = (
+        np.broadcast_to(a, (count, *np.shape(a)[-axes:]))
+        for a, axes in ((layers, 2), (X, 2), (y, 1))
+    )
+    lanes = np.arange(count + -count % LANES) % count
+    stacks = [jnp.asarray(a[lanes]) for a in arrays]
+    parts = [_ends(*(a[i : i + LANES] for a in stacks)) for i in range(0, len(lanes), LANES)]
+    return jax.tree.map(lambda *rows: np.concatenate(rows)[:count], *parts)
 
 
 def all_okay(end):
@@ -55,15 +63,15 @@ def sparse_problem(n=20, d=50):
     return X, X @ theta
 
 
-@pytest.mark.parametrize(("depth", "count"), [(2, 250), (4, 250)])
-def test_end_of_the_integrated_flow(depth, count):
-    n, d = 3, 5
-    X, y = RNG.normal(size=(count, n, d)), RNG.normal(size=(count, n))
-    layers = RNG.uniform(0.3, 1.0, (count, 1, 1)) * RNG.normal(size=(count, depth, d))
+@pytest.mark.parametrize("depth", [2, 4])
+def test_end_of_the_integrated_flow(depth):
+    count = 128
+    X, y = RNG.normal(size=(count, N, D)), RNG.normal(size=(count, N))
+    layers = RNG.uniform(0.3, 1.0, (count, 1, 1)) * RNG.normal(size=(count, depth, D))
     # Starts far from ties: the flow to compare with is then fast enough to be run to its end.
     layers[:, 0] = 0.3 * np.tanh(layers[:, 0])
     layers[:, 1:] += 0.3 * np.sign(layers[:, 1:])
-    end = ends(layers, X, y, over_data=True)
+    end = ends(layers, X, y)
     assert all_okay(end)
 
     @jax.jit
@@ -86,21 +94,21 @@ def test_end_of_the_integrated_flow(depth, count):
 
 def test_dual_of_two_layers_is_a_convex_program():
     # theta = (D/2) sinh(2 xi + k), so that Q* = (D/4) (cosh(2 xi + k) - cosh k).
-    n, d, count = 4, 8, 12
-    X, y = RNG.normal(size=(count, n, d)), RNG.normal(size=(count, n))
-    layers = RNG.normal(size=(count, 2, d))
-    end = ends(layers, X, y, over_data=True)
+    count = 12
+    X, y = RNG.normal(size=(count, N, D)), RNG.normal(size=(count, N))
+    layers = RNG.normal(size=(count, 2, D))
+    end = ends(layers, X, y)
     assert all_okay(end)
     u, v = layers[:, 0], layers[:, 1]
-    D, k = np.abs(u**2 - v**2), np.log(np.abs((u + v) / (u - v)))
+    gap, k = np.abs(u**2 - v**2), np.log(np.abs((u + v) / (u - v)))
     for i in range(count):
-        nu = cp.Variable(n)
+        nu = cp.Variable(N)
         exponents = 2 * X[i].T @ nu + k[i]
         cosh = 0.5 * (cp.exp(exponents) + cp.exp(-exponents))
-        cp.Problem(cp.Minimize(D[i] / 4 @ cosh - y[i] @ nu)).solve(
+        cp.Problem(cp.Minimize(gap[i] / 4 @ cosh - y[i] @ nu)).solve(
             "CLARABEL", **dict.fromkeys(["tol_gap_abs", "tol_gap_rel", "tol_feas"], 1e-10)
         )
-        theta = D[i] / 2 * np.sinh(2 * X[i].T @ nu.value + k[i])
+        theta = gap[i] / 2 * np.sinh(2 * X[i].T @ nu.value + k[i])
         np.testing.assert_allclose(end.theta[i], theta, atol=1e-4)
         np.testing.assert_allclose(end.multipliers[i], nu.value, atol=1e-4)
 
@@ -123,8 +131,8 @@ def test_every_scale_succeeds(depth):
 
 def test_optimality_and_gap_by_the_potential():
     depth = 3
-    X, y = RNG.normal(size=(3, 6)), RNG.normal(size=3)
-    network = ddln.DeepDiagonal(RNG.normal(size=(depth, 6)))
+    X, y = RNG.normal(size=(N, D)), RNG.normal(size=N)
+    network = ddln.DeepDiagonal(RNG.normal(size=(depth, D)))
     end = ddln.limit(network, ddln.LeastSquares(X, y))
     Q = potential(network)
     np.testing.assert_allclose(Q.mirror_map(end.theta), X.T @ end.multipliers, rtol=1e-9)
@@ -137,14 +145,13 @@ def test_optimality_and_gap_by_the_potential():
     assert abs(gap(end.multipliers)) < 1e-12
     assert gap(end.multipliers + 1e-3) > 1e-8
     # Moving within the solutions of X theta = y increases Q.
-    null = np.linalg.svd(X)[2][3:]
+    null = np.linalg.svd(X)[2][N:]
     for direction in np.concatenate([null, -null]):
         assert Q.value(end.theta + 1e-2 * direction) > Q.value(end.theta)
 
 
-@pytest.mark.parametrize(("n", "rank"), [(9, 4), (9, 3), (3, 2)])
-def test_least_squares_of_any_shape(n, rank):
-    d = 4
+@pytest.mark.parametrize(("n", "d", "rank"), [(9, 4, 4), (9, 4, 3), (N, D, 2)])
+def test_least_squares_of_any_shape(n, d, rank):
     X = RNG.normal(size=(n, rank)) @ RNG.normal(size=(rank, d))
     y = RNG.normal(size=n)
     layers = 10.0 ** RNG.uniform(-2, 1, (16, 1, 1)) * RNG.normal(size=(16, 3, d))
@@ -162,20 +169,19 @@ def test_least_squares_of_any_shape(n, rank):
 
 def test_large_deep_starts_of_independent_equations():
     # theta_0 is some 1e30, theta about 1, and the metric differs by 1e30 between equations.
-    X, y = np.eye(8)[:5], RNG.normal(size=5)
-    end = ends(1e3 * RNG.normal(size=(16, 10, 8)), X, y)
+    X, y = np.eye(50)[:20], RNG.normal(size=20)
+    end = ends(1e3 * RNG.normal(size=(16, 10, 50)), X, y)
     assert all_okay(end)
-    np.testing.assert_allclose(end.theta[:, :5], np.broadcast_to(y, (16, 5)), rtol=1e-6)
+    np.testing.assert_allclose(end.theta[:, :20], np.broadcast_to(y, (16, 20)), rtol=1e-6)
 
 
 def test_scaling_law():
-    depth = 5
-    X, y = RNG.normal(size=(3, 6)), RNG.normal(size=3)
-    layers = RNG.normal(size=(depth, 6))
+    depth = 4
+    X, y = RNG.normal(size=(N, D)), RNG.normal(size=N)
+    layers = RNG.normal(size=(depth, D))
     alphas = np.array([1e-2, 0.3, 3.0])
     small = ends(alphas[:, None, None] * layers, X, y)
-    data = np.broadcast_to(X, (3, 3, 6)), y / alphas[:, None] ** depth
-    large = ends(np.stack([layers] * 3), *data, over_data=True)
+    large = ends(np.stack([layers] * 3), X, y / alphas[:, None] ** depth)
     assert all_okay(small)
     assert all_okay(large)
     expected = alphas[:, None] ** depth * large.theta
@@ -183,8 +189,8 @@ def test_scaling_law():
 
 
 def test_small_two_layer_starts_reach_the_minimum_l1_norm():
-    X, y = RNG.normal(size=(4, 10)), RNG.normal(size=4)
-    layers = 1e-8 * RNG.normal(size=(8, 2, 10))
+    X, y = RNG.normal(size=(N, D)), RNG.normal(size=N)
+    layers = 1e-8 * RNG.normal(size=(8, 2, D))
     end = ends(layers, X, y)
     assert all_okay(end)
     least = ddln.minimum_l1(X, y)
@@ -195,8 +201,8 @@ def test_small_two_layer_starts_reach_the_minimum_l1_norm():
 
 def test_small_deep_starts_reach_a_weighted_l1_norm():
     depth = 3
-    X, y = RNG.normal(size=(4, 10)), RNG.normal(size=4)
-    layers = RNG.normal(size=(depth, 10))
+    X, y = RNG.normal(size=(N, D)), RNG.normal(size=N)
+    layers = RNG.normal(size=(depth, D))
     end = ends(1e-4 * layers[None], X, y)
     assert all_okay(end)
     # The weights are the ends of the range of xi at scale 1.
@@ -207,10 +213,10 @@ def test_small_deep_starts_reach_a_weighted_l1_norm():
 
 
 def test_excess_of_deep_networks_has_the_exponent_of_the_depth():
-    X, y = RNG.normal(size=(4, 10)), RNG.normal(size=4)
+    X, y = RNG.normal(size=(N, D)), RNG.normal(size=N)
     least = np.abs(ddln.minimum_l1(X, y)).sum()
     alphas = np.array([2.0**-11, 2.0**-12])
-    layers = np.ones((2, 3, 10)) * alphas[:, None, None]
+    layers = np.ones((2, 3, D)) * alphas[:, None, None]
     layers[:, -1] = 0.0
     end = ends(layers, X, y)
     excess = np.abs(end.theta).sum(axis=1) - least
@@ -218,9 +224,9 @@ def test_excess_of_deep_networks_has_the_exponent_of_the_depth():
 
 
 def test_permutations_of_layers_and_coordinates():
-    X, y = RNG.normal(size=(3, 7)), RNG.normal(size=3)
-    layers = 0.1 * RNG.normal(size=(4, 7))
-    order, depth_order = RNG.permutation(7), RNG.permutation(4)
+    X, y = RNG.normal(size=(N, D)), RNG.normal(size=N)
+    layers = 0.1 * RNG.normal(size=(4, D))
+    order, depth_order = RNG.permutation(D), RNG.permutation(4)
     stack = np.stack([layers, layers[depth_order]])
     plain, permuted = ends(stack, X, y), ends(stack[..., order], X[:, order], y)
     np.testing.assert_allclose(plain.theta[0], plain.theta[1], rtol=1e-10)
@@ -241,19 +247,19 @@ def test_derivatives(n, depth, scale):
     point = (scale * RNG.normal(size=(depth, d)), RNG.normal(size=(n, d)), RNG.normal(size=n))
     direction = (scale * RNG.normal(size=(depth, d)), RNG.normal(size=(n, d)), RNG.normal(size=n))
     point, direction = jax.tree.map(jnp.asarray, (point, direction))
-    function = jax.jit(differentiated)
     cotangents = tuple(jnp.asarray(RNG.normal(size=shape)) for shape in ((d,), (d,), (depth, d)))
 
     @jax.jit
     def both(point, direction, cotangents):
-        tangents = jax.jvp(differentiated, point, direction)[1]
-        return tangents, jax.vjp(differentiated, *point)[1](cotangents)
+        values, tangents = jax.jvp(differentiated, point, direction)
+        return values, tangents, jax.vjp(differentiated, *point)[1](cotangents)
 
-    tangents, pulled = both(point, direction, cotangents)
+    _, tangents, pulled = both(point, direction, cotangents)
     h = 1e-6
 
     def moved(sign):
-        return function(*jax.tree.map(lambda x, dx: x + sign * h * dx, point, direction))
+        there = jax.tree.map(lambda x, dx: x + sign * h * dx, point, direction)
+        return both(there, direction, cotangents)[0]
 
     for plus, minus, tangent in zip(moved(1), moved(-1), tangents, strict=True):
         size = float(jnp.max(jnp.abs(tangent)))
@@ -281,9 +287,10 @@ def test_second_derivative():
 
 
 def test_codes_and_independence_of_lanes():
-    X, y = np.array([[1.0, 2.0, 1.0]]), np.array([1.0])
-    good = RNG.normal(size=(3, 3))
-    tied = np.ones((3, 3)) * np.array([-1.0, 1.0, 1.0])[:, None]
+    X, y = np.zeros((N, D)), np.eye(N)[0]
+    X[0, :3] = 1, 2, 1
+    good = RNG.normal(size=(3, D))
+    tied = np.ones((3, D)) * np.array([-1.0, 1.0, 1.0])[:, None]
     frozen = good.copy()
     frozen[:2] = 0.0
     broken = good.copy()
@@ -307,8 +314,8 @@ def test_codes_and_independence_of_lanes():
 
 def test_ties_within_reach():
     # Balanced layers keep their signs, and the flow ends within their orthant.
-    X, theta = RNG.normal(size=(2, 5)), RNG.uniform(0.5, 1.5, 5)
-    network = ddln.DeepDiagonal.balanced(0.1 * jnp.ones(5), 3)
+    X, theta = RNG.normal(size=(N, D)), RNG.uniform(0.5, 1.5, D)
+    network = ddln.DeepDiagonal.balanced(0.1 * jnp.ones(D), 3)
     end = ddln.limit(network, ddln.LeastSquares(X, X @ theta))
     assert np.all(end.theta > 0)
     # Q'' = 1/M = theta^(-4/3)/3, so that xi = theta_0^(-1/3) - theta^(-1/3).
@@ -316,14 +323,16 @@ def test_ties_within_reach():
 
 
 def test_a_frozen_coordinate_among_others():
-    X, y = RNG.normal(size=(2, 5)), RNG.normal(size=2)
-    layers = RNG.normal(size=(3, 5))
+    X, y = RNG.normal(size=(N, D)), RNG.normal(size=N)
+    layers = RNG.normal(size=(3, D))
+    # A coordinate that no prediction sees.
+    blind = np.where(np.arange(D) == 2, 0, X)
+    without = ddln.limit(ddln.DeepDiagonal(layers), ddln.LeastSquares(blind, y))
     layers[:2, 2] = 0.0
-    rest = np.delete(np.arange(5), 2)
+    rest = np.delete(np.arange(D), 2)
     with pytest.warns(UserWarning, match="never move"):
         end = ddln.limit(ddln.DeepDiagonal(layers), ddln.LeastSquares(X, y))
-    without = ddln.limit(ddln.DeepDiagonal(layers[:, rest]), ddln.LeastSquares(X[:, rest], y))
-    np.testing.assert_allclose(end.theta[rest], without.theta, rtol=1e-9)
+    np.testing.assert_allclose(end.theta[rest], without.theta[rest], rtol=1e-9)
     assert end.theta[2] == 0
 
 

@@ -194,3 +194,22 @@ def test_steps_along_a_line_stay_on_the_path():
         np.testing.assert_allclose(point.mismatch, 0, atol=1e-13)
         target = (1 - point.progress) * (DATA.rows @ START) + point.progress * DATA.target
         np.testing.assert_allclose(DATA.rows @ point.v, target, rtol=1e-12)
+
+
+def test_many_rows_are_factorized_by_triangles_unless_they_depend():
+    rng = np.random.default_rng(1)
+    X, y, metric = rng.normal(size=(130, 150)), rng.normal(size=130), rng.uniform(0.1, 2.0, 150)
+    dependent = np.concatenate([X[:-1], X[:1] + X[1:2]])
+    for design, rank in ((X, 130), (dependent, 129)):
+        data = Constraints.of(jnp.asarray(design), jnp.asarray(y))
+        rows = np.asarray(data.rows)
+        assert np.sum(~np.asarray(data.empty)) == rank
+        np.testing.assert_allclose(rows @ rows.T, np.diag(~np.asarray(data.empty)), atol=1e-13)
+        np.testing.assert_allclose(data.factor @ rows, design, atol=1e-12)
+        np.testing.assert_allclose(data.multiplier.T @ design, rows, atol=1e-11)
+        np.testing.assert_allclose(data.norm, np.linalg.norm(design, 2), rtol=0.05)
+        nearest = np.linalg.pinv(design, rcond=1e-12) @ y
+        np.testing.assert_allclose(data.residual(jnp.asarray(nearest)), 0, atol=1e-10)
+        matrix = data.normal_matrix(jnp.asarray(metric), jnp.asarray(0.0))
+        expected = (rows * metric) @ rows.T + np.diag(np.asarray(data.empty, float))
+        np.testing.assert_allclose(matrix, expected, atol=1e-13)

@@ -12,6 +12,7 @@ from scipy.optimize import brentq, nnls
 import ddln
 from ddln.limits._ends import Ends
 from ddln.limits._l1_face import point_of_face
+from ddln.limits._signed_least_squares import Span
 from ddln.potentials import potential
 
 RNG = np.random.default_rng(0)
@@ -331,8 +332,9 @@ def test_coordinates_that_are_zero_on_the_whole_face():
     ones = jnp.ones(5)
     ends = Ends(jnp.ones((2, 5)), jnp.ones((2, 5)), 0.0)
     basic = jnp.asarray([2.0, 0, 0, 0, 0])
+    support = Span.of(jnp.asarray(X), basic != 0)
     decide = jax.jit(
-        lambda y: point_of_face(jnp.asarray(X), y, basic, ones, ends, jnp.asarray(True))
+        lambda y: point_of_face(jnp.asarray(X), y, basic, support, ones, ends, jnp.asarray(True))
     )
     theta, found = decide(jnp.asarray([2.0, 0, 0]))
     assert found

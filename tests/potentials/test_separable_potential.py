@@ -104,9 +104,9 @@ def test_closed_forms_match_the_integrated_flow_map(name):
 
 @_ALL
 def test_divergences_stay_relatively_accurate_close_to_the_reference(name):
-    potential = _CASES[name][0]
-    hessian = jax.jit(lambda theta: potential.hessian_diagonal(theta))
-    bregman = jax.jit(lambda theta, other: potential.bregman(theta, other))
+    potential, _, _, xi = _CASES[name]
+    # By the program of the test before.
+    run = functools.partial(_methods, potential, xi=jnp.asarray(xi))
     for size in (0.3, 1e-3, 1e-9):
         reference_point = np.asarray(potential.start * 1.1 + 0.05)
         theta = reference_point * (1 + size)
@@ -114,11 +114,12 @@ def test_divergences_stay_relatively_accurate_close_to_the_reference(name):
         step = theta - reference_point
 
         def part(i, s, step=step, at=reference_point):
-            return (1 - s) * step[i] ** 2 * float(hessian(at + s * step)[i])
+            point = jnp.asarray(at + s * step)
+            return (1 - s) * step[i] ** 2 * float(run(theta=point, other=point)["hessian"][i])
 
         expected = sum(quad(lambda s, i=i: part(i, s), 0, 1, epsabs=0)[0] for i in range(3))
-        value = bregman(jnp.asarray(theta), jnp.asarray(reference_point))
-        np.testing.assert_allclose(value, expected, rtol=1e-12 + 2e-15 / size)
+        found = run(theta=jnp.asarray(theta), other=jnp.asarray(reference_point))
+        np.testing.assert_allclose(found["bregman"], expected, rtol=1e-12 + 2e-15 / size)
 
 
 # Q'' at t, with the width 2 u v of the difference of squares.
