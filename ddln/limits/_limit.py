@@ -41,7 +41,9 @@ class Limit(eqx.Module):
             predictions where another loss is least. With weight decay: the largest violation of the
             optimality conditions, relative to the size of their terms.
         gap: the duality gap Q(theta) + Q*(X^T nu) - <y', nu>, relative to sum_i |theta_i xi_i|; infinite
-            where no potential is known (`method` is "flow"). With weight decay: a bound of the excess of
+            where no potential is known (`method` is "flow"). It is the divergence of theta from grad Q*(xi),
+            so that the mirror map of theta may differ from xi by its root, relatively: for ten layers of
+            scale 0.1 by 1e-6 where the gap is 3e-11. With weight decay: a bound of the excess of
             the objective, relative to it; infinite for more than two layers.
         result: a `ddln.RESULTS` code.
         stats: `num_steps`.

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ SEPARATORS = (",", ";", "\t", "|")
 
 
 def read_csv(file: Path, drop: Sequence[str], missing: str) -> Columns:
-    """Read a UTF-8 CSV file: a line of column names, then rows. Blank lines are skipped.
+    """Read a UTF-8 CSV file: a line of column names, then rows. Blank lines are skipped, and so are notes
+    that begin with # before the names.
 
     The names tell the separator. Where it is no comma and no space, commas are decimal points. True and
     False count as 1 and 0. A first column without a name that counts the rows is an index, and no data; so
@@ -22,16 +24,13 @@ def read_csv(file: Path, drop: Sequence[str], missing: str) -> Columns:
     """
     try:
         with _opened(file) as stream:
-            first = next((line for line in stream if line.strip()), "")
-            stream.seek(0)
-            separator = max(
-                SEPARATORS, key=lambda s: len(next(csv.reader([first], delimiter=s), []))
-            )
-            # Spaces separate where nothing else does.
-            spaced = separator not in first
-            lines = (" ".join(line.split()) for line in stream) if spaced else stream
-            reader = csv.reader(lines, delimiter=" " if spaced else separator)
-            records = [(reader.line_num, record) for record in reader if record]
+            lines, before = _without_notes(stream.readlines())
+        first = next((line for line in lines if line.strip()), "")
+        separator = _separator(first)
+        spaced = separator == " "
+        rows = (" ".join(line.split()) for line in lines) if spaced else lines
+        reader = csv.reader(rows, delimiter=separator)
+        records = [(before + reader.line_num, record) for record in reader if record]
     except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError) as error:
         raise ValueError(
             f"Argument `file` must be comma-separated text in UTF-8, but {file} is not: {error}."
@@ -65,9 +64,38 @@ def read_csv(file: Path, drop: Sequence[str], missing: str) -> Columns:
             f"{names.index('') + 1} has no name. If it is an index of rows, remove it."
         )
     kept = kept_columns(file, names, drop)
-    decimal = "." if separator == "," or spaced else ","
+    decimal = "." if separator in ", " else ","
     columns = [_column([record[place] for _, record in rows], decimal, missing) for place in kept]
     return Columns(file, tuple(names[c] for c in kept), tuple(columns), [line for line, _ in rows])
+
+
+def _separator(line: str) -> str:
+    """The separator that makes the most cells; spaces separate where nothing else does."""
+    best = max(SEPARATORS, key=lambda s: len(next(csv.reader([line], delimiter=s), [])))
+    return best if best in line else " "
+
+
+def _without_notes(lines: list[str]) -> tuple[list[str], int]:
+    """The lines from the column names on, and the number of lines before.
+
+    Lines that begin with # are notes, but for the last one if it has as many cells as the line after it: that
+    is how `numpy.savetxt` writes names.
+    """
+    begin = next((i for i, line in enumerate(lines) if line.strip() and line[0] != "#"), 0)
+    notes = [i for i in range(begin) if lines[i].strip()]
+    if not notes:
+        return lines, 0
+    separator = _separator(lines[begin])
+
+    def cells(line: str) -> list[str]:
+        return line.split() if separator == " " else next(csv.reader([line], delimiter=separator))
+
+    names, row = re.sub(r"^#\s+", "", lines[notes[-1]]), cells(lines[begin])
+    # A sentence has words as a line of names has; names stand above numbers.
+    is_named = separator != " " or all(number(cell) is not None for cell in row)
+    if is_named and len(cells(names)) == len(row):
+        return [names, *lines[notes[-1] + 1 :]], notes[-1]
+    return lines[begin:], begin
 
 
 def _unquoted(name: str) -> str:

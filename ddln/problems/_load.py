@@ -47,7 +47,7 @@ def load(
     By its ending the file is
     - `.csv`, `.tsv`, `.csv.gz`: UTF-8, a line of column names and then numbers, or True and False; commas,
       semicolons, tabs, bars or else spaces separate columns; beside semicolons, tabs and bars commas are
-      decimal points;
+      decimal points; lines that begin with # before the names are notes;
     - `.parquet` or `.feather` (need the extra `data`), or a folder of Parquet files;
     - `.npy`: one matrix; its columns are named x0, x1, ...;
     - `.npz`: a matrix X, whose columns are named x0, x1, ..., and a vector y.

@@ -2,9 +2,11 @@
 
 import copy
 import functools
+import gc
 import io
 import pickle
 import re
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -136,8 +138,9 @@ def disabled(compiled, plain):
 
 
 def leaking(compiled, plain):
+    # Tracing leaks, not what is compiled.
     with jax.checking_leaks():
-        ddln.limit(*SMALL)
+        jax.eval_shape(lambda: ddln.limit(*SMALL).theta)
 
 
 def threaded(compiled, plain):
@@ -264,6 +267,23 @@ def elsewhere(compiled, plain):
     """`tests/sweeps/test_executors.py` and `tests/sweeps/store/test_store_crashes.py` start the processes."""
 
 
+def freed(compiled, plain):
+    start = ddln.DeepDiagonal(LAYERS)
+
+    def references():
+        """To an array of a loss, and to one in the closure of a loss."""
+        leaf, closed = jnp.asarray(2.0 * Y), jnp.asarray(3.0 * Y)
+        for loss in (ddln.LeastSquares(X, leaf), lambda theta: jnp.sum((X @ theta - closed) ** 2)):
+            ddln.descend(start, loss, optax.sgd(1e-3), 1, dual=False)
+        return weakref.ref(leaf), weakref.ref(closed)
+
+    leaf, closed = references()
+    jax.clear_caches()
+    gc.collect()
+    assert leaf() is None
+    assert closed() is not None
+
+
 def undefined(compiled, plain):
     with jax.debug_nans(True), pytest.raises(FloatingPointError):
         ddln.gradient_flow(
@@ -279,7 +299,7 @@ def undefined(compiled, plain):
 
 ROWS = (
     jitted, eager, nested, looped, sharded, disabled, leaking, threaded, converted, weakly_typed, keys,
-    trees, trained, copied, precisions, elsewhere, undefined,
+    trees, trained, copied, precisions, elsewhere, freed, undefined,
 )  # fmt: skip
 
 

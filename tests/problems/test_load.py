@@ -186,6 +186,29 @@ def test_csv_as_spreadsheets_write_it(tmp_path):
     np.testing.assert_array_equal(problem.y, [-2000, 0])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# source: a site, of 2020\n# units: m\na,b,y\n1,,2\n",
+        "# source\n\n# a,b,y\n1,,2\n",  # as numpy.savetxt writes names
+        "# of three words\na b y\n1 nan 2\n",
+        "# a b y\n1 nan 2\n",
+    ],
+)
+def test_notes_before_the_names(tmp_path, text):
+    (tmp_path / "data.csv").write_text(text)
+    with pytest.raises(ValueError, match=f"line {text.count(chr(10))}, column `b`"):
+        load(tmp_path / "data.csv")
+    problem = load(tmp_path / "data.csv", drop=["b"])
+    assert (problem.feature_names, problem.target_name) == (("a",), "y")
+    np.testing.assert_array_equal(problem.X, [[1.0]])
+
+
+def test_a_name_that_begins_as_a_note(tmp_path):
+    (tmp_path / "data.csv").write_text("#rooms,y\n3,1\n4,2\n")
+    assert load(tmp_path / "data.csv").feature_names == ("#rooms",)
+
+
 def test_integers_and_booleans_are_numbers(tmp_path):
     file = tmp_path / "mixed.parquet"
     columns = {

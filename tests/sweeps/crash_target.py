@@ -16,7 +16,7 @@ from ddln.flows.states import FullSpace
 
 NOBODY = 65534
 
-LANES, CHUNK = 800, 4
+LANES, CHUNK = 320, 4
 X = jnp.asarray([[1.0, 2.0, -1.0], [0.5, -1.0, 1.0]])
 
 
@@ -26,12 +26,12 @@ def setup(cache: str) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-def run(index):
+def run(index, steps=2000):
     """A descent long enough that a chunk takes some milliseconds."""
     start = ddln.DeepDiagonal(jnp.full((2, 3), 0.1) * (1.0 + 0.01 * index.astype(float)))
     loss = ddln.LeastSquares(X, jnp.ones(2))
     slope = jax.grad(lambda layers: loss(layers[0] * layers[1]))
-    layers = jax.lax.fori_loop(0, 2000, lambda _, u: u - 1e-3 * slope(u), start.layers)
+    layers = jax.lax.fori_loop(0, steps, lambda _, u: u - 1e-3 * slope(u), start.layers)
     end = jax.vmap(ddln.DeepDiagonal)(layers[None])
     theta = layers[0] * layers[1]
     return ddln.Trajectory(
@@ -42,7 +42,7 @@ def run(index):
         loss=loss(theta)[None],
         dual=None,
         result=ddln.RESULTS.successful,
-        stats={"num_steps": jnp.full((), 2000)},
+        stats={"num_steps": jnp.full((), steps)},
         rtol=jnp.ones(()),
         atol=jnp.ones(()),
         method="descent",
@@ -59,7 +59,7 @@ def many_flows(store: str, cache: str) -> None:
     setup(cache)
     key = jax.random.key(0)
     starts = ddln.Initializations(
-        lambda i: ddln.Square(jax.random.normal(jax.random.fold_in(key, i), (3,))), 600
+        lambda i: ddln.Square(jax.random.normal(jax.random.fold_in(key, i), (3,))), 240
     )
     loss = ddln.LeastSquares(X, jnp.ones(2))
     ddln.sweep(starts, loss, 1.0, chunk_size=4, store=store, progress=False)
@@ -73,6 +73,12 @@ def reported(target, store: str, cache: str, report: str | None, **arguments) ->
         if report is None:
             raise
         Path(report).write_text("\n".join([f"{type(error).__name__}: {error}", *_notes(error)]))
+
+
+def in_turn(cases, cache: str) -> None:
+    """Run targets one after the other in this process, each `(target, store, report, arguments)`."""
+    for target, store, report, arguments in cases:
+        reported(target, store, cache, report, **arguments)
 
 
 def _notes(error: BaseException) -> list[str]:
@@ -90,7 +96,10 @@ def with_full_disk(store: str, cache: str, files: int) -> None:
         await write(self, key, value)
 
     zarr.storage.LocalStore.set = set_or_raise
-    many_runs(store, cache)
+    try:
+        many_runs(store, cache)
+    finally:
+        zarr.storage.LocalStore.set = write
 
 
 def with_small_files(store: str, cache: str) -> None:
@@ -127,14 +136,17 @@ def as_nobody(store: str, cache: str) -> None:
     many_runs(store, cache)
 
 
-def memory_of_many(store: str, cache: str, lanes: int, peak: str) -> None:
-    """Write down the peak of the memory of a sweep with large results."""
+def memory_of_many(folder: str, cache: str, sizes: list[int]) -> None:
+    """Write down the peak of the memory after each of some sweeps with large results."""
     setup(cache)
 
     def large(index):
-        flow = run(index % 2)
+        flow = run(index % 2, steps=1)
         return eqx.tree_at(lambda flow: flow.theta, flow, jnp.full((1, 2048), flow.loss[0]))
 
-    result = ddln.sweep_runs(large, lanes, chunk_size=256, store=store, progress=False)
-    assert result.theta[lanes - 3].shape == (1, 2048)
-    Path(peak).write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+    for lanes in sizes:
+        store = Path(folder) / f"{lanes}.zarr"
+        result = ddln.sweep_runs(large, lanes, chunk_size=256, store=store, progress=False)
+        assert result.theta[lanes - 3].shape == (1, 2048)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        (Path(folder) / f"{lanes}.peak").write_text(str(peak))

@@ -2,6 +2,7 @@
 
 import sys
 
+import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +15,8 @@ def swept(**settings):
     rng = np.random.default_rng(0)
     loss = ddln.LeastSquares(rng.normal(size=(4, 6)) / 2, rng.normal(size=4))
     networks = jax.vmap(ddln.DeepDiagonal)(jnp.asarray(rng.normal(size=(10, 2, 6))))
-    result = ddln.sweep(networks, loss, 2.0, chunk_size=4, progress=False, **settings)
+    settings |= {"solver": diffrax.Tsit5(), "chunk_size": 4, "progress": False}
+    result = ddln.sweep(networks, loss, 2.0, **settings)
     assert result.okay.all()
     return result.theta
 

@@ -356,6 +356,7 @@ def test_line_search_and_dual():
 
 
 def test_compiled_once():
+    """For all starts, and for all thresholds of an event."""
     traces = []
 
     def loss(theta):
@@ -364,7 +365,8 @@ def test_compiled_once():
 
     optimizer = optax.sgd(0.1)
     for scale in (0.5, 1.0):
-        ddln.descend(ddln.DeepDiagonal(scale * LAYERS), loss, optimizer, 5, throw=False)
+        start, event = ddln.DeepDiagonal(scale * LAYERS), ddln.LossBelow(scale / 10)
+        ddln.descend(start, loss, optimizer, 5, event=event, throw=False)
         # Shapes are looked at in each call.
         known = len([theta for theta in traces if not isinstance(theta, jax.core.Tracer)])
         if scale == 0.5:

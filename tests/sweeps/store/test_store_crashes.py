@@ -3,10 +3,12 @@
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import stat
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import crash_target
 import pytest
@@ -26,12 +28,49 @@ def cache(tmp_path_factory):
 def whole(cache, tmp_path_factory):
     """The chunk files of sweeps that were not stopped."""
     folder = tmp_path_factory.mktemp("whole")
-    contents = {}
-    for target in (crash_target.many_runs, crash_target.many_flows):
-        store = folder / target.__name__
-        finish(target, store, cache)
-        contents[target] = chunks(store)
-    return contents
+    stores = {
+        target: folder / target.__name__
+        for target in (crash_target.many_runs, crash_target.many_flows)
+    }
+    together([(target, store, None, {}) for target, store in stores.items()], cache)
+    return {target: chunks(store) for target, store in stores.items()}
+
+
+class Stopped(NamedTuple):
+    """A sweep that an error ended, and the chunks of the same sweep called again."""
+
+    message: str
+    status: ddln.SweepStatus | None
+    locked: bool
+    copy: Path
+    finished: dict[str, bytes]
+
+
+# The write after this number of files raises: while the store is made, then in chunks.
+FULL_DISKS = (0, 1, 3, 9, 17, 30)
+
+
+@pytest.fixture(scope="module")
+def stopped(cache, tmp_path_factory):
+    """All sweeps that end by an error: in one process, and gone on with in another."""
+    folder = tmp_path_factory.mktemp("stopped")
+    cases: dict[Any, tuple] = {
+        files: (crash_target.with_full_disk, {"files": files}) for files in FULL_DISKS
+    }
+    cases["small files"] = (crash_target.with_small_files, {})
+    cases["interrupted"] = (crash_target.interrupted, {})
+    stores = {name: folder / f"{name}.zarr" for name in cases}
+    reports = {name: folder / f"{name}.report" for name in cases}
+    together([(cases[n][0], stores[n], reports[n], cases[n][1]) for n in cases], cache)
+    before = {}
+    for name, store in stores.items():
+        status = ddln.SweepStore(store).status(verify=True) if store.exists() else None
+        copy = folder / f"{name}.copy"
+        if store.exists():
+            shutil.copytree(store, copy)
+        before[name] = (reports[name].read_text(), status, lock_of(store).exists(), copy)
+    together([(crash_target.many_runs, store, None, {}) for store in stores.values()], cache)
+    return {name: Stopped(*before[name], chunks(stores[name])) for name in cases}
 
 
 def start(target, store, cache, report=None, **arguments):
@@ -40,6 +79,18 @@ def start(target, store, cache, report=None, **arguments):
     )
     process.start()
     return process
+
+
+def together(cases, cache):
+    """Run targets in one process."""
+    cases = [
+        (target, str(store), report and str(report), arguments)
+        for target, store, report, arguments in cases
+    ]
+    process = PROCESSES.Process(target=crash_target.in_turn, args=(cases, cache))
+    process.start()
+    process.join(200)
+    assert process.exitcode == 0
 
 
 def finish(target, store, cache, **arguments):
@@ -71,7 +122,7 @@ def lock_of(store: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("target", "kills"), [(crash_target.many_runs, 16), (crash_target.many_flows, 4)]
+    ("target", "kills"), [(crash_target.many_runs, 5), (crash_target.many_flows, 2)]
 )
 def test_killed_at_random_moments(target, kills, whole, cache, tmp_path):
     """Each process goes on where the last one was killed."""
@@ -79,7 +130,7 @@ def test_killed_at_random_moments(target, kills, whole, cache, tmp_path):
     for _ in range(kills):
         process = start(target, store, cache)
         wait_for_chunks(process, store, 1)
-        time.sleep(moment.uniform(0.0, 0.03))
+        time.sleep(moment.uniform(0.0, 0.015))
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
@@ -98,7 +149,7 @@ def test_killed_at_random_moments(target, kills, whole, cache, tmp_path):
 
 def test_killed_while_the_store_is_made(whole, cache, tmp_path):
     target, store, moment = crash_target.many_runs, tmp_path / "results.zarr", random.Random(1)
-    for _ in range(4):
+    for _ in range(3):
         process = start(target, store, cache)
         while not lock_of(store).exists():
             time.sleep(0.0005)
@@ -110,61 +161,66 @@ def test_killed_while_the_store_is_made(whole, cache, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.zarr"]
 
 
-@pytest.mark.parametrize("files", [0, 1, 3, 9, 17, 30])
-def test_no_space_left(files, whole, cache, tmp_path):
-    """The write after this number of files raises: while the store is made, then in chunks."""
-    target, store, report = crash_target.many_runs, tmp_path / "results.zarr", tmp_path / "report"
-    process = start(crash_target.with_full_disk, store, cache, report, files=files)
-    process.join(60)
-    assert "No space left" in report.read_text()
-    if store.exists():
-        assert "Finished chunks are kept" in report.read_text()
-        assert not ddln.SweepStore(store).status(verify=True).damaged
-    finish(target, store, cache)
-    assert chunks(store) == whole[target]
+@pytest.mark.parametrize("files", FULL_DISKS)
+def test_no_space_left(files, stopped, whole):
+    message, status, _, _, finished = stopped[files]
+    assert "No space left" in message
+    if status is not None:
+        assert "Finished chunks are kept" in message
+        assert not status.damaged
+    assert finished == whole[crash_target.many_runs]
 
 
-def test_files_may_not_grow(whole, cache, tmp_path):
+def test_files_may_not_grow(stopped, whole):
     """The kernel cuts a file off while it is written."""
-    target, store, report = crash_target.many_runs, tmp_path / "results.zarr", tmp_path / "report"
-    process = start(crash_target.with_small_files, store, cache, report)
-    process.join(60)
-    assert "File too large" in report.read_text()
-    assert "Call the same sweep again" in report.read_text()
-    status = ddln.SweepStore(store).status(verify=True)
+    message, status, _, _, finished = stopped["small files"]
+    assert "File too large" in message
+    assert "Call the same sweep again" in message
     # Another thread may have written a chunk meanwhile.
     assert status.done in (5 * crash_target.CHUNK, 6 * crash_target.CHUNK)
     assert status.damaged == ()
-    finish(target, store, cache)
-    assert chunks(store) == whole[target]
+    assert finished == whole[crash_target.many_runs]
 
 
-def test_a_folder_without_the_right_to_write(whole, cache, tmp_path_factory):
-    target, folder = crash_target.many_runs, tmp_path_factory.mktemp("rights")
-    store, report = folder / "results.zarr", folder / "report"
-    process = start(target, store, cache)
-    wait_for_chunks(process, store, 1)
-    process.kill()
-    process.join()
-    before = chunks(store)
-    report.touch()
-    report.chmod(0o666)
-    paths = [*folder.rglob("*"), folder]
-    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in paths if path != report}
-    # A place without a store, and the store with chunks.
+def test_ctrl_c_keeps_chunks_and_says_how_to_go_on(stopped, whole):
+    message, status, locked, _, finished = stopped["interrupted"]
+    assert message.startswith("KeyboardInterrupt")
+    assert f"of {crash_target.LANES} lanes were done. Finished chunks are kept in" in message
+    assert "Call the same sweep again" in message
+    assert not locked
+    assert 0 < status.done < status.lanes
+    assert not status.damaged
+    assert finished == whole[crash_target.many_runs]
+
+
+def test_a_folder_without_the_right_to_write(stopped, cache, tmp_path_factory):
+    """A place without a store, and a store with some chunks."""
+    folder = tmp_path_factory.mktemp("rights")
+    shutil.copytree(stopped["interrupted"].copy, folder / "results.zarr")
+    reports = [folder / "report", folder / "report of new"]
+    for report in reports:
+        report.touch()
+        report.chmod(0o666)
+    before = {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+    paths = [*before.keys() - reports, folder]
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in paths}
     opened = _let_in(folder)
     for path in modes:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    for name in ("results.zarr", "new.zarr"):
-        process = start(crash_target.as_nobody, folder / name, cache, report)
-        process.join(60)
-        assert "PermissionError" in report.read_text()
-        assert chunks(store) == before
+    together(
+        [
+            (crash_target.as_nobody, folder / name, report, {})
+            for name, report in zip(("results.zarr", "new.zarr"), reports, strict=True)
+        ],
+        cache,
+    )
     for path, mode in {**modes, **opened}.items():
         path.chmod(mode)
-    assert not (folder / "new.zarr").exists()
-    finish(target, store, cache)
-    assert chunks(store) == whole[target]
+    for report in reports:
+        assert "PermissionError" in report.read_text()
+    after = {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+    assert after.keys() == before.keys()
+    assert all(after[path] == before[path] for path in before.keys() - reports)
 
 
 def _let_in(folder: Path) -> dict[Path, int]:
@@ -198,32 +254,9 @@ def test_two_processes_on_one_store(whole, cache, tmp_path):
     assert chunks(store) == whole[target]
 
 
-def test_ctrl_c_keeps_chunks_and_says_how_to_go_on(whole, cache, tmp_path):
-    target, store, report = crash_target.many_runs, tmp_path / "results.zarr", tmp_path / "report"
-    start(crash_target.interrupted, store, cache, report).join(60)
-    message = report.read_text()
-    assert message.startswith("KeyboardInterrupt")
-    assert f"of {crash_target.LANES} lanes were done. Finished chunks are kept in" in message
-    assert "Call the same sweep again" in message
-    assert not lock_of(store).exists()
-    status = ddln.SweepStore(store).status(verify=True)
-    assert 0 < status.done < status.lanes
-    assert not status.damaged
-    finish(target, store, cache)
-    assert chunks(store) == whole[target]
-
-
 def test_memory_does_not_grow_with_the_lanes(cache, tmp_path):
-    """16 MiB of results against 256 MiB."""
-    peaks = []
-    for lanes in (1024, 16384):
-        report = tmp_path / f"{lanes}"
-        finish(
-            crash_target.memory_of_many,
-            tmp_path / f"{lanes}.zarr",
-            cache,
-            lanes=lanes,
-            peak=str(report),
-        )
-        peaks.append(int(report.read_text()) / 1024)
+    """16 MiB of results, and then 160 MiB in the same process."""
+    sizes = [1024, 10240]
+    together([(crash_target.memory_of_many, tmp_path, None, {"sizes": sizes})], cache)
+    peaks = [int((tmp_path / f"{lanes}.peak").read_text()) / 1024 for lanes in sizes]
     assert peaks[1] < peaks[0] + 48
