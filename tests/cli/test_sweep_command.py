@@ -129,7 +129,16 @@ def test_overwrite_replaces_and_failures_and_damage_are_told(data_file, tmp_path
     out.mkdir()
     (out / "summary.json").write_text("old")
     (out / "phase.png").write_text("old")
-    options = ["--depths", "2", "--max-steps", "3", "--no-figures", "--overwrite"]
+    options = [
+        "--depths",
+        "2",
+        "--max-steps",
+        "3",
+        "--observe",
+        "ends",
+        "--no-figures",
+        "--overwrite",
+    ]
     main([*SMALL, *options, "--data", str(data_file), "--out", str(out)])
     assert not (out / "phase.png").exists()
     summary = json.loads((out / "summary.json").read_text())
