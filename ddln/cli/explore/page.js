@@ -165,7 +165,7 @@ function showCharts() {
   if (several) {
     const curves = [{ values: sample.gap ?? sample.loss, look: "c0", label: sample.gap ? "L − L*" : "L" }];
     if (sample.bound) curves.push({ values: sample.bound, look: "c1 bound", label: "Theorem 2" });
-    part("loss-title").textContent = sample.gap ? "Training loss above the least one, L(theta(t)) − L*" : "Training loss L(theta(t))";
+    part("loss-title").textContent = sample.gap ? "Training loss above the least one, L − L*" : "Training loss L(theta(t))";
     cursors.push(chart(part("loss"), { ...settings, curves, logarithmic: true, words: "Training loss over time" }));
   }
   if (!part("layers-part").hidden) {
