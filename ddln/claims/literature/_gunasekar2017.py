@@ -107,7 +107,7 @@ def nuclear_norm(settings: Settings) -> Evidence:
             ax.loglog(SCALES, shown, "o-", label=f"{name} measurements")
             what = f"{name} measurements, $\\alpha = 10^{{-8}}$: median excess of the norm"
             numbers += [
-                measured(what, np.median(excess[:, 0]), "<=", 1e-3, case=case),
+                measured(what, np.median(excess[:, 0]), "<=", 1e-5, case=case),
                 measured(
                     f"{name} measurements: least excess of the norm", excess, ">=", -1e-6, case=case
                 ),
