@@ -9,6 +9,7 @@ import numpy as np
 from scipy.integrate import quad
 
 from ddln import plots, theory
+from ddln._types import Array
 from ddln.claims._claim import Settings, claim
 from ddln.claims._evidence import Evidence, compared, measured
 from ddln.flows import gradient_flow
@@ -22,7 +23,7 @@ RTOL = 1e-9
 FLOW = 1e-5
 
 
-def whitened(Y: np.ndarray) -> LeastSquares:
+def whitened(Y: Array | np.ndarray) -> LeastSquares:
     """|theta - Y|^2 / 2 for a matrix theta."""
     units = np.eye(Y.size).reshape(Y.size, *Y.shape)
     return LeastSquares(units, Y.ravel())
