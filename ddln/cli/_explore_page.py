@@ -19,6 +19,9 @@ from ddln.sweeps.store import decoded
 
 # Labels that are listed one by one.
 FEW = 4
+# Words for `LaneTable.outcomes`, where convergence is known and where it is not; none for the code between.
+OUTCOMES = ("converged", "not converged", None, "failed")
+OUTCOMES_ALONE = ("did not fail", None, None, "failed")
 SCRIPTS = ("charts.js", "map.js", "page.js")
 
 
@@ -75,13 +78,17 @@ def _numbers(table: LaneTable) -> list[dict[str, Any]]:
 
 
 def _statuses(table: LaneTable) -> list[dict[str, Any]]:
-    return [{"label": f"check: {name}", "kind": "status"} for name in table.statuses]
+    """The quantities of a map that are words: what became of the flow, then the checks."""
+    checks = [{"label": f"check: {name}", "words": STATUSES} for name in table.statuses]
+    words = OUTCOMES if table.unconverged is not None else OUTCOMES_ALONE
+    return [one | {"kind": "status"} for one in [{"label": "status", "words": words}, *checks]]
 
 
 def _plane(name: str, chosen: np.ndarray, cells: MapCells, table: LaneTable) -> dict[str, Any]:
     """One map: the value of each quantity in each cell, and how many lanes it sums up."""
     values = [cells.median(table.numbers[q["label"]], chosen) for q in _numbers(table)]
-    worst = [cells.worst(codes, chosen) for codes in table.statuses.values()]
+    codes = [table.outcomes, *table.statuses.values()]
+    worst = [cells.worst(one, chosen) for one in codes]
     unconverged = table.unconverged
     return {
         "name": name,

@@ -60,6 +60,13 @@ class LaneTable:
     def failed(self) -> np.ndarray:
         return ~self.missing & ~self.okay
 
+    @property
+    def outcomes(self) -> np.ndarray:
+        """The outcome of each lane: 1 if it had not converged at its end, 3 if it failed, -1 if missing."""
+        on = 0 if self.unconverged is None else self.unconverged[:, -1]
+        codes = np.where(self.missing, -1, np.where(self.okay, on, 3))
+        return codes.astype(np.int8)
+
 
 @dataclass(frozen=True)
 class Source:

@@ -145,9 +145,10 @@ def _progress(console: Console) -> Progress:
 
 
 def _table(outcomes: list[Outcome]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
+    # As narrow as 60 letters: a verdict may take two lines.
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("claim", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
+    table.add_column("verdict")
     table.add_column("s", justify="right")
     for outcome in outcomes:
         table.add_row(

@@ -15,16 +15,6 @@ from ddln.theory import Check
 FEW = Settings(seed=1, problems=8)
 
 
-# Of both documents, some that take seconds; the slow tests run all.
-SHORT = {"paper-equation-3", "paper-equation-9", "slides-chain-rule", "slides-square-entropy"}
-
-
-def test_short_claims_are_reproduced():
-    outcomes = [run(one, FEW) for one in claims() if one.id in SHORT]
-    assert len(outcomes) == len(SHORT)
-    assert [outcome for outcome in outcomes if not outcome.reproduced] == []
-
-
 def test_the_claims_of_the_paper_are_reproduced():
     """In one test: they share programs that take long to compile."""
     outcomes = [run(one, FEW) for one in CLAIMS]

@@ -1,15 +1,16 @@
-"""The claims of the literature: their form, a few of them, and that a wrong fixture makes a claim fail.
+"""The claims of the literature: their form, their verdicts, and that a wrong fixture makes a claim fail.
 
 It tests every module of `ddln/claims/literature`: `_arora2018`, `_arora2019`, `_azulay2021`, `_bayati2012`,
-`_berthier2023`, `_berthier2025`, `_carlson1995`, `_cohen2024`, `_domine2025`, `_even2023`,
-`_gunasekar2018`, `_haochen2020`, `_hoff2017`, `_jacobs2025`, `_li2022`, `_lyu2020`, `_lyu2025`,
-`_marcotte2023`, `_marcotte2024`, `_matt2025`, `_moroshko2020`, `_nacson2022`, `_papazov2024`, `_pesme2021`,
-`_pesme2023`, `_saxe2014`, `_su2016`, `_vaskevicius2019`, `_wind2023`, `_woodworth2020`, `_yun2021`,
-`_zhao2026`.
+`_berthier2023`, `_berthier2025`, `_carlson1995`, `_chou2023`, `_cohen2024`, `_domine2025`, `_even2023`,
+`_gunasekar2017`, `_gunasekar2018`, `_haochen2020`, `_hoff2017`, `_jacobs2025`, `_li2022`, `_lyu2020`,
+`_lyu2025`, `_marcotte2023`, `_marcotte2024`, `_matt2025`, `_moroshko2020`, `_nacson2022`, `_papazov2024`,
+`_pesme2021`, `_pesme2023`, `_saxe2014`, `_su2016`, `_vaskevicius2019`, `_wind2023`, `_woodworth2020`,
+`_yun2021`, `_zhao2026`.
 """
 
 import json
 import re
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +25,8 @@ from ddln.claims.literature import (
     arora2019,
     berthier2023,
     carlson1995,
+    chou2023,
+    gunasekar2017,
     lyu2025,
     pesme2023,
     su2016,
@@ -36,14 +39,6 @@ from ddln.cli import _reproduce_command, main
 from ddln.losses import LeastSquares
 
 FEW = Settings(seed=1, problems=8)
-# Of different kinds, and quick.
-SHORT = (
-    "zhao2026-plateaus",
-    "zhao2026-arrivals",
-    "zhao2026-last-arrival",
-    "arora2018-preconditioner",
-    "carlson1995-three-layers",
-)
 
 # Their laws are tested in tests/flows and tests/theory too; here they would take most of the time.
 # `ddln reproduce --literature` checks them.
@@ -58,22 +53,6 @@ LONG = {
     "pesme2021",
     "vaskevicius2019",
 }
-
-
-def test_short_claims_are_reproduced():
-    outcomes = [run(one, FEW) for one in literature_claims() if one.id in SHORT]
-    plt.close("all")
-    assert len(outcomes) == len(SHORT)
-    assert [outcome for outcome in outcomes if not outcome.reproduced] == []
-
-
-def test_the_claims_of_the_literature_are_reproduced():
-    """In one test: they share programs that take long to compile."""
-    outcomes = [run(one, FEW) for one in literature_claims() if one.document not in LONG]
-    plt.close("all")
-    assert [outcome for outcome in outcomes if not outcome.reproduced] == []
-    values = [number.value for outcome in outcomes for number in outcome.evidence.numbers]
-    assert not np.any(np.isnan(values))
 
 
 def test_there_are_enough_and_each_has_its_form():
@@ -91,19 +70,75 @@ def test_there_are_enough_and_each_has_its_form():
         assert "Fixture" not in one.code.split('"""')[1]
 
 
+def changed_entry(X):
+    """X with another value of one entry, in each of several problems."""
+    flat = np.array(X, float).reshape(-1)
+    flat[:: np.prod(np.shape(X)[-2:])] += 0.1
+    return jnp.asarray(flat.reshape(np.shape(X)))
+
+
+each = problems.each
+
+
+def of_other_data(function, first, *rest):
+    """`problems.each` on inputs of which one entry is another one, as no reference knows."""
+    return each(function, changed_entry(first) if jnp.ndim(first) > 2 else first, *rest)
+
+
+def loss_of_other_data(X, y, *rest):
+    """A loss likewise."""
+    return LeastSquares(changed_entry(X), y, *rest)
+
+
+def wrong_fixtures():
+    """Claims with the place and the name of a fixture or a number, and a wrong value for it.
+
+    None needs a program that the right values do not need.
+    """
+    for one in (
+        woodworth2020.q_function,
+        pesme2023.end,
+        chou2023.recovery,
+        gunasekar2017.nuclear_norm,
+    ):
+        yield one, problems, "each", of_other_data
+    for one, module in (
+        (su2016.bessel, su2016),
+        (berthier2023.incremental, berthier2023),
+        (lyu2025.heavy_ball, lyu2025),
+    ):
+        yield one, module, "LeastSquares", loss_of_other_data
+    X = zhao2026.X.copy()
+    X[1, 2] = 0.2
+    for one in (zhao2026.plateaus, zhao2026.arrivals, zhao2026.last_arrival):
+        yield one, zhao2026, "X", X
+    A = wind2023.A.copy()
+    A[0, 2] = 1.1
+    yield wind2023.two_layers, wind2023, "A", A
+    curves = dict(yun2021.CURVES)
+    curves[3] = (np.sinh, *curves[3][1:])
+    yield yun2021.norm, yun2021, "CURVES", curves
+    velocity, weight = arora2018.velocity, carlson1995.upper_weight
+    for one, module in (
+        (arora2018.preconditioner, arora2018),
+        (arora2019.singular_values, arora2019),
+    ):
+        yield one, module, "velocity", lambda f, G: 1.01 * velocity(f, G)
+    for one, entry in ((carlson1995.three_layers, 0), (carlson1995.four_layers, 3)):
+        nudge = 1e-9 * np.eye(4)[entry]
+        yield one, carlson1995, "upper_weight", lambda s, nudge=nudge: weight(s + nudge[: len(s)])
+
+
 def failing(one, patch, module, name, value):
-    """True if the claim fails with another value of a name in its module."""
+    """True if the claim fails with another value of a name."""
 
     def forget():
-        for kept in (*vars(module).values(), zhao2026.path):
+        for kept in (*vars(sys.modules[one.check.__module__]).values(), zhao2026.path):
             if hasattr(kept, "cache_clear"):
                 kept.cache_clear()
 
     with patch.context() as changed:
         changed.setattr(module, name, value)
-        # A new function: programs that are compiled already know the right value.
-        each = problems.each
-        changed.setattr(problems, "each", lambda f, *batches: each(lambda *one: f(*one), *batches))
         forget()
         wrong = run(one, FEW)
     forget()
@@ -111,57 +146,15 @@ def failing(one, patch, module, name, value):
     return wrong.error == "" and not wrong.reproduced
 
 
-def with_one_entry_changed(X, y, *rest):
-    """The loss of data of which one entry of X is another one, as no reference knows."""
-    flat = jnp.asarray(X).reshape(-1)
-    return LeastSquares(flat.at[0].add(0.1).reshape(jnp.shape(X)), y, *rest)
-
-
-def test_a_wrong_fixture_or_a_wrong_number_fails(monkeypatch):
-    X = zhao2026.X.copy()
-    X[1, 2] = 0.2
-    assert failing(zhao2026.plateaus, monkeypatch, zhao2026, "X", X)
-    assert failing(zhao2026.arrivals, monkeypatch, zhao2026, "X", X)
-    assert failing(zhao2026.last_arrival, monkeypatch, zhao2026, "X", X)
-    A = wind2023.A.copy()
-    A[0, 2] = 1.1
-    assert failing(wind2023.two_layers, monkeypatch, wind2023, "A", A)
-    curves = dict(yun2021.CURVES)
-    curves[3] = (np.sinh, *curves[3][1:])
-    assert failing(yun2021.norm, monkeypatch, yun2021, "CURVES", curves)
-    velocity, weight = arora2018.velocity, carlson1995.upper_weight
-    for one, module, name, wrong in (
-        (arora2018.preconditioner, arora2018, "velocity", lambda f, G: 1.01 * velocity(f, G)),
-        (arora2019.singular_values, arora2019, "velocity", lambda f, G: 1.01 * velocity(f, G)),
-        (
-            carlson1995.three_layers,
-            carlson1995,
-            "upper_weight",
-            lambda s: weight([s[0] + 1e-9, *s[1:]]),
-        ),
-        (
-            carlson1995.four_layers,
-            carlson1995,
-            "upper_weight",
-            lambda s: weight([*s[:3], s[3] + 1e-9]),
-        ),
-    ):
-        assert failing(one, monkeypatch, module, name, wrong), one.id
-
-
-# Claims whose reference knows the data as it is told, with the module that has the loss.
-WITH_DATA = [
-    (su2016.bessel, su2016),
-    (woodworth2020.q_function, woodworth2020),
-    (pesme2023.end, pesme2023),
-    (berthier2023.incremental, berthier2023),
-    (lyu2025.heavy_ball, lyu2025),
-]
-
-
-@pytest.mark.parametrize(("one", "module"), WITH_DATA, ids=[one.id for one, _ in WITH_DATA])
-def test_one_entry_of_the_data_makes_a_claim_fail(one, module, monkeypatch):
-    assert failing(one, monkeypatch, module, "LeastSquares", with_one_entry_changed)
+def test_the_claims_are_reproduced_and_fail_with_wrong_fixtures(monkeypatch):
+    """In one test: they share programs that take long to compile."""
+    outcomes = [run(one, FEW) for one in literature_claims() if one.document not in LONG]
+    plt.close("all")
+    assert [outcome for outcome in outcomes if not outcome.reproduced] == []
+    values = [number.value for outcome in outcomes for number in outcome.evidence.numbers]
+    assert not np.any(np.isnan(values))
+    for one, module, name, value in wrong_fixtures():
+        assert failing(one, monkeypatch, module, name, value), (one.id, name)
 
 
 def test_published_numbers_set_their_tolerance():

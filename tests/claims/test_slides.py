@@ -14,7 +14,6 @@ TESTED_ELSEWHERE = {
     "slides-mirror-flow",
     "slides-mirror-flow-end",
     "slides-different-bias",
-    "slides-chain-rule",
     "slides-inverse-hessian",
     "slides-deep-mirror-flow",
     "slides-no-mirror-flow",

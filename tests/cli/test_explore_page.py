@@ -138,6 +138,10 @@ def test_the_map_is_that_of_the_store(written, run):
     shown = array(found["planes"][0]["unconverged"], "i4", 2, 4, SAVES)
     np.testing.assert_array_equal(shown, on)
     assert 0 < on[..., -1].sum() < okay.sum()
+    # What became of each flow: converged, not converged or failed.
+    shown = array(found["planes"][2]["values"][labels.index("status")], "i1", 2, 4)[0]
+    late = (2 * data["loss"].isel(save=-1) - least > 1e-3).sel(depth=2, initialization=1)
+    np.testing.assert_array_equal(shown, np.where(okay.sel(depth=2, initialization=1), late, 3))
 
 
 def test_flows_of_the_page_are_those_of_the_store(written, run):
@@ -372,6 +376,10 @@ def test_the_time_and_the_colours_are_chosen(page):
     lines = page.evaluate("[...document.querySelectorAll('.cursor')].map(c => c.getAttribute('d'))")
     assert len(lines) == 3
     assert all(line.startswith("M") for line in lines)
+    choose(page, "#quantity", "status")
+    assert "converged" in text(page, "#key")
+    assert "failed" in text(page, "#key")
+    assert "status, worst of 2 flows: converged" in selected(page)
     choose(page, "#quantity", "check: monotone loss")
     assert "violated" in text(page, "#key")
     assert "check: monotone loss, worst of 2 flows: holds" in selected(page)

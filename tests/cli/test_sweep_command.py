@@ -46,6 +46,24 @@ def finished(data_file, tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="module")
+def plain(data_file, tmp_path_factory):
+    """Options of the same flows without checks, which most of the compilation is for, and their run."""
+    out = tmp_path_factory.mktemp("plain") / "run"
+    options = [
+        *SMALL,
+        "--data",
+        str(data_file),
+        "--train",
+        "20",
+        "--observe",
+        "ends",
+        "--no-figures",
+    ]
+    main([*options, "--out", str(out)])
+    return options, out
+
+
 def test_results_reload_with_labels(finished):
     data = xarray.open_zarr(finished / "results.zarr")
     sizes = {"depth": 2, "initialization": 2, "scale": 4, "save": 10, "coordinate": 6}
@@ -129,7 +147,16 @@ def test_overwrite_replaces_and_failures_and_damage_are_told(data_file, tmp_path
     out.mkdir()
     (out / "summary.json").write_text("old")
     (out / "phase.png").write_text("old")
-    options = ["--depths", "2", "--max-steps", "3", "--no-figures", "--overwrite"]
+    options = [
+        "--depths",
+        "2",
+        "--max-steps",
+        "3",
+        "--observe",
+        "ends",
+        "--no-figures",
+        "--overwrite",
+    ]
     main([*SMALL, *options, "--data", str(data_file), "--out", str(out)])
     assert not (out / "phase.png").exists()
     summary = json.loads((out / "summary.json").read_text())
@@ -152,7 +179,7 @@ def files(folder):
     }
 
 
-def test_a_run_that_is_interrupted_goes_on(finished, data_file, tmp_path, monkeypatch, capsys):
+def test_a_run_that_is_interrupted_goes_on(plain, tmp_path, monkeypatch, capsys):
     whole = Experiment.integrate
 
     def interrupted(experiment, depth, *rest):
@@ -161,7 +188,7 @@ def test_a_run_that_is_interrupted_goes_on(finished, data_file, tmp_path, monkey
         return whole(experiment, depth, *rest)
 
     out = tmp_path / "run"
-    options = [*SMALL, "--data", str(data_file), "--train", "20", "--no-figures", "--out", str(out)]
+    options = [*plain[0], "--out", str(out)]
     with monkeypatch.context() as patch:
         patch.setattr(Experiment, "integrate", interrupted)
         with pytest.raises(SystemExit) as stop:
@@ -183,7 +210,7 @@ def test_a_run_that_is_interrupted_goes_on(finished, data_file, tmp_path, monkey
     capsys.readouterr()
     main([*options, "--resume"])
     assert "Going on with 8 flows" in capsys.readouterr().out
-    after, expected = files(out), files(finished)
+    after, expected = files(out), files(plain[1])
     assert {key: after[key] for key in expected} == expected
     assert (out / "summary.json").exists()
     # All flows are there: nothing is compiled.
@@ -202,11 +229,11 @@ def test_a_run_that_is_interrupted_goes_on(finished, data_file, tmp_path, monkey
         main([*options, "--resume", "--seed", "3"])
 
 
-def test_a_store_elsewhere_and_workers(finished, data_file, tmp_path, monkeypatch, capsys):
+def test_a_store_elsewhere_and_workers(plain, tmp_path, monkeypatch, capsys):
     import distributed
 
     monkeypatch.chdir(tmp_path)
-    options = [*SMALL, "--data", str(data_file), "--train", "20", "--no-figures"]
+    options = plain[0]
     # Processes would compile again; what they do is tested with `ddln.sweep`.
     monkeypatch.setattr(
         _sweep_command,
@@ -218,7 +245,7 @@ def test_a_store_elsewhere_and_workers(finished, data_file, tmp_path, monkeypatc
     cluster = distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None)
     with cluster:
         main([*options, "--store", "dask.zarr", "--address", cluster.scheduler_address])
-    whole = xarray.open_zarr(finished / "results.zarr").load()
+    whole = xarray.open_zarr(plain[1] / "results.zarr").load()
     for name in ("threads.zarr", "dask.zarr"):
         xarray.testing.assert_identical(xarray.open_zarr(name).load(), whole)
     with pytest.raises(SystemExit, match=r"There is a store at dask\.zarr"):

@@ -6,6 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
+from ddln.claims import Evidence, Outcome, claims, literature_claims, measured
+from ddln.cli import _reproduce_command
 from ddln.cli._flows import CHECKS
 from ddln.cli._tables import check_table, depth_table
 
@@ -43,10 +45,22 @@ def checks(count):
     ]
 
 
+def reproduced():
+    """Outcomes of all claims, with made-up numbers that say what is expected."""
+    for one in (*claims(), *literature_claims()):
+        cases = {case: verdict == "violated" for case, verdict in one.cases.items()}
+        numbers = [
+            measured("made up", float(bad), "<=", 0.5, case=case) for case, bad in cases.items()
+        ]
+        yield Outcome(one, Evidence(tuple(numbers)), "", 123.4)
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_no_word_is_broken(width):
     rows = [{"depth": 2, **ROW, **CONVERGED}, {"depth": 4, **ROW, **SHORT}]
-    tables = shown(depth_table(rows), width), shown(check_table(checks(128000)), width)
+    outcomes = list(reproduced())
+    tables = [depth_table(rows), check_table(checks(128000)), _reproduce_command._table(outcomes)]
+    tables = [shown(table, width) for table in tables]
     for table in tables:
         assert "…" not in table
         assert max(map(len, table.splitlines())) <= width
@@ -55,6 +69,8 @@ def test_no_word_is_broken(width):
     assert {"1.2e-04", "0.523", "6.1*", "1234", "sparsity", "depth"} <= words
     for check in CHECKS:
         assert set(check.name.split("_")) <= words
+    assert {outcome.claim.id for outcome in outcomes} <= words
+    assert {"reproduced", "condition", "erratum", "123.4"} <= words
 
 
 def test_flows_that_have_not_converged_are_counted_and_marked():

@@ -7,9 +7,11 @@ from ddln.claims.literature import _bayati2012 as bayati2012
 from ddln.claims.literature import _berthier2023 as berthier2023
 from ddln.claims.literature import _berthier2025 as berthier2025
 from ddln.claims.literature import _carlson1995 as carlson1995
+from ddln.claims.literature import _chou2023 as chou2023
 from ddln.claims.literature import _cohen2024 as cohen2024
 from ddln.claims.literature import _domine2025 as domine2025
 from ddln.claims.literature import _even2023 as even2023
+from ddln.claims.literature import _gunasekar2017 as gunasekar2017
 from ddln.claims.literature import _gunasekar2018 as gunasekar2018
 from ddln.claims.literature import _haochen2020 as haochen2020
 from ddln.claims.literature import _hoff2017 as hoff2017
@@ -38,6 +40,7 @@ PAPERS = (
     bayati2012,
     saxe2014,
     su2016,
+    gunasekar2017,
     hoff2017,
     arora2018,
     gunasekar2018,
@@ -53,6 +56,7 @@ PAPERS = (
     li2022,
     nacson2022,
     berthier2023,
+    chou2023,
     even2023,
     marcotte2023,
     pesme2023,

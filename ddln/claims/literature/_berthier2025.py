@@ -1,5 +1,6 @@
 """Berthier 2025: the averaged trajectory and the path of the Lasso."""
 
+import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,7 +29,7 @@ def _both(X, y):
     spent = jnp.clip(mus[:, None] - limit.ts[None], 0.0, (ends - limit.ts)[None])
     spent = jnp.where(jnp.isfinite(limit.ts)[None], spent, 0.0)
     average = spent @ limit.theta / mus[:, None]
-    lasso = jnp.stack([path.at(1 / mu) for mu in mus])
+    lasso = jax.vmap(path.at)(1 / mus)
     return mus, lasso, average, path.penalties, path.theta
 
 

@@ -32,8 +32,9 @@ def _run(key):
         atol=1e-12, throw=False,
     )  # fmt: skip
     layers = flow.parameterization.layers  # pyright: ignore
-    switched = limit(DeepDiagonal(layers[3]), loss, throw=False).theta
-    ignored = limit(start, loss, throw=False).theta
+    starts = jnp.stack([layers[3], start.layers])
+    ends = jax.vmap(lambda one: limit(DeepDiagonal(one), loss, throw=False).theta)(starts)
+    switched, ignored = ends
     decayed = limit(start, loss, weight_decay=DECAY, throw=False).theta
     return X, loss.y, layers, flow.theta, switched, ignored, decayed
 

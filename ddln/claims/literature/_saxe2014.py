@@ -1,5 +1,7 @@
 """Saxe, McClelland and Ganguli 2014: exact learning curves of linear networks."""
 
+from functools import cache
+
 import diffrax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -7,6 +9,7 @@ import numpy as np
 from scipy.integrate import quad
 
 from ddln import plots, theory
+from ddln._types import Array
 from ddln.claims._claim import Settings, claim
 from ddln.claims._evidence import Evidence, compared, measured
 from ddln.flows import gradient_flow
@@ -20,7 +23,7 @@ RTOL = 1e-9
 FLOW = 1e-5
 
 
-def whitened(Y: np.ndarray) -> LeastSquares:
+def whitened(Y: Array | np.ndarray) -> LeastSquares:
     """|theta - Y|^2 / 2 for a matrix theta."""
     units = np.eye(Y.size).reshape(Y.size, *Y.shape)
     return LeastSquares(units, Y.ravel())
@@ -33,6 +36,23 @@ def rotated() -> tuple[MatrixFactorization, np.ndarray, np.ndarray, np.ndarray]:
     root = START**0.5
     start = MatrixFactorization(root * left, root * right)
     return start, left @ np.diag(STRENGTHS) @ right.T, left, right
+
+
+def learned() -> np.ndarray:
+    """The time of the formula from START to START below each strength."""
+    goal = STRENGTHS - START
+    return np.log(goal * (STRENGTHS - START) / (START * (STRENGTHS - goal))) / (2 * STRENGTHS)
+
+
+@cache
+def flow() -> tuple[np.ndarray, np.ndarray]:
+    """Times, those of the formula among them, and the product of both matrices in the singular basis of Y."""
+    start, Y, left, right = rotated()
+    ts = np.sort(np.append(np.linspace(0, 15, 76), learned()))
+    found = gradient_flow(
+        start, whitened(Y), ts[-1], ts=ts, rtol=RTOL, atol=1e-12, adjoint=diffrax.ForwardMode()
+    )
+    return ts, left.T @ np.asarray(found.theta) @ right
 
 
 @claim(id="saxe2014-modes")
@@ -48,12 +68,7 @@ def modes(settings: Settings) -> Evidence:
 
     As summarized: the flow of both matrices in the singular basis of Y against the formula.
     """
-    start, Y, left, right = rotated()
-    ts = np.linspace(0, 12, 61)
-    flow = gradient_flow(
-        start, whitened(Y), ts[-1], ts=ts, rtol=RTOL, atol=1e-12, adjoint=diffrax.ForwardMode()
-    )
-    found = left.T @ np.asarray(flow.theta) @ right
+    ts, found = flow()
     ours = np.diagonal(found, axis1=1, axis2=2)
     formula = np.asarray(theory.mode_strength(STRENGTHS, np.full(4, START), ts))
     with plots.style():
@@ -85,15 +100,13 @@ def learning_time(settings: Settings) -> Evidence:
 
         t = \frac{1}{2 s} \log \frac{\theta_f (s - \theta_0)}{\theta_0 (s - \theta_f)}
 
-    Fixture: strengths 3, 2, 1, 0.5 from $10^{-3}$ to $s - 10^{-3}$, two equal layers each.
+    Fixture: as for the modes, from $10^{-3}$ to $s - 10^{-3}$.
 
-    As summarized: the flow stopped at the time of the formula.
+    As summarized: the flow at the times of the formula.
     """
-    reached = []
-    for s in STRENGTHS:
-        goal = s - START
-        t = np.log(goal * (s - START) / (START * (s - goal))) / (2 * s)
-        reached.append(float(_diagonal(s, 2, t)))
+    ts, found = flow()
+    places = np.searchsorted(ts, learned())
+    reached = [found[place, mode, mode] for mode, place in enumerate(places)]
     return Evidence(
         (compared("strength at that time", reached, STRENGTHS - START, FLOW),),
         remark="The time is in units of the inverse learning rate.",

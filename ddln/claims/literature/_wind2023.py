@@ -31,7 +31,7 @@ def _end(start, depth: int):
     return limit(PowerDifference(start, start, depth), LeastSquares(A, Y)).theta
 
 
-def predicted(depth: float) -> float:
+def predicted(depth: float | int) -> float:
     """The t of the largest sum of |theta|^(2/p), in closed form."""
     p = depth
     return 1 / (1 + (3 ** (2 / p) / (2 ** (2 / p) + 1)) ** (-p / (p - 2)))

@@ -20,22 +20,25 @@ SAMPLES, DIM, PROBLEMS = 4, 8, 8
 ALPHAS = np.geomspace(1e-20, 1e3, 24)
 
 
-def _ends(key):
+def _data(key):
     key_X, key_y = jax.random.split(key)
-    X, y = jax.random.normal(key_X, (SAMPLES, DIM)), jax.random.normal(key_y, (SAMPLES,))
+    return jax.random.normal(key_X, (SAMPLES, DIM)), jax.random.normal(key_y, (SAMPLES,))
 
+
+def _ends(X, y):
     def end(alpha):
         start = jnp.full(DIM, alpha)
         return limit(PowerDifference(start, start, 2), LeastSquares(X, y), throw=False).theta
 
-    return X, y, jax.vmap(end)(jnp.asarray(ALPHAS))
+    return jax.vmap(end)(jnp.asarray(ALPHAS))
 
 
 @cache
 def ends(settings: Settings) -> tuple[np.ndarray, ...]:
     """X, y and the ends of the flow for all scales, with a leading axis of problems."""
     keys = problems.keys(settings, "woodworth")[:PROBLEMS]
-    return tuple(np.asarray(a) for a in problems.each(_ends, keys))
+    X, y = problems.each(_data, keys)
+    return tuple(np.asarray(a) for a in (X, y, problems.each(_ends, X, y)))
 
 
 @claim(id="woodworth2020-potential")

@@ -104,7 +104,7 @@ function drawMap(box, data, look, words, chosen, { onChoose, onPoint }) {
   });
 }
 
-function drawKey(box, quantity, scale, data, seen, beyond) {
+function drawKey(box, quantity, scale, seen, beyond) {
   box.replaceChildren();
   const entry = (width, paint, text) => {
     const div = document.createElement("div"), svg = draw(div, "svg", { width, height: 14, viewBox: `0 0 ${width} 14`, "aria-hidden": true });
@@ -114,7 +114,7 @@ function drawKey(box, quantity, scale, data, seen, beyond) {
     return div;
   };
   if (quantity.kind === "status") {
-    data.statuses.forEach((word, i) => entry(14, (svg) => draw(svg, "rect", { width: 14, height: 14, fill: STATUS_COLOURS[i] }), word));
+    quantity.words.forEach((word, i) => { if (word) entry(14, (svg) => draw(svg, "rect", { width: 14, height: 14, fill: STATUS_COLOURS[i] }), word); });
   } else {
     const bar = entry(120, (svg) => { for (let i = 0; i < 60; i++) draw(svg, "rect", { x: 2 * i, width: 2.3, height: 14, fill: colour(i / 59) }); }, (beyond.high ? "≥ " : "") + number(scale.high));
     bar.prepend((beyond.low ? "≤ " : "") + number(scale.low));

@@ -32,7 +32,7 @@ function words(cell) {
   const where = place.filter(([name]) => name).map(([name, label]) => `${name} ${label}`).join(", ");
   const value = valueAt(cell), seen = look(cell), lanes = plane.lanes[cell];
   const on = plane.unconverged ? plane.unconverged[cell * data.saves + state.time] : 0;
-  const text = quantity.kind === "status" ? (data.statuses[value] ?? "not computed") : number(value);
+  const text = quantity.kind === "status" ? (quantity.words[value] ?? "not computed") : number(value);
   const when = quantity.over_time ? `${where ? ", " : ""}${timeText(state.time)}` : "";
   const several = lanes > 1 ? (quantity.kind === "status" ? `, worst of ${lanes} flows` : `, median of ${lanes} flows`) : "";
   const counts = [ [plane.failed[cell], "failed"], [on, "not converged then"], [plane.missing[cell], "missing"]];
@@ -52,7 +52,7 @@ function showMap() {
     if (one.failed) seen.add(`failed ${one.failed}`);
     if (one.unconverged) seen.add(`unconverged ${one.unconverged}`);
   }
-  drawKey(part("key"), data.quantities[state.quantity], scale, data, seen, beyond);
+  drawKey(part("key"), data.quantities[state.quantity], scale, seen, beyond);
   part("readout").textContent = words(state.cell);
   part("time-text").textContent = timeText(state.time) + (state.time === data.saves - 1 ? " (end)" : "");
   part("time").value = state.time;
@@ -67,7 +67,7 @@ function showTable() {
   const head = row([cell("th", data.columns.name, "col"), ...rows.map((label) => cell("th", `${data.rows.name} ${label}`, "col"))]);
   const body = data.columns.labels.map((label, column) => row([cell("th", label, "row"), ...rows.map((_, i) => {
     const place = i * columns + column, seen = look(place), value = valueAt(place);
-    const text = data.quantities[state.quantity].kind === "status" ? (data.statuses[value] ?? "–") : number(value);
+    const text = data.quantities[state.quantity].kind === "status" ? (data.quantities[state.quantity].words[value] ?? "–") : number(value);
     const mark = seen.missing ? "missing" : seen.failed === "all" ? "failed" : text + (seen.unconverged ? " (not converged)" : "");
     return cell("td", mark);
   })]));
@@ -165,7 +165,7 @@ function showCharts() {
   if (several) {
     const curves = [{ values: sample.gap ?? sample.loss, look: "c0", label: sample.gap ? "L − L*" : "L" }];
     if (sample.bound) curves.push({ values: sample.bound, look: "c1 bound", label: "Theorem 2" });
-    part("loss-title").textContent = sample.gap ? "Training loss above the least one, L(theta(t)) − L*" : "Training loss L(theta(t))";
+    part("loss-title").textContent = sample.gap ? "Training loss above the least one, L − L*" : "Training loss L(theta(t))";
     cursors.push(chart(part("loss"), { ...settings, curves, logarithmic: true, words: "Training loss over time" }));
   }
   if (!part("layers-part").hidden) {
