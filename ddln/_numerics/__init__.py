@@ -2,6 +2,7 @@
 
 from ddln._numerics._derivatives import first_order as first_order
 from ddln._numerics._derivatives import twice_differentiable as twice_differentiable
+from ddln._numerics._in_chunks import in_chunks as in_chunks
 from ddln._numerics._inverse_factor import inverse_factor as inverse_factor
 from ddln._numerics._masks import all_finite as all_finite
 from ddln._numerics._masks import expand_mask as expand_mask

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from ddln._types import Array, Float
 from ddln.asymptotics._arguments import signal_of, weights_of, with_coordinates
-from ddln.asymptotics._moments import Joint
-from ddln.asymptotics._nodes import over, place_nodes
+from ddln.asymptotics._moments import Joint, Sample
+from ddln.asymptotics._nodes import place_nodes
 from ddln.asymptotics._signal import Signal
 from ddln.asymptotics._state_evolution import StateEvolution, state_evolution
 from ddln.parameterizations import AbstractParameterization
@@ -96,23 +96,19 @@ def _law(
     noise, penalty = jnp.sqrt(end.effective_noise), end.effective_penalty
     spread = jnp.sqrt(jnp.square(signal.deviations) + end.effective_noise)
     nodes = place_nodes(curve, signal.means, spread, penalty, NODES)
-    v = nodes.v
-    theta, xi, metric, slope = (
-        over(function, v) for function in (curve.at, curve.dual, curve.metric, curve.slope)
-    )
-    dz = nodes.dv * slope * (1 + penalty / metric)
-    joint = Joint.of(nodes, signal, weights, noise, theta + penalty * xi, dz)
+    joint = Joint.of(Sample.at(nodes, curve), signal, weights, noise, penalty)
 
     mass = joint.mass.reshape(-1)
     kept, chosen = jax.lax.top_k(mass, min(size, mass.size))
     total = jnp.sum(kept)
-    components, panels, starts = v.shape[2:]
+    components, panels, starts = joint.mass.shape[2:]
     index = chosen % starts
     component = (chosen // (panels * starts)) % components
     deviation = jnp.sqrt(joint.variance[component, index])
     one = jnp.ones_like(deviation)[None]
+    points = jax.tree.map(lambda leaf: leaf.reshape(-1)[chosen], nodes.v)
     return EndLaw(
-        start=_at_points(with_coordinates(start, index), v.reshape(-1)[chosen]),
+        start=_at_points(with_coordinates(start, index), points),
         signal=Signal(joint.posterior.reshape(-1)[chosen][None], deviation[None], one),
         weights=kept / total,
         evolution=end,

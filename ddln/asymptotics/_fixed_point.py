@@ -1,13 +1,12 @@
 """The two equations of the state evolution, their solution, and its derivatives."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ddln._numerics import in_chunks
 from ddln._types import Array, Bool, Float, Int, Scalar
-from ddln.asymptotics._moments import Moments
+from ddln.asymptotics._moments import Moments, Sample, moments_and_slopes
 from ddln.asymptotics._nodes import Nodes, place_nodes
 from ddln.asymptotics._signal import Signal
 from ddln.potentials import AbstractCurve
@@ -18,6 +17,12 @@ FIRST_RADIUS = 2.0
 LARGEST_STEP = 60.0
 # Residual of the second equation from which on log s moves, too.
 CLOSE = 0.3
+# Distance within which nodes serve for another point, and the most Newton's steps there.
+NEAR, POLISHING = 0.1, 3
+# Size of a step that is the last one: the next would be below rounding.
+TINY = 1e-8
+# Lanes of `jax.vmap` at a time: their arrays of nodes fill the cache.
+LANES = 64
 
 
 class Equations(eqx.Module):
@@ -47,31 +52,44 @@ class Equations(eqx.Module):
         spread = jnp.sqrt(jnp.square(self.signal.deviations) + jnp.exp(2 * x[0]))
         return place_nodes(self.curve, self.signal.means, spread, jnp.exp(x[1]))
 
-    def moments(self, x: Float[Array, "2"], nodes: Nodes, **options: Any) -> Moments:
-        return Moments.at_nodes(
-            nodes, self.curve, self.signal, self.weights, *jnp.exp(x), **options
-        )
+    def residual(self, x: Float[Array, "2"], sample: Sample) -> Float[Array, "2"]:
+        """Both equations at x, with expectations over nodes that were placed for it or for a point near."""
+        m = Moments.of(sample, self.signal, self.weights, *jnp.exp(x))
+        return self.balance(x, jnp.stack([m.mse, m.divergence, m.shrinkage, m.pull]))
 
-    def residual(self, x: Float[Array, "2"], nodes: Nodes, **options: Any) -> Float[Array, "2"]:
+    def linearized(
+        self, x: Float[Array, "2"], sample: Sample
+    ) -> tuple[Float[Array, "2 2"], Float[Array, "2"]]:
+        """The Jacobian of the residual, and the residual."""
+        found = moments_and_slopes(sample, self.signal, self.weights, *jnp.exp(x))
+        value, along = jax.linearize(self.balance, x, found[0])
+        columns = jax.vmap(along)(jnp.eye(2, dtype=x.dtype), found[1:])
+        return columns.T, value
+
+    def balance(self, x: Float[Array, "2"], moments: Float[Array, "4"]) -> Float[Array, "2"]:
         """Both equations in logarithms, in forms that are nearly straight lines in x.
 
         With D = E M / (M + gamma), E (theta - theta*)^2 = s^2 (2 D - 1) + gamma^2 E xi^2 (Stein's lemma). For
         alpha near 1 the first equation is nearly void, but with the second one it becomes
         s^2 (1 - alpha + 2 alpha lambda / gamma) = alpha sigma^2 + gamma^2 E xi^2, a sum of positive terms.
         The second one is the difference of the logits of its sides for lambda = 0.
+
+        Args:
+            x: log s and log gamma.
+            moments: `mse`, `divergence`, `shrinkage` and `pull` there.
         """
-        m = self.moments(x, nodes, **options)
+        mse, divergence, shrinkage, pull = moments
         alpha, log_alpha = self.ratio, jnp.log(self.ratio)
         fixed = alpha * self.penalty * jnp.exp(-x[1])
         near = (alpha > 0.5) & (alpha < 1)
         free = jnp.where(near, 1 - alpha, 0.5) + 2 * fixed
         noise = alpha * self.variance
         error = jnp.where(
-            near, jnp.log(noise + m.pull) - jnp.log(free), jnp.log(noise + m.mse) - log_alpha
+            near, jnp.log(noise + pull) - jnp.log(free), jnp.log(noise + mse) - log_alpha
         )
         more, less = jnp.maximum(alpha - 1, 0), jnp.maximum(1 - alpha, 0)
-        shrunk = jnp.log(m.shrinkage + more) - jnp.log(less + fixed)
-        moving = jnp.log(m.divergence + fixed) - log_alpha
+        shrunk = jnp.log(shrinkage + more) - jnp.log(less + fixed)
+        moving = jnp.log(divergence + fixed) - log_alpha
         return jnp.stack([2 * x[0] - error, shrunk - moving])
 
     def guess(self) -> Float[Array, "2"]:
@@ -128,13 +146,8 @@ class Search(eqx.Module):
     def advanced(self, equations: Equations) -> "Search":
         """Evaluate the equations at the next point, and choose the one after it."""
         x = self.next
-        nodes = equations.nodes(x)
-
-        def residual(x):
-            value = equations.residual(x, nodes)
-            return value, value
-
-        (rows, value) = jax.jacfwd(residual, has_aux=True)(x)
+        sample = Sample.at(equations.nodes(x), equations.curve)
+        rows, value = equations.linearized(x, sample)
         (a, b), (c, d) = rows
         # Along the curve of the second equation, to first order from here.
         along = value[0] - b / d * value[1]
@@ -163,7 +176,35 @@ class Search(eqx.Module):
         change = jnp.where(far & bounded[1] & (slow | ~inside), middle[1] - x[1], change)
         low = jnp.stack([low[0], jnp.where(far, low[1], -jnp.inf)])
         high = jnp.stack([high[0], jnp.where(far, high[1], jnp.inf)])
-        return Search(x, value, x + jnp.stack([step, change]), low, high, radius, self.count + 1)
+        following = _polished(x + jnp.stack([step, change]), x, equations, sample)
+        outside = bounded[0] & ((following[0] <= low[0]) | (following[0] >= high[0]))
+        following = jnp.where(outside, x + jnp.stack([step, change]), following)
+        return Search(x, value, following, low, high, radius, self.count + 1)
+
+
+def _polished(
+    x: Float[Array, "2"], placed: Float[Array, "2"], equations: Equations, sample: Sample
+) -> Float[Array, "2"]:
+    """x after Newton's steps at the nodes for a point next to it, while the steps get shorter.
+
+    They cost a fraction of an evaluation with nodes of its own.
+    """
+    moved = jnp.max(jnp.abs(x - placed))
+
+    def unfinished(state):
+        _, last, count = state
+        return (last > TINY) & (count < POLISHING)
+
+    def newton(state):
+        x, last, count = state
+        rows, value = equations.linearized(x, sample)
+        step = -_solve(rows, value)
+        size = jnp.max(jnp.abs(step))
+        shorter = size < 0.5 * last
+        return jnp.where(shorter, x + step, x), jnp.where(shorter, size, 0), count + 1
+
+    state = (x, jnp.where(moved < NEAR, moved, 0), jnp.asarray(0))
+    return jax.lax.while_loop(unfinished, newton, state)[0]
 
 
 def _solve(matrix: Float[Array, "2 2"], side: Float[Array, "2"]) -> Float[Array, "2"]:
@@ -173,14 +214,16 @@ def _solve(matrix: Float[Array, "2 2"], side: Float[Array, "2"]) -> Float[Array,
 
 def solve(equations: Equations, active: Bool[Array, ""], max_steps: int) -> Search:
     """The solution, without derivatives; a lane that is not active takes no steps."""
-    equations = jax.lax.stop_gradient(equations)
 
-    def unfinished(search):
-        usable = jnp.all(jnp.isfinite(search.next))
-        return active & usable & ~search.converged() & (search.count < max_steps)
+    def search(equations: Equations, active: Bool[Array, ""]) -> Search:
+        def unfinished(search):
+            usable = jnp.all(jnp.isfinite(search.next))
+            return active & usable & ~search.converged() & (search.count < max_steps)
 
-    first = Search.first(equations.guess())
-    return jax.lax.while_loop(unfinished, lambda search: search.advanced(equations), first)
+        first = Search.first(equations.guess())
+        return jax.lax.while_loop(unfinished, lambda search: search.advanced(equations), first)
+
+    return in_chunks(search, LANES)(jax.lax.stop_gradient(equations), active)
 
 
 @jax.custom_jvp
@@ -194,8 +237,11 @@ def _with_derivatives_jvp(primals, tangents):
     x, equations = primals
     x = with_derivatives(x, equations)
     nodes = equations.nodes(x)
-    jacobian = jax.jacfwd(lambda x: equations.residual(x, nodes, moving_start=True))(x)
-    change = jax.jvp(
-        lambda e: e.residual(x, nodes, moving_start=True), (equations,), (tangents[1],)
-    )[1]
+    jacobian, _ = equations.linearized(x, Sample.at(nodes, equations.curve))
+
+    def residual(equations):
+        sample = Sample.at(nodes, equations.curve, moving_start=True)
+        return equations.residual(x, sample)
+
+    change = jax.jvp(residual, (equations,), (tangents[1],))[1]
     return x, -_solve(jacobian, change)

@@ -10,18 +10,90 @@ import numpy as np
 
 from ddln._numerics import gauss_legendre, product
 from ddln._types import Array, Float, Scalar
-from ddln.asymptotics._nodes import NODES, Nodes, over
+from ddln.asymptotics._nodes import Nodes, over
 from ddln.asymptotics._signal import Signal
 from ddln.potentials import AbstractCurve
 
 
-def _antiderivative(dtype: Any) -> Float[np.ndarray, "node node"]:
+def _antiderivative(count: int, dtype: Any) -> Float[np.ndarray, "node node"]:
     """The matrix of int_0^x_n of the polynomial with given values at the Gauss-Legendre nodes of [0, 1]."""
-    nodes, _ = np.polynomial.legendre.leggauss(NODES)
+    nodes, _ = np.polynomial.legendre.leggauss(count)
     legendre = np.polynomial.legendre
-    rows = [legendre.legval(nodes, legendre.legint(unit, lbnd=-1)) for unit in np.eye(NODES)]
-    values = legendre.legvander(nodes, NODES - 1)
+    rows = [legendre.legval(nodes, legendre.legint(unit, lbnd=-1)) for unit in np.eye(count)]
+    values = legendre.legvander(nodes, count - 1)
     return (0.5 * np.linalg.solve(values.T, np.stack(rows)).T).astype(dtype)
+
+
+class Sample(eqx.Module):
+    """The curves of the starts at the nodes.
+
+    Attributes:
+        theta: theta at the nodes.
+        xi: xi there.
+        metric: M there.
+        dtheta: d theta / d x of the coordinate x of a panel.
+        dxi: d xi / d x.
+        side: as in `Nodes`.
+    """
+
+    theta: Float[Array, "node 2 J P K"]
+    xi: Float[Array, "node 2 J P K"]
+    metric: Float[Array, "node 2 J P K"]
+    dtheta: Float[Array, "node 2 J P K"]
+    dxi: Float[Array, "node 2 J P K"]
+    side: Float[Array, "1 2 1 1 1"]
+
+    @classmethod
+    def at(cls, nodes: Nodes, curve: AbstractCurve, *, moving_start: bool = False) -> "Sample":
+        """The curves at given nodes.
+
+        Args:
+            nodes: held fixed in derivatives.
+            curve: the curves of the starts.
+            moving_start: True where the result is differentiated in the curve.
+        """
+        v = nodes.v
+        several = moving_start and not eqx.is_array(v)
+        if several:
+            v = _at_fixed_dual(v, curve)
+        theta, metric = over(curve.at, v), over(curve.metric, v)
+        dtheta = nodes.dv * over(curve.slope, v)
+        dxi = dtheta / metric
+        if several:
+            dxi = jax.lax.stop_gradient(dxi)
+            dtheta = metric * dxi
+
+        # xi is the integral of d xi from the start.
+        dtype = theta.dtype
+        panels = product(jnp.asarray(gauss_legendre(len(dxi), dtype)[1]), dxi)
+        before = jnp.cumsum(panels, axis=2) - panels
+        xi = product(jnp.asarray(_antiderivative(len(dxi), dtype)), dxi) + before[None]
+        if moving_start and not several:
+            # Zero, but its derivative is not: the nodes are held fixed, and the start moves.
+            moved = curve.dual(jax.lax.stop_gradient(curve.origin))
+            xi = xi + moved[None, None, None, None]
+        return cls(theta, xi, metric, dtheta, dxi, nodes.side)
+
+
+@jax.custom_jvp
+def _at_fixed_dual(v: Any, curve: AbstractCurve) -> Any:
+    """The nodes, on a curve of several coordinates that moves with the start: they stay at their xi."""
+    return v
+
+
+@_at_fixed_dual.defjvp
+def _at_fixed_dual_jvp(primals, tangents):
+    (v, curve), (_, curve_dot) = primals, tangents
+
+    def tangent(v):
+        moved = jax.jvp(lambda c: c.dual(v), (curve,), (curve_dot,))[1]
+        return curve.tangent(v, curve_dot, -curve.metric(v) * moved)
+
+    return v, over(tangent, v)
+
+
+def _component(values: Float[Array, "J K"]) -> Float[Array, "1 1 J 1 K"]:
+    return values[None, None, :, None]
 
 
 class Joint(eqx.Module):
@@ -46,27 +118,24 @@ class Joint(eqx.Module):
     @classmethod
     def of(
         cls,
-        nodes: Nodes,
+        sample: Sample,
         signal: Signal,
         weights: Float[Array, " K"],
         noise: Float[Array, ""],
-        z: Float[Array, "node 2 J P K"],
-        dz: Float[Array, "node 2 J P K"],
+        penalty: Float[Array, ""],
     ) -> "Joint":
-        """The laws for values of z at the nodes, and d z / d x of the coordinate x of a panel."""
-
-        def component(values):
-            return values[None, None, :, None]
+        """The laws for theta + gamma xi = z, with the effective noise s and the effective penalty gamma."""
+        z, dz = sample.theta + penalty * sample.xi, sample.dtheta + penalty * sample.dxi
 
         variance = jnp.square(signal.deviations) + jnp.square(noise)
         shrinkage = jnp.square(noise) / variance
-        centred = z - component(signal.means)
-        density = jnp.exp(-0.5 * jnp.square(centred) / component(variance))
+        centred = z - _component(signal.means)
+        density = jnp.exp(-0.5 * jnp.square(centred) / _component(variance))
         probabilities = signal.probabilities * weights[None]
         share = probabilities / jnp.sqrt(2 * jnp.pi * variance)
-        mass = nodes.side * dz * density * component(share)
+        mass = sample.side * dz * density * _component(share)
         panel = jnp.asarray(gauss_legendre(len(z), z.dtype)[1])
-        back = component(shrinkage) * centred
+        back = _component(shrinkage) * centred
         return cls(
             mass=mass * panel[:, None, None, None, None],
             back=back,
@@ -74,6 +143,11 @@ class Joint(eqx.Module):
             variance=jnp.square(signal.deviations) * shrinkage,
             probabilities=probabilities,
         )
+
+
+def _inner(rows: list[Array], mass: Array) -> Float[Array, " rows"]:
+    """The sums of rows * mass, by one product: each sum would take the exponentials anew."""
+    return product(jnp.stack(rows).reshape(len(rows), -1), mass.reshape(-1))
 
 
 class Moments(eqx.Module):
@@ -102,64 +176,101 @@ class Moments(eqx.Module):
     observed: Any
 
     @classmethod
-    def at_nodes(
+    def of(
         cls,
-        nodes: Nodes,
-        curve: AbstractCurve,
+        sample: Sample,
         signal: Signal,
         weights: Float[Array, " K"],
         noise: Float[Array, ""],
         penalty: Float[Array, ""],
         *,
         observe: Callable[[Array], Any] | None = None,
-        moving_start: bool = False,
     ) -> "Moments":
         """The expectations for the effective noise s and the effective penalty gamma.
 
         Args:
-            nodes: placed for this noise and penalty, and held fixed in derivatives.
-            curve: the curves of the starts.
+            sample: the curves at nodes that were placed for this noise and penalty.
             signal: the law of theta* for each start, shape [J, K].
             weights: the probabilities of the starts.
             noise: s.
             penalty: gamma.
             observe: an elementwise function of theta, or None.
-            moving_start: True where the result is differentiated in the curve.
         """
-        v, dtype = nodes.v, nodes.v.dtype
-        theta, metric = over(curve.at, v), over(curve.metric, v)
-        dtheta = nodes.dv * over(curve.slope, v)
-        dxi = dtheta / metric
-
-        # xi is the integral of d xi from the start.
-        panels = product(jnp.asarray(gauss_legendre(NODES, dtype)[1]), dxi)
-        before = jnp.cumsum(panels, axis=2) - panels
-        xi = product(jnp.asarray(_antiderivative(dtype)), dxi) + before[None]
-        if moving_start:
-            # Zero, but its derivative is not: the nodes are held fixed, and the start moves.
-            moved = curve.dual(jax.lax.stop_gradient(curve.origin))
-            xi = xi + moved[None, None, None, None]
-
-        joint = Joint.of(
-            nodes, signal, weights, noise, theta + penalty * xi, dtheta + penalty * dxi
-        )
+        theta, xi, metric = sample.theta, sample.xi, sample.metric
+        joint = Joint.of(sample, signal, weights, noise, penalty)
         mass = joint.mass
         error = joint.back - penalty * xi
 
-        def mean(values):
-            return jnp.sum(mass * values)
-
         observed = None
         if observe is not None:
-            observed = jax.tree.map(mean, observe(theta))
+            observed = jax.tree.map(lambda values: jnp.sum(mass * values), observe(theta))
+        # The first ones are those of the equations.
+        square, divergence, shrinkage, pull = _inner(
+            [
+                jnp.square(error),
+                metric / (metric + penalty),
+                penalty / (metric + penalty),
+                jnp.square(penalty * xi),
+            ],
+            mass,
+        )
+        overlap, l1, l2, total = _inner(
+            [theta * joint.posterior, jnp.abs(theta), jnp.square(theta), jnp.ones_like(theta)], mass
+        )
         return cls(
-            mse=mean(jnp.square(error)) + jnp.sum(joint.probabilities * joint.variance),
-            divergence=mean(metric / (metric + penalty)),
-            shrinkage=mean(penalty / (metric + penalty)),
-            pull=mean(jnp.square(penalty * xi)),
-            overlap=mean(theta * joint.posterior),
-            l1=mean(jnp.abs(theta)),
-            l2=mean(jnp.square(theta)),
-            mass=jnp.sum(mass),
+            mse=square + jnp.sum(joint.probabilities * joint.variance),
+            divergence=divergence,
+            shrinkage=shrinkage,
+            pull=pull,
+            overlap=overlap,
+            l1=l1,
+            l2=l2,
+            mass=total,
             observed=observed,
         )
+
+
+def moments_and_slopes(
+    sample: Sample,
+    signal: Signal,
+    weights: Float[Array, " K"],
+    noise: Float[Array, ""],
+    penalty: Float[Array, ""],
+) -> Float[Array, "3 4"]:
+    """`mse`, `divergence`, `shrinkage` and `pull`, and their derivatives in log s and in log gamma.
+
+    By hand, as this takes most of the time of a solution: one exponential for all of them.
+    """
+    joint = Joint.of(sample, signal, weights, noise, penalty)
+    variance = jnp.square(signal.deviations) + jnp.square(noise)
+    keep = jnp.square(noise) / variance
+    centred = sample.theta + penalty * sample.xi - _component(signal.means)
+    pulled = penalty * sample.xi
+    error = joint.back - pulled
+    moving = sample.metric / (sample.metric + penalty)
+    still = penalty / (sample.metric + penalty)
+    # The logarithmic derivatives of the density with d z / d x, in log s and in log gamma.
+    scaled = centred / _component(variance)
+    in_noise = _component(keep) * (centred * scaled - 1)
+    in_penalty = still - scaled * pulled
+
+    lost = _component(1 - keep)
+    values = [jnp.square(error), moving, still, jnp.square(pulled)]
+    explicit_in_noise = [4 * error * lost * joint.back, 0, 0, 0]
+    explicit_in_penalty = [
+        -2 * error * lost * pulled,
+        -moving * still,
+        moving * still,
+        2 * jnp.square(pulled),
+    ]
+    rows = [
+        values,
+        [in_noise * v + e for v, e in zip(values, explicit_in_noise, strict=True)],
+        [in_penalty * v + e for v, e in zip(values, explicit_in_penalty, strict=True)],
+    ]
+    found = _inner([value for row in rows for value in row], joint.mass).reshape(3, 4)
+    # The variance of theta* given z.
+    inner = joint.probabilities * joint.variance
+    zero = jnp.zeros_like(noise)
+    known = jnp.stack([jnp.sum(inner), jnp.sum(2 * (1 - keep) * inner), zero])
+    return found.at[:, 0].add(known)

@@ -7,21 +7,23 @@ scale of the start. So the integral is taken over t, and nothing is solved at th
 
     E f = int f(t) phi(z(t)) (d z / d t) dt,      z(t) = theta(t) + gamma xi(t).
 
-Each side of the start is cut into panels at equal steps of t and at quantiles of z: on a panel neither t nor
-z, in units of its deviation, moves far, and Gauss-Legendre nodes are at rounding. A panel also ends where
+Each side of the start is cut into panels at equal steps of t and near quantiles of z: on a panel neither t
+nor z, in units of its deviation, moves far, and Gauss-Legendre nodes are at rounding. A panel also ends where
 theta is 0, for functions such as |theta|.
 
-Arrays here have the axes [node, side, component, panel, coordinate], or some of them in this order.
+Arrays here have the axes [node, side, component, panel, coordinate], or some of them in this order. A point v
+of a curve with a coordinate for each term of a sum is a tree of such arrays.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddln._numerics import gauss_legendre, product
+from ddln._numerics import gauss_legendre
 from ddln._types import Array, Float
 from ddln.potentials import AbstractCurve
 
@@ -29,12 +31,12 @@ from ddln.potentials import AbstractCurve
 NODES = 12
 # Panels of equal steps in t, on each side.
 STEPS = 16
-# Quantiles of z at which panels end, in deviations: beyond the last one the mass is 1e-17.
+# Quantiles of z near which panels end, in deviations: beyond the last one the mass is 1e-17.
 QUANTILES = np.array([-8.5, -6.5, -4.7, -3.0, -1.5, 0.0, 1.5, 3.0, 4.7, 6.5, 8.5])
-# Nodes for the integrals of xi that only place panels.
-FEW = 4
-# Newton's steps that place a quantile.
-PLACING = 7
+# Newton's steps that place a quantile. A panel may end a third of a deviation beside it.
+PLACING = 3
+# Longest step in t of the search for the length of a side.
+LONGEST = 2.0
 # Steps that find the zero of theta: the first ones halve the step of the table it lies in.
 HALVING, FINDING = 8, 14
 
@@ -43,21 +45,23 @@ class Nodes(eqx.Module):
     """Nodes on both sides of the start, in v, for each component of the signal.
 
     Attributes:
-        v: the nodes; axis 0 runs over the nodes of a panel, outward.
-        dv: d v / d x, x in [0, 1] the coordinate of the panel.
+        v: the nodes, arrays [node, 2, J, P, K]; axis 0 runs over the nodes of a panel, outward.
+        dv: d v / d x, x in [0, 1] the coordinate of the panel; for a v of several arrays d t / d x.
         side: 1 where z grows outward, else -1, shape [1, 2, 1, 1, 1].
     """
 
-    v: Float[Array, "node 2 J P K"]
+    v: Any
     dv: Float[Array, "node 2 J P K"]
     side: Float[Array, "1 2 1 1 1"]
 
 
-def over(function: Callable[..., Array], *arrays: Array) -> Array:
-    """Apply a function of one array [K], or of several, to arrays [..., K]."""
-    arrays = tuple(jnp.broadcast_arrays(*arrays))
-    rows = [array.reshape(-1, array.shape[-1]) for array in arrays]
-    return jax.vmap(function)(*rows).reshape(arrays[0].shape)
+def over(function: Callable[..., Any], *points: Any) -> Any:
+    """Apply a function of arrays [K], or of trees of them, to arrays [..., K] of one rank."""
+    leaves = jax.tree.leaves(points)
+    shape = jnp.broadcast_shapes(*(leaf.shape for leaf in leaves))
+    rows = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, shape).reshape(-1, shape[-1]), points)
+    values = jax.vmap(function)(*rows)
+    return jax.tree.map(lambda rows: rows.reshape(shape), values)
 
 
 def place_nodes(
@@ -80,6 +84,14 @@ def place_nodes(
     return _Placement(curve, penalty).nodes(means, deviations, count)
 
 
+class _Table(eqx.Module):
+    """Points at the ends of equal steps on each side, arrays [side, STEPS + 1, coordinate]."""
+
+    v: Any
+    z: Array
+    log_rate: Array
+
+
 class _Placement(eqx.Module):
     """The curve z = theta + penalty xi, walked outward from the start on both sides."""
 
@@ -88,61 +100,58 @@ class _Placement(eqx.Module):
 
     @property
     def _sides(self) -> Float[Array, "2 1"]:
-        return jnp.asarray([[-1], [1]], self.curve.origin.dtype)
+        return jnp.asarray([[-1], [1]], self.penalty.dtype)
 
     @property
     def _outward(self) -> Float[Array, "2 K"]:
         """The signs of d t on both sides: theta may decrease with t."""
         return self._sides * jnp.sign(self.curve.slope(self.curve.origin))[None]
 
-    def _rate(self, v: Array) -> Array:
-        """d xi / d t."""
+    @property
+    def _origins(self) -> Any:
+        """The start on both sides, arrays [2, K]."""
+        return jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf[None], (2, *leaf.shape)), self.curve.origin
+        )
+
+    def _rate(self, v: Any) -> Array:
+        """|d z / d t|, for arrays [K]."""
         curve = self.curve
-        return curve.slope(v) * curve.scale(v) / curve.metric(v)
-
-    def _moved(self, v: Array, dt: Array) -> tuple[Array, Array]:
-        """v after a step in t, and the change of xi, for arrays of one shape [..., K]."""
-        nodes, weights = gauss_legendre(FEW, v.dtype)
-        shape = (FEW,) + (1,) * v.ndim
-        inner = over(self.curve.advance, v[None], jnp.asarray(nodes).reshape(shape) * dt[None])
-        mean = product(jnp.asarray(weights), over(self._rate, inner))
-        return over(self.curve.advance, v, dt), dt * mean
-
-    def _z(self, v: Array, xi: Array) -> Array:
-        return over(self.curve.at, v) + self.penalty * xi
+        metric = curve.metric(v)
+        dual = curve.slope(v) * curve.scale(v) / metric
+        return jnp.abs(dual) * (metric + self.penalty)
 
     def _reach(self, low: Float[Array, " K"], high: Float[Array, " K"]) -> Float[Array, "2 K"]:
         """A length of t within which z leaves [low, high], on each side."""
         outward = self._outward
         bound = jnp.stack([-low, high])
-        origin = jnp.broadcast_to(self.curve.origin, outward.shape)
-        length = jnp.ones_like(outward)
 
         def inside(v, xi):
-            z = self._sides * self._z(v, xi)
+            z = self._sides * (over(self.curve.at, v) + self.penalty * xi)
             return (z < bound) & jnp.isfinite(z)
 
         def grow(state):
             v, xi, length, count = state
-            within = inside(v, xi)
-            dt = jnp.where(within, 0.5 * length, 0)
-            v, change = self._moved(v, outward * dt)
+            dt = jnp.where(inside(v, xi), jnp.minimum(0.5 * length, LONGEST), 0)
+            v, change = over(self.curve.move, v, outward * dt)
             return v, xi + change, length + dt, count + 1
 
-        v, xi = self._moved(origin, outward)
-        state = (v, xi, length, jnp.asarray(0))
+        v, xi = over(self.curve.move, self._origins, outward)
+        state = (v, xi, jnp.ones_like(outward), jnp.asarray(0))
         return jax.lax.while_loop(
             lambda state: jnp.any(inside(*state[:2])) & (state[3] < 100), grow, state
         )[2]
 
-    def _zero(self, v: Float[Array, "2 P K"], step: Float[Array, "2 K"]) -> Float[Array, "2 K"]:
-        """The distance in t at which theta is 0, at most that of the last of the equal steps v."""
+    def _zero(self, v: Any, step: Float[Array, "2 K"]) -> tuple[Float[Array, "2 K"], Any]:
+        """The distance in t at which theta is 0, and the point there, or the last of the equal steps v."""
         heights = self._sides[..., None] * over(self.curve.at, v)
         passed = jnp.sum(heights <= 0, axis=1)
         index = jnp.clip(passed - 1, 0, STEPS - 1)
 
-        def here(table: Array) -> Array:
-            return jnp.take_along_axis(table, index[:, None], axis=1)[:, 0]
+        def here(table: Any) -> Any:
+            return jax.tree.map(
+                lambda leaf: jnp.take_along_axis(leaf, index[:, None], axis=1)[:, 0], table
+            )
 
         start, outward = here(v), self._outward
 
@@ -160,81 +169,101 @@ class _Placement(eqx.Module):
         offset = jnp.clip(jax.lax.fori_loop(0, FINDING, nearer, first)[2], 0, step)
         offset = jnp.where((passed > 0) & (here(heights) < 0), offset, 0)
         offset = jnp.where(passed > STEPS, step, offset)
-        return index.astype(step.dtype) * step + offset
+        there = over(self.curve.advance, start, outward * offset)
+        return index.astype(step.dtype) * step + offset, there
 
-    def nodes(
-        self, means: Float[Array, "J K"], deviations: Float[Array, "J K"], count: int
-    ) -> Nodes:
-        dtype, outward = means.dtype, self._outward
-        spread = QUANTILES[-1] * deviations
-        length = self._reach(jnp.min(means - spread, axis=0), jnp.max(means + spread, axis=0))
-        step = length / STEPS
+    def _walk(self, step: Float[Array, "2 K"]) -> _Table:
+        """The table of equal steps: each starts from the last one, so that small |v| keep their digits."""
 
-        # Equal steps: v and xi at their ends, axes [side, panel, coordinate].
-        def walk(v, _):
-            there, change = self._moved(v, outward * step)
+        def move(v, _):
+            there, change = over(self.curve.move, v, self._outward * step)
             return there, (there, change)
 
-        origin = jnp.broadcast_to(self.curve.origin, outward.shape)
-        _, (v, change) = jax.lax.scan(walk, origin, None, length=STEPS)
-        v = jnp.moveaxis(jnp.concatenate([origin[None], v]), 0, 1)
-        xi = jnp.cumsum(jnp.concatenate([jnp.zeros_like(origin)[None], change]), axis=0)
-        xi = jnp.moveaxis(xi, 0, 1)
-        z = self._sides[..., None] * self._z(v, xi)
+        origin = self._origins
+        _, (v, change) = jax.lax.scan(move, origin, None, length=STEPS)
 
-        # Quantiles of z: the step in which each lies, and Newton's method for the place within it.
-        deep = jnp.asarray(QUANTILES, dtype)[None, :, None]
-        quantiles = means[:, None] + deep * deviations[:, None]
-        target = self._sides[:, :, None, None] * quantiles[None]
-        passed = jnp.sum(z[:, None, None] <= target[..., None, :], axis=-2)
+        def joined(first: Array, rest: Array) -> Array:
+            return jnp.moveaxis(jnp.concatenate([first[None], rest]), 0, 1)
+
+        v = jax.tree.map(joined, origin, v)
+        xi = jnp.cumsum(joined(jnp.zeros_like(step), change), axis=1)
+        z = self._sides[..., None] * (over(self.curve.at, v) + self.penalty * xi)
+        return _Table(v, z, jnp.log(over(self._rate, v)))
+
+    def _quantiles(
+        self,
+        table: _Table,
+        step: Float[Array, "2 K"],
+        means: Float[Array, "J K"],
+        deviations: Float[Array, "J K"],
+    ) -> tuple[Float[Array, "2 J Q K"], Any]:
+        """The distances in t near which z is at its quantiles, and the points v there."""
+        sides, outward = self._sides[:, :, None, None], self._outward
+        deep = jnp.asarray(QUANTILES, means.dtype)[None, :, None]
+        target = sides * (means[:, None] + deep * deviations[:, None])[None]
+        passed = jnp.sum(table.z[:, None, None] <= target[..., None, :], axis=-2)
         index = jnp.clip(passed - 1, 0, STEPS - 1)
 
-        def at(table, index):
-            table = jnp.broadcast_to(table[:, None], (2, len(means), *table.shape[1:]))
-            return jnp.take_along_axis(table, index, axis=2, mode="promise_in_bounds")
+        def at(leaf, index):
+            leaf = jnp.broadcast_to(leaf[:, None], (2, len(means), *leaf.shape[1:]))
+            return jnp.take_along_axis(leaf, index, axis=2, mode="promise_in_bounds")
 
-        here, missing = at(v, index), target - at(z, index)
-        lengths = jnp.broadcast_to(step[:, None, None], here.shape)
-        signs = jnp.broadcast_to(outward[:, None, None], here.shape)
-        sides = self._sides[:, :, None, None]
-        share = missing / (at(z, index + 1) - at(z, index))
+        here = jax.tree.map(lambda leaf: at(leaf, index), table.v)
+        lengths = jnp.broadcast_to(step[:, None, None], target.shape)
+        signs = jnp.broadcast_to(outward[:, None, None], target.shape)
+        missing = target - at(table.z, index)
+
+        # Within a step the rate of z is nearly an exponential function of t.
+        share = missing / (at(table.z, index + 1) - at(table.z, index))
+        growth = at(table.log_rate, index + 1) - at(table.log_rate, index)
+        bent = jnp.isfinite(growth) & (jnp.abs(growth) > 1e-3)
+        growth = jnp.where(bent, growth, 1)
+        share = jnp.clip(share, 0, 1)
+        share = jnp.where(bent, jnp.log1p(share * jnp.expm1(growth)) / growth, share)
         theta = over(self.curve.at, here)
 
         def place(_, state):
             low, high, offset = state
-            there, change = self._moved(here, signs * offset)
+            there, change = over(self.curve.move, here, signs * offset)
             excess = sides * (over(self.curve.at, there) - theta + self.penalty * change) - missing
             low, high = jnp.where(excess < 0, offset, low), jnp.where(excess < 0, high, offset)
-            metric = over(self.curve.metric, there)
-            slope = sides * signs * over(self._rate, there) * (metric + self.penalty)
-            newton = offset - excess / slope
-            good = (newton > low) & (newton < high)
+            newton = offset - excess / over(self._rate, there)
+            good = (newton >= low) & (newton <= high)
             return low, high, jnp.where(good, newton, 0.5 * (low + high))
 
-        start = jnp.clip(share, 0, 1) * lengths
-        state = (jnp.zeros_like(start), lengths, start)
+        state = (jnp.zeros_like(lengths), lengths, share * lengths)
         offset = jax.lax.fori_loop(0, PLACING, place, state)[2]
         offset = jnp.clip(jnp.where(passed > 0, offset, 0), 0, lengths)
         offset = jnp.where(passed > STEPS, lengths, offset)
         placed = over(self.curve.advance, here, signs * offset)
+        return index.astype(step.dtype) * lengths + offset, placed
+
+    def nodes(
+        self, means: Float[Array, "J K"], deviations: Float[Array, "J K"], count: int
+    ) -> Nodes:
+        dtype, outward, components = means.dtype, self._outward, len(means)
+        spread = QUANTILES[-1] * deviations
+        length = self._reach(jnp.min(means - spread, axis=0), jnp.max(means + spread, axis=0))
+        step = length / STEPS
+        table = self._walk(step)
+        distances, placed = self._quantiles(table, step, means, deviations)
 
         # Panels between all of them, in order outward.
-        zero = self._zero(v, step)
+        zero, at_zero = self._zero(table.v, step)
         steps = jnp.arange(STEPS + 1).astype(dtype)[None, :, None] * step[:, None]
-        steps = jnp.concatenate([steps, zero[:, None]], axis=1)
-        v = jnp.concatenate([v, over(self.curve.advance, origin, outward * zero)[:, None]], axis=1)
-        shape = (2, len(means), *steps.shape[1:])
-        ends = jnp.concatenate(
-            [jnp.broadcast_to(steps[:, None], shape), index.astype(dtype) * lengths + offset],
-            axis=2,
+
+        def ends(steps: Array, zero: Array, quantiles: Array) -> Array:
+            shared = jnp.concatenate([steps, zero[:, None]], axis=1)[:, None]
+            shared = jnp.broadcast_to(shared, (2, components, *shared.shape[2:]))
+            return jnp.concatenate([shared, quantiles], axis=2)
+
+        places, tree = jax.tree.flatten(jax.tree.map(ends, table.v, at_zero, placed))
+        distance, *places = jax.lax.sort(
+            (ends(steps, zero, distances), *places), dimension=2, num_keys=1
         )
-        places = jnp.concatenate([jnp.broadcast_to(v[:, None], shape), placed], axis=2)
-        ends, places = jax.lax.sort((ends, places), dimension=2, num_keys=1)
-        dt = outward[:, None, None] * (ends[:, :, 1:] - ends[:, :, :-1])
-        x = jnp.asarray(gauss_legendre(count, dtype)[0])
-        v = over(
-            self.curve.advance,
-            places[None, :, :, :-1],
-            x[:, None, None, None, None] * dt[None],
-        )
-        return Nodes(v, dt[None] * over(self.curve.scale, v), self._sides[None, :, :, None, None])
+        dt = outward[:, None, None] * (distance[:, :, 1:] - distance[:, :, :-1])
+        x = jnp.asarray(gauss_legendre(count, dtype)[0])[:, None, None, None, None]
+        left = jax.tree.unflatten(tree, [leaf[None, :, :, :-1] for leaf in places])
+        v = over(self.curve.advance, left, x * dt[None])
+        dv = dt[None] * over(self.curve.scale, v)
+        return Nodes(v, dv, self._sides[None, :, :, None, None])

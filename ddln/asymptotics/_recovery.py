@@ -70,6 +70,7 @@ def recovery_threshold(
     return _minimum(slopes, shares[None] * signs, shares * zero)
 
 
+@jax.jit
 def _minimum(
     slopes: Float[Array, "2 K"], signs: Float[Array, "2 K"], zero: Float[Array, " K"]
 ) -> Scalar:

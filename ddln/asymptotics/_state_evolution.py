@@ -14,7 +14,7 @@ from ddln._types import Array, Float, Scalar
 from ddln._validation import is_known, require_not_negative, require_positive
 from ddln.asymptotics._arguments import signal_of, weights_of
 from ddln.asymptotics._fixed_point import Equations, solve, with_derivatives
-from ddln.asymptotics._moments import Moments
+from ddln.asymptotics._moments import Moments, Sample
 from ddln.asymptotics._nodes import place_nodes
 from ddln.asymptotics._signal import Signal
 from ddln.engine.internal import check_start
@@ -98,7 +98,7 @@ def state_evolution(
 
     Args:
         start: a parameterization with a curve (`DeepDiagonal`, `Square`, `Power`, `PowerDifference`,
-            `Identity`, `FourVector`, a `Sum` of pairs). Its coordinates are the starts that occur: a single
+            `Identity`, `FourVector`, a `Sum` of them). Its coordinates are the starts that occur: a single
             one for equal starts; some hundred draws, or the nodes of a quadrature, for random ones. Where
             theta cannot change its sign, as at a tie, neither does the limit.
         signal: the law of theta*, of the shape [J], or [J, K] if it depends on the start.
@@ -133,13 +133,6 @@ def state_evolution(
         )
     check_start(start)
     curve = geometry.curve()
-    if not eqx.is_array(curve.origin):
-        raise ValueError(
-            "Argument `start` must move along one coordinate for each entry of theta, but a "
-            f"{type(start).__name__} of these terms has one for each term. Take a sum of two-layer "
-            "`ddln.DeepDiagonal` and `ddln.FourVector` with factors of one size, or "
-            "`ddln.asymptotics.simulate`."
-        )
     _require_moving(curve)
     dtype = start.effective().dtype
     alpha, sigma, decay = (jnp.asarray(value, dtype) for value in (ratio, noise, penalty))
@@ -189,9 +182,8 @@ def _evolve(
 
     spread = jnp.sqrt(jnp.square(signal.deviations) + jnp.square(s))
     nodes = place_nodes(curve, signal.means, spread, gamma)
-    m = Moments.at_nodes(
-        nodes, curve, signal, weights, s, gamma, observe=observe, moving_start=True
-    )
+    sample = Sample.at(nodes, curve, moving_start=True)
+    m = Moments.of(sample, signal, weights, s, gamma, observe=observe)
     error = jnp.abs(m.mass - 1)
     good = usable & (over | search.converged()) & (error < float(jnp.finfo(s.dtype).eps) ** 0.5)
     share = jnp.where(over, (ratio - 1) / ratio, penalty / jnp.where(over, 1, gamma))

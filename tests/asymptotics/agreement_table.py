@@ -23,8 +23,16 @@ SETTINGS = [
 ]
 
 
+def line(depth, scale, ratio, noise, value, mean, error):
+    """A line of the table."""
+    return (
+        f"| {depth} | {scale} | {ratio} | {noise} | {value:.4f} | {mean:.4f} | {error:.4f} "
+        f"| {(mean - value) / error:+.1f} |"
+    )
+
+
 def compared(depth, ratio, pairs):
-    """The lines of a depth."""
+    """The lines of a depth and a ratio."""
 
     def start(scale):
         return ddln.DeepDiagonal.zero_last(jnp.ones(1), depth, scale)
@@ -41,17 +49,20 @@ def compared(depth, ratio, pairs):
 
     expected = predicted(*(jnp.asarray(column) for column in zip(*pairs, strict=True)))
     for number, ((scale, noise), value) in enumerate(zip(pairs, expected, strict=True)):
-        mean, error = measured(jax.random.key(1000 * depth + number), scale, noise)
-        yield (
-            f"| {depth} | {scale} | {ratio} | {noise} | {value:.4f} | {mean:.4f} | {error:.4f} "
-            f"| {(mean - value) / error:+.1f} |"
-        )
+        key = jax.random.key(1000 * depth + number)
+        yield line(depth, scale, ratio, noise, value, *measured(key, scale, noise))
+
+
+def table_of_page():
+    """The lines that stand on the page, without the head."""
+    table = PAGE.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
+    return table.strip().splitlines()[2:]
 
 
 def rows():
     """The table as it must stand on the page."""
     head = "| depth | scale | n/d | noise | state evolution | simulated | standard error | difference |\n"
-    lines = [line for setting in SETTINGS for line in compared(*setting)]
+    lines = [row for setting in SETTINGS for row in compared(*setting)]
     return head + "| " + "--- | " * 7 + "--- |\n" + "\n".join(lines) + "\n"
 
 

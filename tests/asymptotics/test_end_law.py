@@ -31,29 +31,50 @@ def test_the_law_has_the_moments_of_the_end(first):
 
 
 def test_a_second_training_agrees_with_experiments(first):
-    more = ddln.state_evolution(first.start, first.signal, 0.2, NOISE, weights=first.weights).mse
-    fresh = ddln.state_evolution(first.start, SIGNAL, 0.2, NOISE, weights=first.weights).mse
+    # More data of the same signal, and those of another one, in one program: two components each.
+    def halves(leaf):
+        return jnp.concatenate([leaf, leaf])
+
+    again = [halves(leaf) for leaf in (first.signal.means, first.signal.deviations)]
+    again.append(0.5 * halves(first.signal.probabilities))
+    other = [
+        jnp.broadcast_to(leaf[:, None], (2, len(first.weights)))
+        for leaf in (SIGNAL.means, SIGNAL.deviations, SIGNAL.probabilities)
+    ]
+
+    @jax.jit
+    @jax.vmap
+    def predicted(means, deviations, probabilities):
+        signal = ddln.Signal(means, deviations, probabilities)
+        end = ddln.state_evolution(
+            first.start, signal, RATIO, NOISE, weights=first.weights, throw=False
+        )
+        return end.mse
+
+    more, fresh = predicted(*map(jnp.stack, zip(again, other, strict=True)))
     dim, runs = 200, 30
+    rows = round(RATIO * dim)
 
     @jax.jit
     @jax.vmap
     def measured(key):
-        keys = jax.random.split(key, 6)
+        keys = jax.random.split(key, 5)
         truth, other = SIGNAL.draw(keys[0], dim), SIGNAL.draw(keys[1], dim)
+        start = ddln.DeepDiagonal.zero_last(jnp.ones(dim), 2, 0.3)
 
-        def task(key, ratio, truth):
-            rows = round(ratio * dim)
+        def task(start, step):
+            key, truth = step
             parts = jax.random.split(key)
             X = jax.random.normal(parts[0], (rows, dim)) / rows**0.5
-            return ddln.LeastSquares(X, X @ truth + NOISE * jax.random.normal(parts[1], (rows,)))
+            y = X @ truth + NOISE * jax.random.normal(parts[1], (rows,))
+            end = ddln.limit(start, ddln.LeastSquares(X, y), throw=False)
+            return end.parameterization, jnp.mean(jnp.square(end.theta - truth))
 
-        start = ddln.DeepDiagonal.zero_last(jnp.ones(dim), 2, 0.3)
-        one = ddln.limit(start, task(keys[2], RATIO, truth), throw=False).parameterization
-        ends = [
-            ddln.limit(one, task(keys[3 + i], 0.2, goal), throw=False).theta - goal
-            for i, goal in enumerate((truth, other))
-        ]
-        return jnp.stack([jnp.mean(jnp.square(end)) for end in ends])
+        def tasks(key, goal):
+            steps = jnp.stack([keys[2], key]), jnp.stack([truth, goal])
+            return jax.lax.scan(task, start, steps)[1][1]
+
+        return jax.vmap(tasks)(keys[3:], jnp.stack([truth, other]))
 
     errors = np.asarray(measured(jax.random.split(jax.random.key(0), runs)))
     standard = errors.std(axis=0, ddof=1) / runs**0.5

@@ -115,19 +115,12 @@ def test_a_code_where_the_sign_cannot_be_reached(found):
     assert np.isnan(found.mse[3])
 
 
-def test_four_vectors_are_two_layers():
-    # The gap of `FourVector.zero` is 4 scale^2: that of two layers (1, 0), ten digits of which are known.
-    start = ddln.FourVector.zero(1, 0.5)
-    signal = ddln.Signal.sparse(0.1)
-    found = ddln.state_evolution(start, signal, 0.1)
+def test_four_vectors_and_pairs_are_two_layers():
+    # The gap of `FourVector.zero` is 4 scale^2, and the squares of p and q of both pairs add up to one: two
+    # layers (1, 0), ten digits of which are known.
+    both = ddln.Sum(ddln.FourVector.zero(1, 0.3), ddln.DeepDiagonal([[0.0], [0.8]]))
+    found = ddln.state_evolution(both, ddln.Signal.sparse(0.1), 0.1)
     np.testing.assert_allclose(found.mse, 0.8795725772, atol=1e-10)
-    both = ddln.Sum(
-        ddln.DeepDiagonal.zero_last(jnp.ones(1), 2, 0.6), ddln.DeepDiagonal([[0.0], [0.8]])
-    )
-    # The squares of p and q of both pairs add up to one.
-    np.testing.assert_allclose(
-        ddln.state_evolution(both, signal, 0.1).mse, 0.8795725772, atol=1e-10
-    )
 
 
 def test_signals_that_depend_on_the_start_are_drawn_with_it():

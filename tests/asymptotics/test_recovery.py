@@ -94,69 +94,6 @@ def test_bad_weights():
         recovery_threshold(start, many)
 
 
-def basis_pursuit(ratio, density=0.1):
-    """The error of the least l1 norm for the sparse signal: soft thresholding, its moments in closed form."""
-
-    def moments(s, t):
-        error = active = 0.0
-        for share, variance in ((1 - density, 0.0), (density, 1 / density)):
-            v = np.hypot(np.sqrt(variance), s)
-            keep, x = variance / v**2, t / v
-            tail = 2 * norm.cdf(-x)
-            second = 2 * (x * norm.pdf(x) + norm.cdf(-x))
-            # E (eta(z) - keep z)^2 inside of the threshold, beyond it, and the variance given z.
-            inside = keep**2 * v**2 * (1 - second)
-            beyond = (
-                (1 - keep) ** 2 * v**2 * second - 4 * (1 - keep) * t * v * norm.pdf(x) + t**2 * tail
-            )
-            error += share * (inside + beyond + keep * s**2)
-            active += share * tail
-        return error, active
-
-    def equations(x):
-        error, active = moments(*np.exp(x))
-        return [2 * x[0] - np.log(error / ratio), np.log(active / ratio)]
-
-    found = optimize.root(equations, np.log([0.9 / ratio**0.5, 1.0 / ratio**0.5]), tol=1e-13)
-    assert found.success
-    return moments(*np.exp(found.x))[0]
-
-
-@pytest.mark.parametrize("depth", [2, 4])
-def test_vanishing_starts_are_basis_pursuit(depth):
-    edge = float(recovery_threshold(PLAIN, SPARSE))
-    ratios = np.array([0.1, 0.2, 0.3])
-    # The norm is reached with an error of 1 / log(1/scale) for two layers, of scale^2 for four.
-    scales = [1e-10, 1e-20] if depth == 2 else [1e-5]
-    rows = [(scale, ratio) for scale in scales for ratio in [*ratios, 1.02 * edge, 1.2 * edge]]
-
-    @jax.jit
-    @jax.vmap
-    def evolved(scale, ratio):
-        start = ddln.DeepDiagonal.zero_last(jnp.ones(1), depth, scale)
-        end = ddln.state_evolution(start, SPARSE, ratio, throw=False)
-        return end.mse, end.l1
-
-    mse, l1 = np.asarray(evolved(*map(jnp.asarray, zip(*rows, strict=True)))).reshape(
-        2, len(scales), 5
-    )
-    expected = [basis_pursuit(ratio) for ratio in ratios]
-    if depth == 2:
-        # The leading term in 1 / log(1/scale) is taken out; the next one is left.
-        shares = (mse[1, :3] - expected) / (mse[0, :3] - expected)
-        np.testing.assert_allclose(shares[[0, 2]], 0.5, atol=0.05)
-        # Without the leading term; the next one is its square.
-        np.testing.assert_allclose(2 * mse[1, :3] - mse[0, :3], expected, atol=2e-3)
-    else:
-        np.testing.assert_allclose(mse[0, :3], expected, rtol=1e-7)
-        whole = 0.1**0.5 * (2 / np.pi) ** 0.5
-        # The elbow: the norm grows until it is that of the signal, and stays.
-        assert np.all(np.diff(l1[0, :3]) > 0)
-        assert l1[0, 2] < 0.999 * whole
-        np.testing.assert_allclose(l1[0, 3:], whole, rtol=1e-5)
-    assert mse[-1, 4] < 1e-8
-
-
 def test_linear_programs_of_finite_dimension_change_at_the_threshold():
     rng, dim, runs = np.random.default_rng(0), 300, 8
     edge = float(recovery_threshold(PLAIN, SPARSE))

@@ -1,9 +1,13 @@
-"""State evolution against independent solutions; also of `_fixed_point`, `_moments` and `_nodes`."""
+"""State evolution against independent solutions.
+
+Also `_fixed_point`, `_moments`, `_nodes` and `agreement_table`.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from agreement_table import SETTINGS, line, table_of_page
 from scipy import integrate, optimize, stats
 
 import ddln
@@ -80,20 +84,48 @@ def by_scipy(scale, ratio, noise, penalty):
     return means, equations
 
 
+# Vanishing starts, below the threshold of recovery and above it.
+EDGE = 0.328794  # of `recovery_threshold`
+VANISHING = [0.1, 0.2, 0.3, 1.02 * EDGE, 1.2 * EDGE]
+
+
+def settings_of_page(depth):
+    """Scale, ratio, noise and no penalty of the lines of the table of agreement."""
+    chosen = [(ratio, pair) for found, ratio, pairs in SETTINGS if found == depth for pair in pairs]
+    return [(scale, ratio, noise, 0) for ratio, (scale, noise) in chosen]
+
+
 @pytest.fixture(scope="module")
 def two_layers():
     rows = [(scale, ratio, 0, 0) for scale in (0.1, 1.0) for ratio in RATIOS]
     rows += [(scale, ratio, 0, 0) for scale, ratio in zip(SCALES, MANY_RATIOS, strict=True)]
     rows += [(0.1, 0.35, 0.5, 0), (0.3, 0.5, 0.5, 0.2), (0.3, 1.5, 0.5, 0.2), (0.3, 2.0, 0.5, 0)]
     rows += [(0.1, 1.5, 0, 0), (0.1, -0.5, 0, 0), (jnp.nan, 0.5, 0, 0)]
-    return evolved(2, rows)
+    rows += [(scale, ratio, 0, 0) for scale in (1e-10, 1e-20) for ratio in VANISHING]
+    return evolved(2, [*rows, *settings_of_page(2)])
 
 
 @pytest.fixture(scope="module")
 def four_layers():
     rows = [(0.5, ratio, 0, 0) for ratio in RATIOS]
     rows += [(scale, ratio, 0, 0) for scale, ratio in zip(SCALES, MANY_RATIOS, strict=True)]
+    rows += [(1e-5, ratio, 0, 0) for ratio in VANISHING]
     return evolved(4, rows)
+
+
+def test_the_page_has_what_its_command_prints(two_layers):
+    lines, depth = table_of_page(), 2
+    rows = settings_of_page(depth)
+    own = [text for text in lines if text.startswith(f"| {depth} |")]
+    for text, (scale, ratio, noise, _), value in zip(
+        own, rows, two_layers.mse[-len(rows) :], strict=True
+    ):
+        mean, error = map(float, text.split(" | ")[5:7])
+        printed = line(depth, scale, ratio, noise, value, mean, error).split(" | ")
+        assert printed[:7] == text.split(" | ")[:7]
+        # Four digits of a standard error of a hundredth.
+        assert abs(float(printed[7][:-2]) - float(text.split(" | ")[7][:-2])) < 0.11
+    assert len(lines) == sum(len(pairs) for *_, pairs in SETTINGS)
 
 
 def test_errors_of_zero_last_starts(two_layers, four_layers):
@@ -136,9 +168,59 @@ def test_more_samples_than_coordinates_give_least_squares(two_layers):
 def test_codes_where_there_is_no_solution(two_layers):
     missing = two_layers.result == ddln.RESULTS.no_fixed_point
     bad = two_layers.result == ddln.RESULTS.nonfinite_initialization
-    np.testing.assert_array_equal(missing[31:], [False, True, True, False])
-    np.testing.assert_array_equal(bad[31:], [False, False, False, True])
-    assert np.all(np.isnan(two_layers.mse[32:]))
+    np.testing.assert_array_equal(missing[31:35], [False, True, True, False])
+    np.testing.assert_array_equal(bad[31:35], [False, False, False, True])
+    assert np.all(np.isnan(two_layers.mse[32:35]))
+
+
+def basis_pursuit(ratio, density=0.1):
+    """The error of the least l1 norm for the sparse signal: soft thresholding, its moments in closed form."""
+
+    def moments(s, t):
+        error = active = 0.0
+        for share, variance in ((1 - density, 0.0), (density, 1 / density)):
+            v = np.hypot(np.sqrt(variance), s)
+            keep, x = variance / v**2, t / v
+            tail = 2 * stats.norm.cdf(-x)
+            second = 2 * (x * stats.norm.pdf(x) + stats.norm.cdf(-x))
+            # E (eta(z) - keep z)^2 inside of the threshold, beyond it, and the variance given z.
+            inside = keep**2 * v**2 * (1 - second)
+            beyond = (
+                (1 - keep) ** 2 * v**2 * second
+                - 4 * (1 - keep) * t * v * stats.norm.pdf(x)
+                + t**2 * tail
+            )
+            error += share * (inside + beyond + keep * s**2)
+            active += share * tail
+        return error, active
+
+    def equations(x):
+        error, active = moments(*np.exp(x))
+        return [2 * x[0] - np.log(error / ratio), np.log(active / ratio)]
+
+    found = optimize.root(equations, np.log([0.9 / ratio**0.5, 1.0 / ratio**0.5]), tol=1e-13)
+    assert found.success
+    return moments(*np.exp(found.x))[0]
+
+
+def test_vanishing_starts_are_basis_pursuit(two_layers, four_layers):
+    expected = [basis_pursuit(ratio) for ratio in VANISHING[:3]]
+    # The norm is reached with an error of 1 / log(1/scale) for two layers, of scale^2 for four.
+    large, small = np.asarray(two_layers.mse)[35:45].reshape(2, 5)
+    # The leading term in 1 / log(1/scale) is taken out; the next one is left.
+    shares = (small[:3] - expected) / (large[:3] - expected)
+    np.testing.assert_allclose(shares[[0, 2]], 0.5, atol=0.05)
+    # Without the leading term; the next one is its square.
+    np.testing.assert_allclose(2 * small[:3] - large[:3], expected, atol=2e-3)
+    mse, l1 = np.asarray(four_layers.mse)[24:29], np.asarray(four_layers.l1)[24:29]
+    np.testing.assert_allclose(mse[:3], expected, rtol=1e-7)
+    whole = 0.1**0.5 * (2 / np.pi) ** 0.5
+    # The elbow: the norm grows until it is that of the signal, and stays.
+    assert np.all(np.diff(l1[:3]) > 0)
+    assert l1[2] < 0.999 * whole
+    np.testing.assert_allclose(l1[3:], whole, rtol=1e-5)
+    assert small[4] < 1e-8
+    assert mse[4] < 1e-8
 
 
 def test_one_layer_is_the_least_norm_solution():
@@ -175,9 +257,6 @@ def test_arguments_that_do_not_fit():
         ddln.state_evolution(start, SPARSE, 0.5, max_steps=0)
     with pytest.raises(ValueError, match="WeightNorm has none"):
         ddln.state_evolution(ddln.WeightNorm(1.0, jnp.ones(2)), SPARSE, 0.5)
-    mixed = ddln.Sum(start, ddln.DeepDiagonal.zero_last(jnp.ones(2), 3))
-    with pytest.raises(ValueError, match="Sum of these terms has one for each term"):
-        ddln.state_evolution(mixed, SPARSE, 0.5)
     with (
         pytest.warns(UserWarning, match="never move"),
         pytest.raises(ValueError, match="two layers of coordinate 1 are zero"),
