@@ -53,43 +53,20 @@ class Sample(eqx.Module):
             moving_start: True where the result is differentiated in the curve.
         """
         v = nodes.v
-        several = moving_start and not eqx.is_array(v)
-        if several:
-            v = _at_fixed_dual(v, curve)
         theta, metric = over(curve.at, v), over(curve.metric, v)
         dtheta = nodes.dv * over(curve.slope, v)
         dxi = dtheta / metric
-        if several:
-            dxi = jax.lax.stop_gradient(dxi)
-            dtheta = metric * dxi
 
         # xi is the integral of d xi from the start.
         dtype = theta.dtype
         panels = product(jnp.asarray(gauss_legendre(len(dxi), dtype)[1]), dxi)
         before = jnp.cumsum(panels, axis=2) - panels
         xi = product(jnp.asarray(_antiderivative(len(dxi), dtype)), dxi) + before[None]
-        if moving_start and not several:
+        if moving_start:
             # Zero, but its derivative is not: the nodes are held fixed, and the start moves.
             moved = curve.dual(jax.lax.stop_gradient(curve.origin))
             xi = xi + moved[None, None, None, None]
         return cls(theta, xi, metric, dtheta, dxi, nodes.side)
-
-
-@jax.custom_jvp
-def _at_fixed_dual(v: Any, curve: AbstractCurve) -> Any:
-    """The nodes, on a curve of several coordinates that moves with the start: they stay at their xi."""
-    return v
-
-
-@_at_fixed_dual.defjvp
-def _at_fixed_dual_jvp(primals, tangents):
-    (v, curve), (_, curve_dot) = primals, tangents
-
-    def tangent(v):
-        moved = jax.jvp(lambda c: c.dual(v), (curve,), (curve_dot,))[1]
-        return curve.tangent(v, curve_dot, -curve.metric(v) * moved)
-
-    return v, over(tangent, v)
 
 
 def _component(values: Float[Array, "J K"]) -> Float[Array, "1 1 J 1 K"]:

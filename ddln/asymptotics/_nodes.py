@@ -11,8 +11,7 @@ Each side of the start is cut into panels at equal steps of t and near quantiles
 nor z, in units of its deviation, moves far, and Gauss-Legendre nodes are at rounding. A panel also ends where
 theta is 0, for functions such as |theta|.
 
-Arrays here have the axes [node, side, component, panel, coordinate], or some of them in this order. A point v
-of a curve with a coordinate for each term of a sum is a tree of such arrays.
+Arrays here have the axes [node, side, component, panel, coordinate], or some of them in this order.
 """
 
 from collections.abc import Callable
@@ -46,7 +45,7 @@ class Nodes(eqx.Module):
 
     Attributes:
         v: the nodes, arrays [node, 2, J, P, K]; axis 0 runs over the nodes of a panel, outward.
-        dv: d v / d x, x in [0, 1] the coordinate of the panel; for a v of several arrays d t / d x.
+        dv: d v / d x, x in [0, 1] the coordinate of the panel.
         side: 1 where z grows outward, else -1, shape [1, 2, 1, 1, 1].
     """
 

@@ -98,7 +98,7 @@ def state_evolution(
 
     Args:
         start: a parameterization with a curve (`DeepDiagonal`, `Square`, `Power`, `PowerDifference`,
-            `Identity`, `FourVector`, a `Sum` of them). Its coordinates are the starts that occur: a single
+            `Identity`, `FourVector`, a `Sum` of pairs). Its coordinates are the starts that occur: a single
             one for equal starts; some hundred draws, or the nodes of a quadrature, for random ones. Where
             theta cannot change its sign, as at a tie, neither does the limit.
         signal: the law of theta*, of the shape [J], or [J, K] if it depends on the start.
@@ -133,6 +133,13 @@ def state_evolution(
         )
     check_start(start)
     curve = geometry.curve()
+    if not eqx.is_array(curve.origin):
+        raise ValueError(
+            "Argument `start` must move along one coordinate for each entry of theta, but a "
+            f"{type(start).__name__} of these terms has one for each term. Take a sum of two-layer "
+            "`ddln.DeepDiagonal` and `ddln.FourVector` with factors of one size, or "
+            "`ddln.asymptotics.simulate`."
+        )
     _require_moving(curve)
     dtype = start.effective().dtype
     alpha, sigma, decay = (jnp.asarray(value, dtype) for value in (ratio, noise, penalty))
