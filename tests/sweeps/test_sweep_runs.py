@@ -55,7 +55,10 @@ def test_observe_and_progress():
     )
     assert result.theta is None
     assert result.values.shape == (7,)
-    assert calls == [(3, 7, 0), (6, 7, 1), (7, 7, 1)]
+    # Chunks of two cores end in any order.
+    done, of, failed = (list(row) for row in zip(*calls, strict=True))
+    assert (len(calls), set(of), done[-1], failed[-1]) == (3, {7}, 7, 1)
+    assert (done, failed) == (sorted(done), sorted(failed))
 
 
 def test_bad_arguments():
