@@ -21,6 +21,12 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         with stops_as_interrupts():
             _run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        if arguments is not None:
+            raise
+        # A command says itself what it keeps: none had begun.
+        print("Interrupted.", file=sys.stderr, flush=True)
+        os._exit(INTERRUPTED)
     except SystemExit as end:
         if arguments is None and end.code == INTERRUPTED:
             # Threads that compile would be waited for, and nothing of theirs is wanted any more.

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import sys
 import time
 
 import pytest
 
+from ddln.cli import _main
 from ddln.cli._main import stops_as_interrupts
 
 
@@ -32,3 +34,15 @@ def test_an_ignored_signal_stays_ignored(monkeypatch):
             os.kill(os.getpid(), signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_an_interrupt_before_a_command_begins_has_no_traceback(monkeypatch, capsys):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_main, "_run", interrupted)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit) as end:
+        _main.main()
+    assert end.value.code == _main.INTERRUPTED
+    assert capsys.readouterr().err == "Interrupted.\n"
