@@ -106,9 +106,8 @@ def _law(
     component = (chosen // (panels * starts)) % components
     deviation = jnp.sqrt(joint.variance[component, index])
     one = jnp.ones_like(deviation)[None]
-    points = jax.tree.map(lambda leaf: leaf.reshape(-1)[chosen], nodes.v)
     return EndLaw(
-        start=_at_points(with_coordinates(start, index), points),
+        start=_at_points(with_coordinates(start, index), nodes.v.reshape(-1)[chosen]),
         signal=Signal(joint.posterior.reshape(-1)[chosen][None], deviation[None], one),
         weights=kept / total,
         evolution=end,

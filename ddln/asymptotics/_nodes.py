@@ -44,22 +44,21 @@ class Nodes(eqx.Module):
     """Nodes on both sides of the start, in v, for each component of the signal.
 
     Attributes:
-        v: the nodes, arrays [node, 2, J, P, K]; axis 0 runs over the nodes of a panel, outward.
+        v: the nodes; axis 0 runs over the nodes of a panel, outward.
         dv: d v / d x, x in [0, 1] the coordinate of the panel.
         side: 1 where z grows outward, else -1, shape [1, 2, 1, 1, 1].
     """
 
-    v: Any
+    v: Float[Array, "node 2 J P K"]
     dv: Float[Array, "node 2 J P K"]
     side: Float[Array, "1 2 1 1 1"]
 
 
-def over(function: Callable[..., Any], *points: Any) -> Any:
-    """Apply a function of arrays [K], or of trees of them, to arrays [..., K] of one rank."""
-    leaves = jax.tree.leaves(points)
-    shape = jnp.broadcast_shapes(*(leaf.shape for leaf in leaves))
-    rows = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, shape).reshape(-1, shape[-1]), points)
-    values = jax.vmap(function)(*rows)
+def over(function: Callable[..., Any], *arrays: Array) -> Any:
+    """Apply a function of arrays [K], with one value or several, to arrays [..., K] of one rank."""
+    arrays = tuple(jnp.broadcast_arrays(*arrays))
+    shape = arrays[0].shape
+    values = jax.vmap(function)(*(array.reshape(-1, shape[-1]) for array in arrays))
     return jax.tree.map(lambda rows: rows.reshape(shape), values)
 
 
@@ -86,7 +85,7 @@ def place_nodes(
 class _Table(eqx.Module):
     """Points at the ends of equal steps on each side, arrays [side, STEPS + 1, coordinate]."""
 
-    v: Any
+    v: Array
     z: Array
     log_rate: Array
 
@@ -107,13 +106,11 @@ class _Placement(eqx.Module):
         return self._sides * jnp.sign(self.curve.slope(self.curve.origin))[None]
 
     @property
-    def _origins(self) -> Any:
-        """The start on both sides, arrays [2, K]."""
-        return jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf[None], (2, *leaf.shape)), self.curve.origin
-        )
+    def _origins(self) -> Float[Array, "2 K"]:
+        """The start on both sides."""
+        return jnp.broadcast_to(self.curve.origin, (2, self.curve.origin.size))
 
-    def _rate(self, v: Any) -> Array:
+    def _rate(self, v: Array) -> Array:
         """|d z / d t|, for arrays [K]."""
         curve = self.curve
         metric = curve.metric(v)
@@ -141,16 +138,16 @@ class _Placement(eqx.Module):
             lambda state: jnp.any(inside(*state[:2])) & (state[3] < 100), grow, state
         )[2]
 
-    def _zero(self, v: Any, step: Float[Array, "2 K"]) -> tuple[Float[Array, "2 K"], Any]:
+    def _zero(
+        self, v: Float[Array, "2 P K"], step: Float[Array, "2 K"]
+    ) -> tuple[Float[Array, "2 K"], Float[Array, "2 K"]]:
         """The distance in t at which theta is 0, and the point there, or the last of the equal steps v."""
         heights = self._sides[..., None] * over(self.curve.at, v)
         passed = jnp.sum(heights <= 0, axis=1)
         index = jnp.clip(passed - 1, 0, STEPS - 1)
 
-        def here(table: Any) -> Any:
-            return jax.tree.map(
-                lambda leaf: jnp.take_along_axis(leaf, index[:, None], axis=1)[:, 0], table
-            )
+        def here(table: Array) -> Array:
+            return jnp.take_along_axis(table, index[:, None], axis=1)[:, 0]
 
         start, outward = here(v), self._outward
 
@@ -184,7 +181,7 @@ class _Placement(eqx.Module):
         def joined(first: Array, rest: Array) -> Array:
             return jnp.moveaxis(jnp.concatenate([first[None], rest]), 0, 1)
 
-        v = jax.tree.map(joined, origin, v)
+        v = joined(origin, v)
         xi = jnp.cumsum(joined(jnp.zeros_like(step), change), axis=1)
         z = self._sides[..., None] * (over(self.curve.at, v) + self.penalty * xi)
         return _Table(v, z, jnp.log(over(self._rate, v)))
@@ -195,7 +192,7 @@ class _Placement(eqx.Module):
         step: Float[Array, "2 K"],
         means: Float[Array, "J K"],
         deviations: Float[Array, "J K"],
-    ) -> tuple[Float[Array, "2 J Q K"], Any]:
+    ) -> tuple[Float[Array, "2 J Q K"], Float[Array, "2 J Q K"]]:
         """The distances in t near which z is at its quantiles, and the points v there."""
         sides, outward = self._sides[:, :, None, None], self._outward
         deep = jnp.asarray(QUANTILES, means.dtype)[None, :, None]
@@ -207,7 +204,7 @@ class _Placement(eqx.Module):
             leaf = jnp.broadcast_to(leaf[:, None], (2, len(means), *leaf.shape[1:]))
             return jnp.take_along_axis(leaf, index, axis=2, mode="promise_in_bounds")
 
-        here = jax.tree.map(lambda leaf: at(leaf, index), table.v)
+        here = at(table.v, index)
         lengths = jnp.broadcast_to(step[:, None, None], target.shape)
         signs = jnp.broadcast_to(outward[:, None, None], target.shape)
         missing = target - at(table.z, index)
@@ -256,13 +253,11 @@ class _Placement(eqx.Module):
             shared = jnp.broadcast_to(shared, (2, components, *shared.shape[2:]))
             return jnp.concatenate([shared, quantiles], axis=2)
 
-        places, tree = jax.tree.flatten(jax.tree.map(ends, table.v, at_zero, placed))
-        distance, *places = jax.lax.sort(
-            (ends(steps, zero, distances), *places), dimension=2, num_keys=1
+        distance, places = jax.lax.sort(
+            (ends(steps, zero, distances), ends(table.v, at_zero, placed)), dimension=2, num_keys=1
         )
         dt = outward[:, None, None] * (distance[:, :, 1:] - distance[:, :, :-1])
         x = jnp.asarray(gauss_legendre(count, dtype)[0])[:, None, None, None, None]
-        left = jax.tree.unflatten(tree, [leaf[None, :, :, :-1] for leaf in places])
-        v = over(self.curve.advance, left, x * dt[None])
+        v = over(self.curve.advance, places[None, :, :, :-1], x * dt[None])
         dv = dt[None] * over(self.curve.scale, v)
         return Nodes(v, dv, self._sides[None, :, :, None, None])
