@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddln._types import Array, Theta
+from ddln._types import Theta
 from ddln._validation import float_array, is_known
-from ddln.parameterizations._base import AbstractParameterization, AbstractReducedCoordinates
+from ddln.parameterizations._base import AbstractParameterization
 
 
 class Constant(AbstractParameterization):
@@ -50,31 +50,3 @@ class Constant(AbstractParameterization):
 
     def metric_diagonal(self) -> Theta:
         return jnp.zeros(self.shape, self.dtype)
-
-    def reduced(self) -> "ConstantCoordinates | None":
-        return ConstantCoordinates(self) if len(self.shape) == 1 else None
-
-
-class ConstantCoordinates(AbstractReducedCoordinates):
-    """Reduced coordinates without an unknown."""
-
-    constant: Constant
-    start: ClassVar[tuple[()]] = ()
-
-    def effective(self, v: tuple[()]) -> Theta:
-        return self.constant.effective()
-
-    def effective_slope(self, v: tuple[()]) -> tuple[()]:
-        return ()
-
-    def speed(self, v: tuple[()]) -> tuple[()]:
-        return ()
-
-    def speed_slope(self, v: tuple[()]) -> tuple[()]:
-        return ()
-
-    def decayed(self, total: Array) -> "ConstantCoordinates":
-        return self
-
-    def weights(self, v: tuple[()]) -> tuple[Array, ...]:
-        return ()

@@ -1,6 +1,7 @@
 """Sums of parameterizations."""
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import equinox as eqx
@@ -125,24 +126,26 @@ class Sum(AbstractParameterization):
         pairs = self.pairs()
         if pairs is not None:
             return PairCoordinates.of(pairs)
-        parts = [term.reduced() for term in self.terms]
+        constants = tuple(term for term in self.terms if isinstance(term, Constant))
+        parts = [term.reduced() for term in self.terms if not isinstance(term, Constant)]
         known = tuple(part for part in parts if part is not None)
         if len(known) < len(parts):
             return None
-        return SumCoordinates(known)  # pyright: ignore[reportCallIssue]
+        return SumCoordinates(known, constants)  # pyright: ignore[reportCallIssue]
 
 
 class SumCoordinates(AbstractReducedCoordinates):
-    """The reduced coordinates of the terms of a sum, side by side in a tuple."""
+    """The reduced coordinates of the terms of a sum that are trained, side by side in a tuple."""
 
     terms: tuple[AbstractReducedCoordinates, ...]
+    constants: tuple[Constant, ...]
 
     @property
     def start(self) -> tuple[Any, ...]:
         return tuple(term.start for term in self.terms)
 
     def effective(self, v: tuple[Any, ...]) -> Theta:
-        return _total([term.effective(one) for term, one in self._with(v)])
+        return self._theta([term.effective(one) for term, one in self._with(v)])
 
     def effective_slope(self, v: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(term.effective_slope(one) for term, one in self._with(v))
@@ -156,25 +159,28 @@ class SumCoordinates(AbstractReducedCoordinates):
     def effective_and_speed(self, v: tuple[Any, ...]) -> tuple[Theta, Any]:
         parts = [term.effective_and_speed(one) for term, one in self._with(v)]
         theta, speeds = zip(*parts, strict=True)
-        return _total(theta), speeds
+        return self._theta(theta), speeds
 
     def with_slopes(self, v: tuple[Any, ...]) -> tuple[Theta, Any, Any, Any]:
         parts = [term.with_slopes(one) for term, one in self._with(v)]
         theta, speeds, slopes, speed_slopes = zip(*parts, strict=True)
-        return _total(theta), speeds, slopes, speed_slopes
+        return self._theta(theta), speeds, slopes, speed_slopes
 
     def decayed(self, total: Array) -> "SumCoordinates | None":
         parts = [term.decayed(total) for term in self.terms]
         known = tuple(part for part in parts if part is not None)
         if len(known) < len(parts):
             return None
-        return SumCoordinates(known)  # pyright: ignore[reportCallIssue]
+        return SumCoordinates(known, self.constants)  # pyright: ignore[reportCallIssue]
 
     def weights(self, v: tuple[Any, ...]) -> tuple[Array, ...]:
         return tuple(leaf for term, one in self._with(v) for leaf in term.weights(one))
 
     def _with(self, v: tuple[Any, ...]):
         return zip(self.terms, v, strict=True)
+
+    def _theta(self, parts: Iterable[Theta]) -> Theta:
+        return _total([*(term.effective() for term in self.constants), *parts])
 
 
 def _total(parts) -> Theta:

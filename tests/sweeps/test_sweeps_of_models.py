@@ -1,4 +1,6 @@
-"""Sums, four vectors and groups in the facilities of sweeps, against SciPy's flows of their weights."""
+"""Sums, four vectors, groups and ties in the facilities of flows and sweeps, against SciPy's flows of their
+weights.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +33,7 @@ MODELS = {
         lambda w: ddln.Grouped(w[:2, :2], w[4], [[0, 3], [1, 2]]),
         lambda w: (w[0, :2] * w[1, :2])[np.array([0, 1, 1, 0])] * w[4],
     ),
+    "ties": (lambda w: ddln.Tied(w[:3], [2, 1, 1]), lambda w: w[0] ** 2 * w[1] * w[2]),
 }
 
 
@@ -45,22 +48,62 @@ def swept(name, weights, **settings):
     return ddln.sweep(starts, losses, ends, rtol=1e-8, atol=1e-11, progress=False, **settings)
 
 
+def theta_of(name, weights):
+    return np.asarray(MODELS[name][1](weights.reshape(5, 4)))
+
+
+def by_scipy(name, X, start, end, **settings):
+    """The flow of the weights."""
+    X = jnp.asarray(X)
+
+    @jax.jit
+    def velocity(t, w):
+        theta, pull_back = jax.vjp(lambda w: MODELS[name][1](w.reshape(5, 4)), w)
+        return -pull_back(X.T @ (X @ theta - Y))[0]
+
+    return solve_ivp(velocity, (0, end), start.ravel(), "LSODA", rtol=1e-10, atol=1e-12, **settings)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_event_saved_times_and_dense_output(name):
+    loss, times = data(3), np.array([0.02, 0.1, 0.3])
+    start = MODELS[name][0](jnp.asarray(WEIGHTS[3]))
+    level = 0.3 * float(loss(start.effective()))
+    flow = ddln.gradient_flow(
+        start,
+        loss,
+        50.0,
+        ts=times,
+        event=ddln.LossBelow(level),
+        dense=True,
+        rtol=1e-8,
+        atol=1e-11,
+        max_steps=500,
+    )
+    assert flow.result == ddln.RESULTS.event_occurred
+
+    def passed(t, w):
+        return 0.5 * np.sum((np.asarray(loss.X) @ theta_of(name, w) - Y) ** 2) - level
+
+    passed.terminal = True
+    exact = by_scipy(name, loss.X, WEIGHTS[3], 50.0, events=passed, dense_output=True)
+    stop = exact.t_events[0][0]
+    reached = times < stop
+    assert reached.any()
+    np.testing.assert_array_equal(np.isfinite(flow.ts), reached)
+    for t, theta in zip(times[reached], flow.theta[reached], strict=True):
+        np.testing.assert_allclose(theta, theta_of(name, exact.sol(t)), atol=1e-6)
+    for t in (0.37 * stop, stop):
+        np.testing.assert_allclose(flow.evaluate(t)(), theta_of(name, exact.sol(t)), atol=1e-5)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_data_set_and_an_end_each_in_a_store(name, tmp_path):
     result = swept(name, jnp.asarray(WEIGHTS), store=tmp_path / "lanes.zarr")
     assert result.okay.all()
     for lane in (0, 7):
-        X = np.asarray(data(lane).X)
-
-        @jax.jit
-        def velocity(t, w, X=X):
-            theta, pull_back = jax.vjp(lambda w: MODELS[name][1](w.reshape(5, 4)), w)
-            return -pull_back(jnp.asarray(X.T) @ (jnp.asarray(X) @ theta - Y))[0]
-
-        start = WEIGHTS[lane].ravel()
-        flow = solve_ivp(velocity, (0, ENDS[lane]), start, "LSODA", rtol=1e-10, atol=1e-12)
-        theta = MODELS[name][1](flow.y[:, -1].reshape(5, 4))
-        np.testing.assert_allclose(result.theta[lane, 0], theta, atol=1e-6)
+        flow = by_scipy(name, data(lane).X, WEIGHTS[lane], ENDS[lane])
+        np.testing.assert_allclose(result.theta[lane, 0], theta_of(name, flow.y[:, -1]), atol=1e-6)
     # Nothing is computed again.
     again = swept(name, jnp.asarray(WEIGHTS), store=tmp_path / "lanes.zarr")
     np.testing.assert_array_equal(again.theta[:], result.theta[:])
