@@ -290,9 +290,9 @@ DYNAMICS = {
         decay=0.01,
     ),
     "steepest": Dynamics(
-        ddln.SteepestDynamics(1.5),
-        functools.partial(ddln.steepest_flow, exponent=1.5),
-        exponent=1.5,
+        ddln.SteepestDynamics(3.0),
+        functools.partial(ddln.steepest_flow, exponent=3.0),
+        exponent=3.0,
     ),
 }
 
