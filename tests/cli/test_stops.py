@@ -1,7 +1,9 @@
 """Signals that end a run: the subject is `_main`."""
 
 import os
+import re
 import signal
+import subprocess
 import sys
 import time
 
@@ -46,3 +48,28 @@ def test_an_interrupt_before_a_command_begins_has_no_traceback(monkeypatch, caps
         _main.main()
     assert end.value.code == _main.INTERRUPTED
     assert capsys.readouterr().err == "Interrupted.\n"
+
+
+def test_a_process_that_is_interrupted_keeps_its_chunks_and_says_how_to_go_on(tmp_path):
+    """As by Ctrl-C in a terminal, once a chunk is written."""
+    program = "import sys; from ddln.cli import main; sys.exit(main())"
+    options = ["--depths", "2", "--scale-count", "2000", "--t1", "100", "--no-figures"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "sweep", *options, "--out", "run"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    deadline = time.monotonic() + 300
+    while process.poll() is None and not (tmp_path / "run/results.zarr/result/c").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    said, complaints = process.communicate(timeout=60)
+    assert process.returncode == _main.INTERRUPTED
+    assert not complaints
+    words = " ".join(said.split())
+    kept = re.search(r"Interrupted. (\d+) of 4000 flows are kept .* --resume", words)
+    assert kept
+    assert int(kept[1]) > 0
