@@ -1,7 +1,9 @@
 """Steepest descent in other norms (`_steepest_flow`, `_steepest`, `_steepest_form`)."""
 
 import functools
+import itertools
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -32,27 +34,81 @@ TIGHT = {"rtol": 1e-11, "atol": 1e-13, "max_steps": 30_000}
 FACTOR = -0.8
 
 
+DECAY = 0.3
+
+
 def network(depth):
     return ddln.DeepDiagonal(LAYERS[:depth], FACTOR)
 
 
+def lane(tree, index):
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+# The starts, data and settings of lanes that share a program.
+SIGN_WIDTHS = (1e-3, 1e-4, 1e-5)
+TIED_EXPONENTS = (1.0, 1.2, 1.5, 1.8)
+
+
 @functools.cache
-def flows(depth, coordinates):
-    """The flows of all exponents, in one program."""
+def two_layers():
+    """Flows in reduced coordinates: of all exponents, of narrower signs, and of balanced layers, whose
+    targets are -1 and 0.5, beside coordinates without data."""
+    tied = np.array([0.3, 0.2]) / abs(FACTOR)
+    balanced = np.array([[*tied**0.5, 1.0, 1.0, 1.0], [*-(tied**0.5), 0.5, 0.5, 0.5]])
+    apart = np.eye(3, 5), np.array([-1.0, 0.5, 0.0])
+    kinds = (
+        # For q = 1 a width that SciPy's steps resolve, elsewhere next to none.
+        [(LAYERS[:2], X, Y, q, 1e-3 if q == 1 else 1e-12, 1.0, 1e-11, 1e-13) for q in EXPONENTS],
+        [(LAYERS[:2], X, Y, 1.0, width, 1.0, 1e-7, 1e-9) for width in SIGN_WIDTHS],
+        # The width that is chosen for the exponent.
+        [
+            (balanced, *apart, q, max(1e-4 ** (1 / (2 - q)), 1e-6), 5.0, 1e-6, 1e-9)
+            for q in TIED_EXPONENTS
+        ],
+    )
 
     @jax.jit
     @jax.vmap
-    def of_exponent(exponent):
-        # For q = 1 a width that SciPy's steps resolve, elsewhere next to none.
-        width = jnp.where(exponent == 1, 1e-3, 1e-12)
+    def of_lane(layers, X, y, exponent, width, t1, rtol, atol):
         return ddln.steepest_flow(
-            network(depth), LOSS, 1.0, exponent=exponent, width=width, ts=TIMES,
-            coordinates=coordinates, throw=False, **TIGHT,
+            ddln.DeepDiagonal(layers, FACTOR), ddln.LeastSquares(X, y), t1, exponent=exponent,
+            width=width, ts=t1 * TIMES, rtol=rtol, atol=atol, max_steps=100_000, throw=False,
         )  # fmt: skip
 
-    found = of_exponent(EXPONENTS)
+    columns = zip(*itertools.chain(*kinds), strict=True)
+    found = of_lane(*(jnp.stack([jnp.asarray(x) for x in column]) for column in columns))
+    assert np.all(ddln.is_okay(found.result))
+    ends = np.cumsum([0, *map(len, kinds)])
+    return [lane(found, slice(a, b)) for a, b in itertools.pairwise(ends)]
+
+
+@functools.cache
+def three_layers(coordinates):
+    """The flows of all exponents; in reduced coordinates the one of q = 3 with decay as well."""
+    decays = jnp.asarray([0.0, 0.0, 0.0, 0.0, DECAY])
+    exponents = jnp.append(EXPONENTS, 3.0)
+    if coordinates == "full":
+        decays, exponents = jnp.zeros(4), EXPONENTS
+
+    @jax.jit
+    @jax.vmap
+    def of_exponent(exponent, decay):
+        width = jnp.where(exponent == 1, 1e-3, 1e-12)
+        return ddln.steepest_flow(
+            network(3), LOSS, 1.0, exponent=exponent, width=width, ts=TIMES,
+            weight_decay=decay if coordinates == "reduced" else None, coordinates=coordinates,
+            throw=False, **TIGHT,
+        )  # fmt: skip
+
+    found = of_exponent(exponents, decays)
     assert np.all(ddln.is_okay(found.result))
     return found
+
+
+@eqx.filter_jit
+def gap_checks(flows):
+    return jax.vmap(lambda flow: theory.steepest_gap(flow, LOSS))(flows)
 
 
 def power(x, q, width=0.0, scale=1.0):
@@ -81,21 +137,25 @@ def reference(depth, q, t1, decay=0.0, width=0.0):
     return solution.y[:, -1].reshape(start.shape)
 
 
-@pytest.mark.parametrize("depth", [2, 3, 4])
-def test_flows_agree_with_scipy_and_between_coordinates(depth):
-    full, reduced = flows(depth, "full"), flows(depth, "reduced")
+@pytest.mark.parametrize("depth", [2, 3])
+def test_flows_agree_with_scipy(depth):
+    reduced = two_layers()[0] if depth == 2 else three_layers("reduced")
     for i, q in enumerate(EXPONENTS[:3]):
         expected = reference(depth, float(q), 0.2)
         found = reduced.parameterization.layers[i, 1]
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-8 if q < 2 else 1e-9)
+
+
+def test_flows_agree_between_coordinates():
+    full, reduced = three_layers("full"), three_layers("reduced")
     np.testing.assert_allclose(full.theta[:3], reduced.theta[:3], rtol=0, atol=1e-8)
     # The smoothing of the weights is a matter of full coordinates alone.
     np.testing.assert_allclose(full.theta[3], reduced.theta[3], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("depth", [2, 3, 4])
-def test_gaps_are_conserved_along_full_coordinates(depth):
-    layers = np.abs(flows(depth, "full").parameterization.layers)
+def test_gaps_are_conserved_along_full_coordinates():
+    flows = three_layers("full")
+    layers = np.abs(flows.parameterization.layers)
     q = np.asarray(EXPONENTS)[:, None, None, None]
     powers = layers**q
     change = powers - powers[:, :1]
@@ -106,13 +166,9 @@ def test_gaps_are_conserved_along_full_coordinates(depth):
     squares = np.square(layers) - np.square(layers[:, :1])
     wrong = np.abs(squares - squares[:, :, :1]).max(axis=(1, 2, 3))
     assert (wrong[[0, 2, 3]] > 1e-2).all()  # the law of gradient flow is another one
-    checks = [
-        jax.tree.map(lambda leaf, i=i: leaf[i], flows(depth, "full")) for i in range(len(EXPONENTS))
-    ]
-    for flow in checks:
-        assert theory.steepest_gap(flow, LOSS).status == "holds"
-    other = eqx.tree_at(lambda f: f.record.exponent, checks[2], jnp.asarray(1.5))
-    assert theory.steepest_gap(other, LOSS).status == "violated"
+    assert gap_checks(flows).holds.all()
+    other = eqx.tree_at(lambda f: f.record.exponent, flows, jnp.asarray([3.0, 3.0, 1.5, 3.0]))
+    assert gap_checks(other).violated.all()
 
 
 def distance_from_rows(dual):
@@ -123,35 +179,17 @@ def distance_from_rows(dual):
 
 def test_only_gradient_flow_keeps_its_dual_in_the_row_space():
     """Hence the end of no other flow is a Bregman projection: there xi = X^T nu."""
-    duals = flows(3, "reduced").dual
+    duals = three_layers("reduced").dual
     outside = [distance_from_rows(duals[i, -1]) for i in range(len(EXPONENTS))]
     assert outside[1] < 1e-12
     assert min(outside[0], outside[2], outside[3]) > 0.05
 
 
-DECAY = 0.3
-
-
-@functools.cache
-def decayed():
-    """Flows of q = 3 with decoupled decay, and normalized in both coordinates."""
-    start = network(3)
-
-    def flow(**settings):
-        return ddln.steepest_flow(start, LOSS, 1.0, exponent=3.0, ts=TIMES, **settings, **TIGHT)
-
-    return (
-        flow(weight_decay=DECAY),
-        flow(normalized=True),
-        flow(normalized=True, coordinates="full"),
-    )
-
-
 def test_decoupled_decay_shrinks_the_gaps():
-    reduced, *_ = decayed()
+    flows = three_layers("reduced")
     expected = reference(3, 3.0, 1.0, decay=DECAY)
-    np.testing.assert_allclose(reduced.final.layers, expected, rtol=0, atol=1e-9)
-    assert theory.steepest_gap(reduced, LOSS).status == "holds"
+    np.testing.assert_allclose(flows.final.layers[4], expected, rtol=0, atol=1e-9)
+    assert gap_checks(flows).holds.all()
 
 
 def test_gaps_shrink_in_full_coordinates_with_any_schedule():
@@ -162,7 +200,7 @@ def test_gaps_shrink_in_full_coordinates_with_any_schedule():
 
     flow = ddln.steepest_flow(
         network(2), LOSS, 1.0, exponent=3.0, ts=TIMES, weight_decay=schedule, coordinates="full",
-        rtol=1e-9, atol=1e-12,
+        solver=diffrax.Tsit5(), rtol=1e-9, atol=1e-12,
     )  # fmt: skip
     np.testing.assert_allclose(flow.record.decay[-1], DECAY * (1 + np.sin(2) / 2), rtol=1e-12)
     check = theory.steepest_gap(flow, LOSS)
@@ -172,8 +210,32 @@ def test_gaps_shrink_in_full_coordinates_with_any_schedule():
     assert theory.steepest_gap(other, LOSS).status == "violated"
 
 
+@functools.cache
+def normalized():
+    """With speed one and the width that is chosen: q = 3, and all exponents where there is no gradient."""
+    flat = ddln.DeepDiagonal.zero_last(jnp.ones(5), 3).layers
+    layers = jnp.stack([jnp.asarray(LAYERS[:3]), *[flat] * len(EXPONENTS)])
+    targets = jnp.zeros((len(layers), 3)).at[0].set(Y)
+
+    @jax.jit
+    @jax.vmap
+    def of_lane(layers, y, exponent):
+        return ddln.steepest_flow(
+            ddln.DeepDiagonal(layers, FACTOR), ddln.LeastSquares(X, y), 1.0, exponent=exponent,
+            normalized=True, ts=TIMES, throw=False, **TIGHT,
+        )  # fmt: skip
+
+    found = of_lane(layers, targets, jnp.append(3.0, EXPONENTS))
+    assert np.all(ddln.is_okay(found.result))
+    return found
+
+
 def test_normalized_flows_have_speed_one():
-    *_, reduced, full = decayed()
+    reduced = lane(normalized(), 0)
+    full = ddln.steepest_flow(
+        network(3), LOSS, 1.0, exponent=3.0, normalized=True, ts=TIMES, coordinates="full",
+        solver=diffrax.Tsit5(), **TIGHT,
+    )  # fmt: skip
     np.testing.assert_allclose(reduced.theta, full.theta, rtol=0, atol=1e-8)
 
     def velocity(t, w):
@@ -193,20 +255,17 @@ def test_normalized_flows_have_speed_one():
 
 def test_flows_without_gradient_stay():
     """Where the direction is not defined nothing moves, with speed one either."""
-    start = ddln.DeepDiagonal.zero_last(jnp.ones(5), 2)
-    reached = ddln.LeastSquares(X, np.zeros(3))
+    layers = normalized().parameterization.layers[1:]
+    np.testing.assert_array_equal(layers, np.broadcast_to(layers[:, :1], layers.shape))
+    np.testing.assert_array_equal(layers[0, 0, :-1], np.ones((2, 5)))
 
-    @jax.jit
-    @jax.vmap
-    def ends(exponent):
-        return ddln.steepest_flow(
-            start, reached, 1.0, exponent=exponent, normalized=True, throw=False
-        )
 
-    found = ends(EXPONENTS)
-    assert np.all(ddln.is_okay(found.result))
-    layers = found.parameterization.layers[:, -1]
-    np.testing.assert_array_equal(layers, np.stack([start.layers] * len(EXPONENTS)))
+def test_the_width_that_is_chosen():
+    """1e-4^(1/(2-q)), at least 1e-6, and the rounding unit for q >= 2."""
+    unit = np.finfo(float).eps
+    np.testing.assert_allclose(
+        normalized().record.width, [unit, 1e-6, unit, unit, 1e-4], rtol=1e-12
+    )
 
 
 def test_sign_flow_by_its_closed_form():
@@ -236,33 +295,17 @@ def test_sign_flow_agrees_with_small_steps_of_sign_descent():
         g = X.T @ (X @ (FACTOR * layers.prod(0)) - Y)
         layers -= h * np.sign(g * others_of(layers))
 
-    @jax.jit
-    @jax.vmap
-    def ends(width):
-        return ddln.steepest_flow(
-            network(2), LOSS, 1.0, exponent=1.0, width=width, max_steps=100_000, throw=False,
-            rtol=1e-7,
-        ).theta[-1]  # fmt: skip
-
-    widths = [1e-3, 1e-4, 1e-5]
-    off = np.abs(np.asarray(ends(jnp.asarray(widths))) - FACTOR * layers.prod(0)).max(axis=1)
+    found = two_layers()[1].theta[:, -1]
+    off = np.abs(np.asarray(found) - FACTOR * layers.prod(0)).max(axis=1)
     assert off[2] < 2e-3, off
     assert (np.diff(off) < 0).all(), off
 
 
 def test_balanced_layers_come_to_rest_at_zero():
     """With ties theta keeps its sign: for q < 2 it reaches zero in finite time and stays."""
-    loss = ddln.LeastSquares(jnp.eye(2), jnp.asarray([-1.0, 0.5]))
-    start = ddln.DeepDiagonal.balanced(jnp.asarray([0.3, 0.2]), 2)
-
-    @jax.jit
-    @jax.vmap
-    def ends(q):
-        return ddln.steepest_flow(start, loss, 5.0, exponent=q, max_steps=1000, throw=False)
-
-    found = ends(jnp.asarray([1.0, 1.2, 1.5, 1.8]))
-    assert np.all(ddln.is_okay(found.result))
-    np.testing.assert_allclose(found.theta[:, -1], [[0, 0.5]] * 4, rtol=0, atol=1e-5)
+    found = two_layers()[2]
+    assert (found.stats["num_steps"] < 1000).all()
+    np.testing.assert_allclose(found.theta[:, -1, :2], [[0, 0.5]] * 4, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -288,13 +331,15 @@ def test_bad_arguments_are_refused(settings, message):
 
 def test_the_check_wants_its_flow():
     with pytest.raises(ValueError, match=r"must be a `ddln\.steepest_flow`"):
-        theory.steepest_gap(ddln.gradient_flow(network(2), LOSS, 0.1), LOSS)
+        jax.eval_shape(
+            lambda t1: theory.steepest_gap(ddln.gradient_flow(network(2), LOSS, t1), LOSS), 0.1
+        )
 
 
 def test_normalized_flows_tend_to_the_largest_margin_of_their_norm():
     """The largest entry for q = 1, l1 for q = 2, of two layers: by the linear programs."""
     norms = (np.inf, 2.0)
-    paths = steepest_layers(2, (1.0, 2.0), [1.0, 10.0, 100.0])
+    paths = steepest_layers(2)[[0, 2]]
     for path, p, other in zip(paths, norms, norms[::-1], strict=True):
         found = [margin_ratio(layers, p) for layers in path]
         assert all(norm == p / 2 for norm, _ in found)

@@ -11,7 +11,7 @@ from ddln.parameterizations import AbstractParameterization, DeepDiagonal
 from ddln.potentials import NumericalPotential, potential
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _with_optimizations():
     """Without them, and without fusion emitters, jaxlib 0.10.2 compiles some reverse modes wrongly."""
     jax.config.update("jax_disable_most_optimizations", False)
@@ -113,6 +113,7 @@ def _start_and_points():
     return jnp.array([0.0, 0.5]), jnp.array([3.0, 0.2]), jnp.array([0.3, -1.0])
 
 
+@pytest.mark.usefixtures("_with_optimizations")
 def test_reverse_mode_of_the_potential_and_in_the_weights():
     w, theta, _ = _start_and_points()
 

@@ -19,6 +19,7 @@ LOSS = ddln.LeastSquares(X, Y, scale=0.5 / SAMPLES)
 CHECKS = ("momentum_gap", "momentum_shrinkage", "momentum_scale", "momentum_energy")
 TIMES = np.linspace(0.0, 400.0, 21)
 FACTOR = 0.8
+CONSTANT = ddln.ConstantDamping()
 
 
 def start(depth, seed=4):
@@ -54,7 +55,7 @@ def run(inertias, layers, ts, damping, coordinates):
     return lanes(inertias)
 
 
-def flows(first, second, layers=LAYERS, ts=TIMES, damping=None, coordinates="auto"):
+def flows(first, second, layers=LAYERS, ts=TIMES, damping=CONSTANT, coordinates="auto"):
     # One shape, and so one compilation, for most tests.
     inertias = jnp.array([first, second])
     return run(inertias, jnp.asarray(layers), jnp.asarray(ts), damping, coordinates)
@@ -84,7 +85,7 @@ def scipy_pair(inertia, ts):
     return rows.T.reshape(-1, 3, 2, DIM)
 
 
-@pytest.mark.parametrize("damping", [ddln.ConstantDamping(), ddln.VanishingDamping()])
+@pytest.mark.parametrize("damping", [CONSTANT, ddln.VanishingDamping()])
 def test_small_inertia_shrinks_the_gaps_and_predicts_the_end(damping):
     network = ddln.DeepDiagonal(LAYERS, FACTOR)
     enough = theory.sufficient_inertia(network, LOSS)
