@@ -84,7 +84,7 @@ def two_layers():
 
 
 @functools.cache
-def three_layers(coordinates):
+def deep(depth, coordinates):
     """The flows of all exponents; in reduced coordinates the one of q = 3 with decay as well."""
     decays = jnp.asarray([0.0, 0.0, 0.0, 0.0, DECAY])
     exponents = jnp.append(EXPONENTS, 3.0)
@@ -96,7 +96,7 @@ def three_layers(coordinates):
     def of_exponent(exponent, decay):
         width = jnp.where(exponent == 1, 1e-3, 1e-12)
         return ddln.steepest_flow(
-            network(3), LOSS, 1.0, exponent=exponent, width=width, ts=TIMES,
+            network(depth), LOSS, 1.0, exponent=exponent, width=width, ts=TIMES,
             weight_decay=decay if coordinates == "reduced" else None, coordinates=coordinates,
             throw=False, **TIGHT,
         )  # fmt: skip
@@ -137,9 +137,9 @@ def reference(depth, q, t1, decay=0.0, width=0.0):
     return solution.y[:, -1].reshape(start.shape)
 
 
-@pytest.mark.parametrize("depth", [2, 3])
+@pytest.mark.parametrize("depth", [2, 3, 4])
 def test_flows_agree_with_scipy(depth):
-    reduced = two_layers()[0] if depth == 2 else three_layers("reduced")
+    reduced = two_layers()[0] if depth == 2 else deep(depth, "reduced")
     for i, q in enumerate(EXPONENTS[:3]):
         expected = reference(depth, float(q), 0.2)
         found = reduced.parameterization.layers[i, 1]
@@ -147,14 +147,14 @@ def test_flows_agree_with_scipy(depth):
 
 
 def test_flows_agree_between_coordinates():
-    full, reduced = three_layers("full"), three_layers("reduced")
+    full, reduced = deep(4, "full"), deep(4, "reduced")
     np.testing.assert_allclose(full.theta[:3], reduced.theta[:3], rtol=0, atol=1e-8)
     # The smoothing of the weights is a matter of full coordinates alone.
     np.testing.assert_allclose(full.theta[3], reduced.theta[3], rtol=0, atol=1e-4)
 
 
 def test_gaps_are_conserved_along_full_coordinates():
-    flows = three_layers("full")
+    flows = deep(4, "full")
     layers = np.abs(flows.parameterization.layers)
     q = np.asarray(EXPONENTS)[:, None, None, None]
     powers = layers**q
@@ -179,14 +179,14 @@ def distance_from_rows(dual):
 
 def test_only_gradient_flow_keeps_its_dual_in_the_row_space():
     """Hence the end of no other flow is a Bregman projection: there xi = X^T nu."""
-    duals = three_layers("reduced").dual
+    duals = deep(3, "reduced").dual
     outside = [distance_from_rows(duals[i, -1]) for i in range(len(EXPONENTS))]
     assert outside[1] < 1e-12
     assert min(outside[0], outside[2], outside[3]) > 0.05
 
 
 def test_decoupled_decay_shrinks_the_gaps():
-    flows = three_layers("reduced")
+    flows = deep(3, "reduced")
     expected = reference(3, 3.0, 1.0, decay=DECAY)
     np.testing.assert_allclose(flows.final.layers[4], expected, rtol=0, atol=1e-9)
     assert gap_checks(flows).holds.all()
