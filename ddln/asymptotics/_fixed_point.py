@@ -55,19 +55,22 @@ class Equations(eqx.Module):
     def residual(self, x: Float[Array, "2"], sample: Sample) -> Float[Array, "2"]:
         """Both equations at x, with expectations over nodes that were placed for it or for a point near."""
         m = Moments.of(sample, self.signal, self.weights, *jnp.exp(x))
-        return self.balance(x, jnp.stack([m.mse, m.divergence, m.shrinkage, m.pull]))
+        moments = jnp.stack([m.mse, m.divergence, m.shrinkage, m.pull])
+        return self._balance(x, moments[None])[0]
 
     def linearized(
         self, x: Float[Array, "2"], sample: Sample
     ) -> tuple[Float[Array, "2 2"], Float[Array, "2"]]:
         """The Jacobian of the residual, and the residual."""
-        found = moments_and_slopes(sample, self.signal, self.weights, *jnp.exp(x))
-        value, along = jax.linearize(self.balance, x, found[0])
-        columns = jax.vmap(along)(jnp.eye(2, dtype=x.dtype), found[1:])
-        return columns.T, value
+        balanced = self._balance(
+            x, moments_and_slopes(sample, self.signal, self.weights, *jnp.exp(x))
+        )
+        return balanced[1:].T, balanced[0]
 
-    def balance(self, x: Float[Array, "2"], moments: Float[Array, "4"]) -> Float[Array, "2"]:
-        """Both equations in logarithms, in forms that are nearly straight lines in x.
+    def _balance(
+        self, x: Float[Array, "2"], moments: Float[Array, "rows 4"]
+    ) -> Float[Array, "rows 2"]:
+        """Both equations in logarithms, in forms that are nearly straight lines in x, and their slopes.
 
         With D = E M / (M + gamma), E (theta - theta*)^2 = s^2 (2 D - 1) + gamma^2 E xi^2 (Stein's lemma). For
         alpha near 1 the first equation is nearly void, but with the second one it becomes
@@ -76,21 +79,32 @@ class Equations(eqx.Module):
 
         Args:
             x: log s and log gamma.
-            moments: `mse`, `divergence`, `shrinkage` and `pull` there.
+            moments: `mse`, `divergence`, `shrinkage` and `pull` there; and perhaps their derivatives in log s
+                and in log gamma.
         """
-        mse, divergence, shrinkage, pull = moments
-        alpha, log_alpha = self.ratio, jnp.log(self.ratio)
+        alpha, noise = self.ratio, self.ratio * self.variance
         fixed = alpha * self.penalty * jnp.exp(-x[1])
         near = (alpha > 0.5) & (alpha < 1)
-        free = jnp.where(near, 1 - alpha, 0.5) + 2 * fixed
-        noise = alpha * self.variance
-        error = jnp.where(
-            near, jnp.log(noise + pull) - jnp.log(free), jnp.log(noise + mse) - log_alpha
-        )
         more, less = jnp.maximum(alpha - 1, 0), jnp.maximum(1 - alpha, 0)
-        shrunk = jnp.log(shrinkage + more) - jnp.log(less + fixed)
-        moving = jnp.log(divergence + fixed) - log_alpha
-        return jnp.stack([2 * x[0] - error, shrunk - moving])
+        zero = jnp.zeros_like(noise)
+        # The error, what it is compared with, and both sides of the second equation: of each the part that is
+        # not a moment, and its derivatives.
+        rows = len(moments)
+        scale = jnp.where(near, 1 - alpha, alpha) + jnp.where(near, 2, 0) * fixed
+        known = jnp.stack([noise, scale, more, less + fixed, fixed, alpha])
+        moving = jnp.where(near, -2, 0) * fixed
+        in_penalty = jnp.stack([zero, moving, zero, -fixed, -fixed, zero])
+        known = jnp.stack([known, jnp.zeros_like(known), in_penalty])[:rows]
+        mse, divergence, shrinkage, pull = moments.T
+        found = jnp.where(near, pull, mse)
+        none = jnp.zeros_like(mse)
+        parts = known + jnp.stack([found, none, shrinkage, none, divergence, none], axis=1)
+        value = jnp.log(parts[:1])
+        error, compared, shrunk, kept, moved, ratio = jnp.concatenate(
+            [value, parts[1:] / parts[:1]]
+        ).T
+        own = jnp.stack([2 * x[0], jnp.full_like(x[0], 2), zero])[:rows]
+        return jnp.stack([own - error + compared, shrunk - kept - moved + ratio], axis=1)
 
     def guess(self) -> Float[Array, "2"]:
         """s for theta = theta_0, and gamma for the metric of the start."""
@@ -163,18 +177,19 @@ class Search(eqx.Module):
             search, x, last, count = state
             rows, value = equations.linearized(x, sample)
             begun = search._stepped(rows, value)
-            moved = jnp.max(jnp.abs(begun.next - placed))
             step = -_solve(rows, value)
-            size = jnp.max(jnp.abs(step))
-            shorter = size < 0.5 * last
             first = count == 0
-            search = jax.tree.map(lambda new, old: jnp.where(first, new, old), begun, search)
+            # From the step that was chosen, and then by those of Newton's method.
+            moved = jnp.max(jnp.abs(begun.next - placed))
+            size = jnp.max(jnp.abs(step))
+            size = jnp.where(first, jnp.where(moved < NEAR, moved, 0), size)
+            shorter = first | (size < 0.5 * last)
             x = jnp.where(first, begun.next, jnp.where(shorter, x + step, x))
-            near = jnp.where(moved < NEAR, moved, 0)
-            return search, x, jnp.where(first, near, jnp.where(shorter, size, 0)), count + 1
+            search = jax.tree.map(lambda new, old: jnp.where(first, new, old), begun, search)
+            return search, x, jnp.where(shorter, size, 0), count + 1
 
-        bounds = eqx.tree_at(lambda search: search.panels, self, panels)
-        state = (bounds, placed, jnp.zeros_like(placed[0]), jnp.asarray(0))
+        started = eqx.tree_at(lambda search: search.panels, self, panels)
+        state = (started, placed, jnp.zeros_like(placed[0]), jnp.asarray(0))
         search, polished, _, _ = jax.lax.while_loop(unfinished, turn, state)
         low, high = search.low[0], search.high[0]
         bounded = jnp.isfinite(low) & jnp.isfinite(high)

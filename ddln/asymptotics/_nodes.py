@@ -7,9 +7,11 @@ scale of the start. So the integral is taken over t, and nothing is solved at th
 
     E f = int f(t) phi(z(t)) (d z / d t) dt,      z(t) = theta(t) + gamma xi(t).
 
-Here t is 0 at the start, and its sign is such that z grows with it. Panels end at equal steps of t on each side
-of the start and near quantiles of z: on a panel neither t nor z, in units of its deviation, moves far, and
-Gauss-Legendre nodes are at rounding. A panel also ends where theta is 0, for functions such as |theta|.
+Here t is 0 at the start, and its sign is such that z grows with it. Panels end at steps of t on each side of
+the start and near quantiles of z: on a panel neither t nor z, in units of its deviation, moves far, and
+Gauss-Legendre nodes are at rounding. The steps are short where theta grows from rounding to its size, as
+M / (M + gamma) has its poles there, the nearer to the real line the deeper the network is. A panel also ends
+where theta is 0, for functions such as |theta|.
 
 Arrays here have the axes [node, component, panel, coordinate], or some of them in this order.
 """
@@ -28,18 +30,16 @@ from ddln.potentials import AbstractCurve
 
 # Gauss-Legendre nodes of a panel.
 NODES = 12
-# Panels of equal steps in t, on each side, and as many where theta grows from rounding to its size.
-STEPS = 10
+# Panels of steps in t on each side: half of them where theta grows from rounding to its size.
+STEPS = 16
 # The logarithm of this growth.
 GROWTH = 30.0
-# Distances from the start to which the nodes may have to reach: of logarithms, or of theta itself.
+# Distances from the start in the table: of logarithms, or of theta itself.
 REACHES = 1.15 ** np.arange(132)
 # Quantiles of z near which panels end, in deviations: beyond the last one the mass is 1e-17.
 QUANTILES = np.array([-8.5, -6.5, -4.7, -3.0, -1.5, 0.0, 1.5, 3.0, 4.7, 6.5, 8.5])
-# Newton's steps that place a quantile. A panel may end a third of a deviation beside it.
-PLACING = 3
-# Steps that find the zero of theta: the first ones halve the step of the table it lies in.
-HALVING, FINDING = 8, 14
+# Newton's steps that place a quantile, for which three would do, and the zero of theta.
+PLACING = 6
 
 
 def over(function: Callable[..., Any], *arrays: Array) -> Any:
@@ -64,23 +64,19 @@ class Nodes(eqx.Module):
 
 
 class Chart(eqx.Module):
-    """The curves of the starts in the coordinate t, with a table of theta and xi far from the start.
+    """The curves of the starts in the coordinate t, with a table of points on both sides of the start.
 
     Attributes:
         curve: the curves.
         sense: the sign of d v / d t.
-        zero: the t at which theta is 0, or 0 if there is none.
-        steepness: d log theta / d t far from the start, on both sides.
-        theta: theta at the distances `REACHES` on both sides.
-        xi: xi there, roughly.
+        steepness: d log theta / d t far from the start, at least 1.
+        table: theta, xi, t and v at increasing t, the start in the middle.
     """
 
     curve: AbstractCurve
     sense: Float[Array, " K"]
-    zero: Float[Array, " K"]
-    steepness: Float[Array, "2 K"]
-    theta: Float[Array, "2 R K"]
-    xi: Float[Array, "2 R K"]
+    steepness: Float[Array, " K"]
+    table: Float[Array, "4 T K"]
 
     @classmethod
     def of(cls, curve: AbstractCurve) -> "Chart":
@@ -88,30 +84,18 @@ class Chart(eqx.Module):
         curve = jax.lax.stop_gradient(curve)
         origin = curve.origin
         sense = jnp.sign(curve.slope(origin))
-        signs = jnp.asarray([-1, 1], origin.dtype)[:, None]
-        far = np.concatenate([[0], REACHES])
-        t = signs[..., None] * jnp.asarray(far, origin.dtype)[None, :, None]
-        t = jnp.broadcast_to(t, (2, far.size, origin.size))
+        t = jnp.asarray(np.concatenate([-REACHES[::-1], [0], REACHES]), origin.dtype)
+        t = jnp.broadcast_to(t[:, None], (t.size, origin.size))
         v = _points(curve, sense, t)
-        theta = over(curve.at, v)
-        change = _steps(curve, sense, v[:, :-1], jnp.diff(t, axis=1))
+        theta, steepness = over(curve.at, v), over(curve.steepness, v)
+        change = over(lambda v, dt: curve.step(v, sense * dt), v[:-1], jnp.diff(t, axis=0))
         # Where theta overflows, the change of xi may be of any value.
-        change = jnp.where(jnp.isfinite(theta[:, 1:]), change, 0)
-        sums = jnp.asarray(np.tri(REACHES.size), origin.dtype)
-        xi = jnp.moveaxis(product(sums, jnp.moveaxis(change, 1, 0)), 0, 1)
-        zero = _zero(curve, sense, signs, signs[..., None] * theta)
-        steepness = over(curve.steepness, v)
-        steepness = jnp.max(jnp.where(jnp.isfinite(steepness), steepness, 1), axis=1)
-        return cls(curve, sense, zero, steepness, theta[:, 1:], xi)
-
-    def _reach(
-        self, low: Float[Array, " K"], high: Float[Array, " K"], penalty: Float[Array, ""]
-    ) -> Float[Array, "2 K"]:
-        """A distance at which z is outside of [low, high], on each side."""
-        z = self.theta + penalty * self.xi
-        inside = jnp.stack([z[0] > low[None], z[1] < high[None]]) & jnp.isfinite(z)
-        reaches = jnp.asarray(REACHES, z.dtype)
-        return jnp.min(jnp.where(inside, reaches[-1], reaches[None, :, None]), axis=1)
+        change = jnp.where(jnp.isfinite(theta[1:] + theta[:-1]), change, 0)
+        middle = len(REACHES)
+        sums = np.tri(len(t), len(change), -1) - (np.arange(len(change)) < middle)
+        xi = product(jnp.asarray(sums, t.dtype), change)
+        steepness = jnp.max(jnp.where(jnp.isfinite(steepness), steepness, 1), axis=0)
+        return cls(curve, sense, jnp.maximum(steepness, 1), jnp.stack([theta, xi, t, v]))
 
     def panels(
         self,
@@ -127,70 +111,73 @@ class Chart(eqx.Module):
             penalty: gamma.
         """
         means, deviations, penalty = jax.lax.stop_gradient((means, deviations, penalty))
-        spread = QUANTILES[-1] * deviations
-        reach = self._reach(
-            jnp.min(means - spread, axis=0), jnp.max(means + spread, axis=0), penalty
-        )
-        t = self._ends(reach)
         deep = jnp.asarray(QUANTILES, means.dtype)[None, :, None]
         targets = means[:, None] + deep * deviations[:, None]
-        quantiles = self._placed(targets, t, penalty)
-        fixed = jnp.concatenate([t, self.zero[None]])[None]
-        fixed = jnp.broadcast_to(fixed, (len(means), *fixed.shape[1:]))
-        return jnp.sort(jnp.concatenate([fixed, quantiles], axis=1), axis=1)
+        ends = self._ends(jnp.min(targets[:, 0], axis=0), jnp.max(targets[:, -1], axis=0), penalty)
+        ends = jnp.broadcast_to(ends[None], (len(means), *ends.shape))
+        # Where z is at the quantiles, and where theta alone is 0.
+        targets = jnp.concatenate([targets, jnp.zeros_like(targets[:, :1])], axis=1)
+        ends = jnp.concatenate([ends, self._placed(targets, penalty)], axis=1)
+        # Without mass beyond the fixed ends, where the table may be at infinity.
+        return jnp.sort(jnp.clip(ends, ends[:, :1], ends[:, 2 * STEPS : 2 * STEPS + 1]), axis=1)
 
-    def _ends(self, reach: Float[Array, "2 K"]) -> Float[Array, "S K"]:
-        """The ends of steps on both sides, increasing, the start in the middle."""
-        steps = jnp.arange(1, STEPS + 1).astype(reach.dtype)[None, :, None] / STEPS
-        growing = jnp.minimum(GROWTH / jnp.maximum(self.steepness, 1), reach)
-        ends = [reach[:, None] * steps, reach[:, None] - growing[:, None] * (1 - steps)]
-        lower, upper = jnp.sort(jnp.concatenate(ends, axis=1), axis=1)
-        return jnp.concatenate([-lower[::-1], jnp.zeros_like(reach[:1]), upper])
+    def _ends(
+        self, low: Float[Array, " K"], high: Float[Array, " K"], penalty: Float[Array, ""]
+    ) -> Float[Array, "F K"]:
+        """The ends of steps that all components share, from where z is below `low` to above `high`."""
+        theta, xi, t, _ = self.table
+        z = theta + penalty * xi
+        below, above = (z <= low[None]) | ~jnp.isfinite(z), (z >= high[None]) | ~jnp.isfinite(z)
+        first = jnp.max(jnp.where(below & (t < 0), t, t[:1]), axis=0)
+        last = jnp.min(jnp.where(above & (t > 0), t, t[-1:]), axis=0)
+        far = jnp.stack([first, last])
+        growing = jnp.minimum(GROWTH / self.steepness[None], 0.5 * jnp.abs(far))
+        near = far - jnp.sign(far) * growing
+        steps = jnp.arange(1, STEPS // 2 + 1).astype(t.dtype)[None, :, None] / (STEPS // 2)
+        ends = jnp.concatenate(
+            [near[:, None] * steps, near[:, None] + (far - near)[:, None] * steps], 1
+        )
+        return jnp.concatenate([ends[0, ::-1], jnp.zeros_like(far[:1]), ends[1]])
 
     def _placed(
-        self, targets: Float[Array, "J Q K"], t: Float[Array, "S K"], penalty: Float[Array, ""]
+        self, targets: Float[Array, "J Q K"], penalty: Float[Array, ""]
     ) -> Float[Array, "J Q K"]:
-        """The t near which z is at the targets, from its values at the ends of equal steps."""
+        """The t near which z is at the targets; for the last one, at which theta is."""
         curve, sense = self.curve, self.sense
-        v = _points(curve, sense, t)
-        step = jnp.diff(t, axis=0)
-        change = _steps(curve, sense, v[:-1], step)
-        # The sums from the start, in the middle of the steps.
-        sums = np.tri(len(t), len(step), -1) - (np.arange(len(step)) < len(step) // 2)
-        z = over(curve.at, v) + penalty * product(jnp.asarray(sums, t.dtype), change)
+        size, components = self.table.shape[1], len(targets)
+        weight = np.append(np.ones(targets.shape[1] - 1), 0)
+        weight = penalty * jnp.asarray(weight, targets.dtype)[None, :, None]
+        weight = jnp.broadcast_to(weight, targets.shape)
+        theta, xi = self.table[:2, :, None, None]
+        passed = jnp.sum(theta + weight[None] * xi <= targets[None], axis=0)
+        index = jnp.clip(passed - 1, 0, size - 2)
+
+        def at(index: Array) -> Array:
+            rows = jnp.broadcast_to(self.table[:, None], (4, components, *self.table.shape[1:]))
+            return jnp.take_along_axis(rows, index[None], axis=2, mode="promise_in_bounds")
 
         def rate(v: Array) -> Array:
             """d z / d t."""
-            metric = over(curve.metric, v)
-            dual = jnp.abs(over(curve.slope, v)) * over(curve.scale, v) / metric
-            return dual * (metric + penalty)
-
-        passed = jnp.sum(z[:, None, None] <= targets[None], axis=0)
-        index = jnp.clip(passed - 1, 0, len(step) - 1)
-        rows = jnp.stack([z, jnp.log(rate(v)), t, v])
-
-        def at(index: Array) -> Array:
-            rows_of = jnp.broadcast_to(rows[:, None], (4, len(targets), *t.shape))
-            return jnp.take_along_axis(rows_of, index[None], axis=2, mode="promise_in_bounds")
+            dual = over(lambda v: jnp.abs(curve.slope(v)) * curve.scale(v) / curve.metric(v), v)
+            return dual * (over(curve.metric, v) + weight)
 
         # Outward from the inner end of the step, which may be the start, next to which t is small.
-        below = (index < len(step) // 2).astype(index.dtype)
-        height, log_rate, begin, here = at(index + below)
-        next_height, next_rate, end, _ = at(index + 1 - below)
-        missing, length = targets - height, end - begin
+        below = (index < size // 2).astype(index.dtype)
+        theta, xi, begin, here = at(index + below)
+        next_theta, next_xi, end, there = at(index + 1 - below)
+        missing, length = targets - theta - weight * xi, end - begin
 
         # Within a step the rate of z is nearly an exponential function of t.
-        share = jnp.clip(missing / (next_height - height), 0, 1)
-        growth = next_rate - log_rate
+        share = jnp.clip(missing / (next_theta - theta + weight * (next_xi - xi)), 0, 1)
+        growth = jnp.log(rate(there) / rate(here))
         bent = jnp.isfinite(growth) & (jnp.abs(growth) > 1e-3)
         growth = jnp.where(bent, growth, 1)
         share = jnp.where(bent, jnp.log1p(share * jnp.expm1(growth)) / growth, share)
-        theta = over(curve.at, here)
 
         def place(_, state):
             low, high, share = state
             there, change = over(lambda v, dt: curve.move(v, sense * dt), here, share * length)
-            excess = over(curve.at, there) - theta + penalty * change - missing
+            excess = over(curve.at, there) - theta + weight * change - missing
             # In shares of the step, outward.
             excess = excess / (rate(there) * length)
             low, high = jnp.where(excess < 0, share, low), jnp.where(excess < 0, high, share)
@@ -200,7 +187,7 @@ class Chart(eqx.Module):
 
         state = (jnp.zeros_like(share), jnp.ones_like(share), share)
         share = jax.lax.fori_loop(0, PLACING, place, state)[2]
-        outside = (passed == 0) | (passed > len(step))
+        outside = (passed == 0) | (passed >= size)
         return jnp.where(outside, end, begin + jnp.clip(share, 0, 1) * length)
 
     def nodes(self, panels: Float[Array, "J E K"], count: int = NODES) -> Nodes:
@@ -216,34 +203,3 @@ class Chart(eqx.Module):
 def _points(curve: AbstractCurve, sense: Float[Array, " K"], t: Float[Array, "..."]) -> Array:
     """v at t."""
     return over(lambda t: curve.travel(curve.origin, sense * t), t)
-
-
-def _steps(curve: AbstractCurve, sense: Float[Array, " K"], v: Array, dt: Array) -> Array:
-    """The changes of xi over steps of t."""
-    return over(lambda v, dt: curve.step(v, sense * dt), v, dt)
-
-
-def _zero(
-    curve: AbstractCurve,
-    sense: Float[Array, " K"],
-    signs: Float[Array, "2 1"],
-    heights: Float[Array, "2 R K"],
-) -> Float[Array, " K"]:
-    """The t at which theta is 0, or 0: from theta at the start and at the reaches, times `signs`."""
-    far = jnp.asarray(np.concatenate([[0], REACHES]), heights.dtype)
-    passed = jnp.sum(heights <= 0, axis=1)
-    crossing = (passed < far.size) & (heights[:, 0] < 0)
-    index = jnp.where(crossing, passed, 1)
-
-    def nearer(count, state):
-        low, high, newton = state
-        offset = jnp.where(count < HALVING, 0.5 * (low + high), jnp.clip(newton, low, high))
-        there = _points(curve, sense, signs * offset)
-        height = signs * over(curve.at, there)
-        low, high = jnp.where(height < 0, offset, low), jnp.where(height < 0, high, offset)
-        slope = over(curve.slope, there) * over(curve.scale, there)
-        return low, high, offset - height / jnp.abs(slope)
-
-    first = (far[index - 1], far[index], far[index])
-    low, high, offset = jax.lax.fori_loop(0, FINDING, nearer, first)
-    return jnp.sum(jnp.where(crossing, signs * jnp.clip(offset, low, high), 0), axis=0)
