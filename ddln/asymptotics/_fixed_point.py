@@ -82,29 +82,25 @@ class Equations(eqx.Module):
             moments: `mse`, `divergence`, `shrinkage` and `pull` there; and perhaps their derivatives in log s
                 and in log gamma.
         """
-        alpha, noise = self.ratio, self.ratio * self.variance
-        fixed = alpha * self.penalty * jnp.exp(-x[1])
+        alpha = self.ratio
         near = (alpha > 0.5) & (alpha < 1)
         more, less = jnp.maximum(alpha - 1, 0), jnp.maximum(1 - alpha, 0)
-        zero = jnp.zeros_like(noise)
+        zero, one = jnp.zeros_like(alpha), jnp.ones_like(alpha)
         # The error, what it is compared with, and both sides of the second equation: of each the part that is
-        # not a moment, and its derivatives.
-        rows = len(moments)
-        scale = jnp.where(near, 1 - alpha, alpha) + jnp.where(near, 2, 0) * fixed
-        known = jnp.stack([noise, scale, more, less + fixed, fixed, alpha])
-        moving = jnp.where(near, -2, 0) * fixed
-        in_penalty = jnp.stack([zero, moving, zero, -fixed, -fixed, zero])
-        known = jnp.stack([known, jnp.zeros_like(known), in_penalty])[:rows]
+        # not a moment, which has a term in lambda / gamma.
+        compared = jnp.where(near, less, alpha)
+        plain = jnp.stack([alpha * self.variance, compared, more, less, zero, alpha])
+        share = jnp.stack([zero, jnp.where(near, 2, zero), zero, one, one, zero])
+        term = alpha * self.penalty * jnp.exp(-x[1]) * share
+        known = jnp.stack([plain + term, jnp.zeros_like(plain), -term])[: len(moments)]
         mse, divergence, shrinkage, pull = moments.T
-        found = jnp.where(near, pull, mse)
         none = jnp.zeros_like(mse)
-        parts = known + jnp.stack([found, none, shrinkage, none, divergence, none], axis=1)
-        value = jnp.log(parts[:1])
-        error, compared, shrunk, kept, moved, ratio = jnp.concatenate(
-            [value, parts[1:] / parts[:1]]
-        ).T
-        own = jnp.stack([2 * x[0], jnp.full_like(x[0], 2), zero])[:rows]
-        return jnp.stack([own - error + compared, shrunk - kept - moved + ratio], axis=1)
+        found = [jnp.where(near, pull, mse), none, shrinkage, none, divergence, none]
+        parts = known + jnp.stack(found, axis=1)
+        logarithms = jnp.concatenate([jnp.log(parts[:1]), parts[1:] / parts[:1]])
+        error, compared, shrunk, kept, moved, ratio = logarithms.T
+        noise = jnp.stack([2 * x[0], 2 * one, zero])[: len(moments)]
+        return jnp.stack([noise - error + compared, shrunk - kept - moved + ratio], axis=1)
 
     def guess(self) -> Float[Array, "2"]:
         """s for theta = theta_0, and gamma for the metric of the start."""
