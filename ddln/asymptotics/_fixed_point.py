@@ -130,6 +130,7 @@ class Search(eqx.Module):
         x: the last point for which nodes were placed.
         panels: the panels there.
         residual: of both equations there.
+        jacobian: of the residual there.
         next: the point to evaluate next.
         low: lower bounds of the root: of log s, and of log gamma at this s; or -inf.
         high: upper bounds.
@@ -140,6 +141,7 @@ class Search(eqx.Module):
     x: Float[Array, "2"]
     panels: Float[Array, "J E K"]
     residual: Float[Array, "2"]
+    jacobian: Float[Array, "2 2"]
     next: Float[Array, "2"]
     low: Float[Array, "2"]
     high: Float[Array, "2"]
@@ -150,7 +152,8 @@ class Search(eqx.Module):
     def first(cls, x: Float[Array, "2"], panels: Float[Array, "J E K"]) -> "Search":
         number = lambda value: jnp.asarray(value, x.dtype)  # noqa: E731
         unknown = jnp.full_like(x, jnp.inf)
-        return cls(x, panels, unknown, x, -unknown, unknown, number(FIRST_RADIUS), jnp.asarray(0))
+        radius, rows = number(FIRST_RADIUS), jnp.eye(2, dtype=x.dtype)
+        return cls(x, panels, unknown, rows, x, -unknown, unknown, radius, jnp.asarray(0))
 
     def converged(self) -> Bool[Array, ""]:
         return jnp.max(jnp.abs(self.residual)) < float(jnp.finfo(self.x.dtype).eps) ** 0.7
@@ -225,7 +228,7 @@ class Search(eqx.Module):
         low = jnp.stack([low[0], jnp.where(far, low[1], -jnp.inf)])
         high = jnp.stack([high[0], jnp.where(far, high[1], jnp.inf)])
         following = x + jnp.stack([step, change])
-        return Search(x, self.panels, value, following, low, high, radius, self.count + 1)
+        return Search(x, self.panels, value, rows, following, low, high, radius, self.count + 1)
 
 
 def _solve(matrix: Float[Array, "2 2"], side: Float[Array, "2"]) -> Float[Array, "2"]:
@@ -270,20 +273,48 @@ def solve(
 
 
 @jax.custom_jvp
-def with_derivatives(x: Float[Array, "2"], equations: Equations, nodes: Nodes) -> Float[Array, "2"]:
-    """x unchanged, with the derivatives of a solution by the implicit function theorem."""
+def with_derivatives(
+    x: Float[Array, "2"], jacobian: Float[Array, "2 2"], equations: Equations, nodes: Nodes
+) -> Float[Array, "2"]:
+    """x unchanged, with the derivatives of a solution by the implicit function theorem.
+
+    Args:
+        x: the solution.
+        jacobian: that of the residual there.
+        equations: the equations.
+        nodes: those for x.
+    """
     return x
 
 
 @with_derivatives.defjvp
 def _with_derivatives_jvp(primals, tangents):
-    x, equations, nodes = primals
-    x = with_derivatives(x, equations, nodes)
+    x, jacobian, equations, nodes = primals
+    x = with_derivatives(x, jacobian, equations, nodes)
 
     def residual(equations):
         sample = Sample.at(nodes, equations.curve, moving_start=True)
-        return equations.residual(x, sample), sample
+        return equations.residual(x, sample)
 
-    _, change, sample = jax.jvp(residual, (equations,), (tangents[1],), has_aux=True)
-    jacobian, _ = equations.linearized(x, sample)
-    return x, -_solve(jacobian, change)
+    change = jax.jvp(residual, (equations,), (tangents[2],))[1]
+    return x, -_solve(_differentiable(jacobian, x, equations, nodes), change)
+
+
+@jax.custom_jvp
+def _differentiable(
+    jacobian: Float[Array, "2 2"], x: Float[Array, "2"], equations: Equations, nodes: Nodes
+) -> Float[Array, "2 2"]:
+    """The Jacobian of the residual at x, as it is given, with its derivatives: for those of second order."""
+    return jacobian
+
+
+@_differentiable.defjvp
+def _differentiable_jvp(primals, tangents):
+    jacobian, x, equations, nodes = primals
+
+    def linearized(x, equations):
+        sample = Sample.at(nodes, equations.curve, moving_start=True)
+        return equations.linearized(x, sample)[0]
+
+    change = jax.jvp(linearized, (x, equations), tangents[1:3])[1]
+    return _differentiable(jacobian, x, equations, nodes), change

@@ -32,11 +32,14 @@ def start(depth, scale):
 
 @partial(jax.jit, static_argnums=0)
 def _evolved(depth, log_scale, ratio, noise):
-    def log_error(log_scale, ratio, noise):
-        begin = start(depth, jnp.exp(log_scale))
-        return jnp.log(ddln.state_evolution(begin, SIGNAL, ratio, noise, throw=False).mse)
+    def one(log_scale, ratio, noise):
+        def log_error(log_scale):
+            begin = start(depth, jnp.exp(log_scale))
+            return jnp.log(ddln.state_evolution(begin, SIGNAL, ratio, noise, throw=False).mse)
 
-    return jax.vmap(jax.value_and_grad(log_error))(log_scale, ratio, noise)
+        return jax.jvp(log_error, (log_scale,), (jnp.ones_like(log_scale),))
+
+    return jax.vmap(one)(log_scale, ratio, noise)
 
 
 def evolved(depth, scale, ratio, noise):
