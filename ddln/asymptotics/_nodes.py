@@ -89,8 +89,8 @@ class Chart(eqx.Module):
         v = _points(curve, sense, t)
         theta, steepness = over(curve.at, v), over(curve.steepness, v)
         change = over(lambda v, dt: curve.step(v, sense * dt), v[:-1], jnp.diff(t, axis=0))
-        # Where theta overflows, the change of xi may be of any value.
-        change = jnp.where(jnp.isfinite(theta[1:] + theta[:-1]), change, 0)
+        # Where theta overflows, or underflows at the end of its range, the change of xi may be anything.
+        change = jnp.where(jnp.isfinite(theta[1:] + theta[:-1] + change), change, 0)
         middle = len(REACHES)
         sums = np.tri(len(t), len(change), -1) - (np.arange(len(change)) < middle)
         xi = product(jnp.asarray(sums, t.dtype), change)

@@ -144,7 +144,7 @@ def draw_depth():
             # Where the error falls to a tenth of that of theta = 0.
             if curve.min() < 0.1:
                 half = np.interp(-np.log(0.1), -np.log(curve), ratios)
-                ax.plot([half, half], [row - 0.5, row + 0.5], color="#D55E00", lw=1.2)
+                ax.plot([half, half], [row - 0.5, row + 0.5], color="#D55E00", lw=1.2, ls="-")
             if depths[row] in (2, 4, 8):
                 at = np.array([0.1, 0.25, 0.5])
                 mean = [simulated(depths[row], [scale], ratio)[0, 0] for ratio in at]
@@ -167,33 +167,34 @@ def best_scales(depth, ratios, noise):
     return np.exp(0.5 * (low + high))
 
 
-def draw_optimum(noise=0.5):
+def draw_optimum(noise=1.0):
     """Error against the scale with noise, and the best scale."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(6.75, 2.5))
-    scales, shown = np.geomspace(1e-2, 5, 61), np.array([0.2, 0.35, 0.5, 0.8])
+    scales, shown = np.geomspace(1e-2, 5, 61), np.array([0.1, 0.2, 0.35])
     ratios = np.linspace(0.1, 0.95, 32)
     looks = list(plt.rcParams["axes.prop_cycle"])
     log_error, _ = evolved(3, scales, shown[:, None], noise)
     best = best_scales(3, shown, noise)
     for ratio, values, scale, look in zip(shown, np.exp(log_error), best, looks, strict=False):
-        left.loglog(scales, values, label=f"$n/d = {ratio:g}$", **look)
+        left.semilogx(scales, values, label=f"$n/d = {ratio:g}$", **look)
         at = np.geomspace(3e-2, 3, 4)
         mean, error = simulated(3, at, float(ratio), noise)
         left.errorbar(at, mean, error, fmt="o", ms=2.5, lw=0.8, color=look["color"])
         least = np.interp(np.log(scale), np.log(scales), values)
         left.plot(scale, least, "*", ms=8, color=look["color"], mec="white", mew=0.5)
     left.set(xlabel="scale of the layers, $L = 3$", ylabel="mean squared error")
-    left.legend(loc="upper left")
+    left.set_ylim(0.3, 1.25)
+    left.legend(loc="lower left")
     for depth, look in zip((2, 3, 4), looks, strict=False):
         right.semilogy(ratios, best_scales(depth, ratios, noise), label=f"$L = {depth}$", **look)
-        if depth == 2:
-            continue
-        for ratio in (0.25, 0.6):
+        for ratio in (0.15, 0.3):
             (near,) = best_scales(depth, np.array([ratio]), noise)
-            at = near * np.geomspace(0.6, 1.6, 4)
+            at = near * np.geomspace(0.5, 2, 5)
             a, b, _ = np.polyfit(np.log(at), simulated(depth, at, ratio, noise)[0], 2)
             right.plot(ratio, np.exp(-b / (2 * a)), "o", color=look["color"])
     right.set(xlabel="$n/d$", ylabel="scale of least error")
+    right.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
+    right.set_yticks([], minor=True)
     right.legend()
     return figure
 
