@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ddln._types import Array, Float
 from ddln.asymptotics._arguments import signal_of, weights_of, with_coordinates
 from ddln.asymptotics._moments import Joint, Sample
-from ddln.asymptotics._nodes import place_nodes
+from ddln.asymptotics._nodes import Chart
 from ddln.asymptotics._signal import Signal
 from ddln.asymptotics._state_evolution import StateEvolution, state_evolution
 from ddln.parameterizations import AbstractParameterization
@@ -95,13 +95,14 @@ def _law(
     curve = geometry.curve()
     noise, penalty = jnp.sqrt(end.effective_noise), end.effective_penalty
     spread = jnp.sqrt(jnp.square(signal.deviations) + end.effective_noise)
-    nodes = place_nodes(curve, signal.means, spread, penalty, NODES)
+    chart = Chart.of(curve)
+    nodes = chart.nodes(chart.panels(signal.means, spread, penalty), NODES)
     joint = Joint.of(Sample.at(nodes, curve), signal, weights, noise, penalty)
 
     mass = joint.mass.reshape(-1)
     kept, chosen = jax.lax.top_k(mass, min(size, mass.size))
     total = jnp.sum(kept)
-    components, panels, starts = joint.mass.shape[2:]
+    components, panels, starts = joint.mass.shape[1:]
     index = chosen % starts
     component = (chosen // (panels * starts)) % components
     deviation = jnp.sqrt(joint.variance[component, index])

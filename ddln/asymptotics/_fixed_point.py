@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from ddln._numerics import in_chunks
 from ddln._types import Array, Bool, Float, Int, Scalar
 from ddln.asymptotics._moments import Moments, Sample, moments_and_slopes
-from ddln.asymptotics._nodes import Nodes, place_nodes
+from ddln.asymptotics._nodes import Chart, Nodes
 from ddln.asymptotics._signal import Signal
 from ddln.potentials import AbstractCurve
 
@@ -48,26 +48,29 @@ class Equations(eqx.Module):
     variance: Scalar
     penalty: Scalar
 
-    def nodes(self, x: Float[Array, "2"]) -> Nodes:
+    def panels(self, x: Float[Array, "2"], chart: Chart) -> Float[Array, "J E K"]:
         spread = jnp.sqrt(jnp.square(self.signal.deviations) + jnp.exp(2 * x[0]))
-        return place_nodes(self.curve, self.signal.means, spread, jnp.exp(x[1]))
+        return chart.panels(self.signal.means, spread, jnp.exp(x[1]))
 
     def residual(self, x: Float[Array, "2"], sample: Sample) -> Float[Array, "2"]:
         """Both equations at x, with expectations over nodes that were placed for it or for a point near."""
         m = Moments.of(sample, self.signal, self.weights, *jnp.exp(x))
-        return self.balance(x, jnp.stack([m.mse, m.divergence, m.shrinkage, m.pull]))
+        moments = jnp.stack([m.mse, m.divergence, m.shrinkage, m.pull])
+        return self._balance(x, moments[None])[0]
 
     def linearized(
         self, x: Float[Array, "2"], sample: Sample
     ) -> tuple[Float[Array, "2 2"], Float[Array, "2"]]:
         """The Jacobian of the residual, and the residual."""
-        found = moments_and_slopes(sample, self.signal, self.weights, *jnp.exp(x))
-        value, along = jax.linearize(self.balance, x, found[0])
-        columns = jax.vmap(along)(jnp.eye(2, dtype=x.dtype), found[1:])
-        return columns.T, value
+        balanced = self._balance(
+            x, moments_and_slopes(sample, self.signal, self.weights, *jnp.exp(x))
+        )
+        return balanced[1:].T, balanced[0]
 
-    def balance(self, x: Float[Array, "2"], moments: Float[Array, "4"]) -> Float[Array, "2"]:
-        """Both equations in logarithms, in forms that are nearly straight lines in x.
+    def _balance(
+        self, x: Float[Array, "2"], moments: Float[Array, "rows 4"]
+    ) -> Float[Array, "rows 2"]:
+        """Both equations in logarithms, in forms that are nearly straight lines in x, and their slopes.
 
         With D = E M / (M + gamma), E (theta - theta*)^2 = s^2 (2 D - 1) + gamma^2 E xi^2 (Stein's lemma). For
         alpha near 1 the first equation is nearly void, but with the second one it becomes
@@ -76,21 +79,28 @@ class Equations(eqx.Module):
 
         Args:
             x: log s and log gamma.
-            moments: `mse`, `divergence`, `shrinkage` and `pull` there.
+            moments: `mse`, `divergence`, `shrinkage` and `pull` there; and perhaps their derivatives in log s
+                and in log gamma.
         """
-        mse, divergence, shrinkage, pull = moments
-        alpha, log_alpha = self.ratio, jnp.log(self.ratio)
-        fixed = alpha * self.penalty * jnp.exp(-x[1])
+        alpha = self.ratio
         near = (alpha > 0.5) & (alpha < 1)
-        free = jnp.where(near, 1 - alpha, 0.5) + 2 * fixed
-        noise = alpha * self.variance
-        error = jnp.where(
-            near, jnp.log(noise + pull) - jnp.log(free), jnp.log(noise + mse) - log_alpha
-        )
         more, less = jnp.maximum(alpha - 1, 0), jnp.maximum(1 - alpha, 0)
-        shrunk = jnp.log(shrinkage + more) - jnp.log(less + fixed)
-        moving = jnp.log(divergence + fixed) - log_alpha
-        return jnp.stack([2 * x[0] - error, shrunk - moving])
+        zero, one = jnp.zeros_like(alpha), jnp.ones_like(alpha)
+        # The error, what it is compared with, and both sides of the second equation: of each the part that is
+        # not a moment, which has a term in lambda / gamma.
+        compared = jnp.where(near, less, alpha)
+        plain = jnp.stack([alpha * self.variance, compared, more, less, zero, alpha])
+        share = jnp.stack([zero, jnp.where(near, 2, zero), zero, one, one, zero])
+        term = alpha * self.penalty * jnp.exp(-x[1]) * share
+        known = jnp.stack([plain + term, jnp.zeros_like(plain), -term])[: len(moments)]
+        mse, divergence, shrinkage, pull = moments.T
+        none = jnp.zeros_like(mse)
+        found = [jnp.where(near, pull, mse), none, shrinkage, none, divergence, none]
+        parts = known + jnp.stack(found, axis=1)
+        logarithms = jnp.concatenate([jnp.log(parts[:1]), parts[1:] / parts[:1]])
+        error, compared, shrunk, kept, moved, ratio = logarithms.T
+        noise = jnp.stack([2 * x[0], 2 * one, zero])[: len(moments)]
+        return jnp.stack([noise - error + compared, shrunk - kept - moved + ratio], axis=1)
 
     def guess(self) -> Float[Array, "2"]:
         """s for theta = theta_0, and gamma for the metric of the start."""
@@ -117,8 +127,10 @@ class Search(eqx.Module):
     root is: a bracket is needed.
 
     Attributes:
-        x: the last point at which the equations were evaluated.
+        x: the last point for which nodes were placed.
+        panels: the panels there.
         residual: of both equations there.
+        jacobian: of the residual there.
         next: the point to evaluate next.
         low: lower bounds of the root: of log s, and of log gamma at this s; or -inf.
         high: upper bounds.
@@ -127,7 +139,9 @@ class Search(eqx.Module):
     """
 
     x: Float[Array, "2"]
+    panels: Float[Array, "J E K"]
     residual: Float[Array, "2"]
+    jacobian: Float[Array, "2 2"]
     next: Float[Array, "2"]
     low: Float[Array, "2"]
     high: Float[Array, "2"]
@@ -135,19 +149,56 @@ class Search(eqx.Module):
     count: Int[Array, ""]
 
     @classmethod
-    def first(cls, x: Float[Array, "2"]) -> "Search":
+    def first(cls, x: Float[Array, "2"], panels: Float[Array, "J E K"]) -> "Search":
         number = lambda value: jnp.asarray(value, x.dtype)  # noqa: E731
         unknown = jnp.full_like(x, jnp.inf)
-        return cls(x, unknown, x, -unknown, unknown, number(FIRST_RADIUS), jnp.asarray(0))
+        radius, rows = number(FIRST_RADIUS), jnp.eye(2, dtype=x.dtype)
+        return cls(x, panels, unknown, rows, x, -unknown, unknown, radius, jnp.asarray(0))
 
     def converged(self) -> Bool[Array, ""]:
         return jnp.max(jnp.abs(self.residual)) < float(jnp.finfo(self.x.dtype).eps) ** 0.7
 
-    def advanced(self, equations: Equations) -> "Search":
-        """Evaluate the equations at the next point, and choose the one after it."""
+    def advanced(self, equations: Equations, chart: Chart) -> "Search":
+        """Evaluate the equations at the next point, and choose the one after it.
+
+        Near the root Newton's steps follow at the nodes that are there, while they get shorter: they cost a
+        fraction of an evaluation with nodes of its own. They are turns of one loop, which is one program.
+        """
+        placed = self.next
+        panels = equations.panels(placed, chart)
+        sample = Sample.at(chart.nodes(panels), equations.curve)
+
+        def unfinished(state):
+            _, _, last, count = state
+            return (count == 0) | ((last > TINY) & (count <= POLISHING))
+
+        def turn(state):
+            search, x, last, count = state
+            rows, value = equations.linearized(x, sample)
+            begun = search._stepped(rows, value)
+            step = -_solve(rows, value)
+            first = count == 0
+            # From the step that was chosen, and then by those of Newton's method.
+            moved = jnp.max(jnp.abs(begun.next - placed))
+            size = jnp.max(jnp.abs(step))
+            size = jnp.where(first, jnp.where(moved < NEAR, moved, 0), size)
+            shorter = first | (size < 0.5 * last)
+            x = jnp.where(first, begun.next, jnp.where(shorter, x + step, x))
+            search = jax.tree.map(lambda new, old: jnp.where(first, new, old), begun, search)
+            return search, x, jnp.where(shorter, size, 0), count + 1
+
+        started = eqx.tree_at(lambda search: search.panels, self, panels)
+        state = (started, placed, jnp.zeros_like(placed[0]), jnp.asarray(0))
+        search, polished, _, _ = jax.lax.while_loop(unfinished, turn, state)
+        low, high = search.low[0], search.high[0]
+        bounded = jnp.isfinite(low) & jnp.isfinite(high)
+        outside = bounded & ((polished[0] <= low) | (polished[0] >= high))
+        following = jnp.where(outside, search.next, polished)
+        return eqx.tree_at(lambda search: search.next, search, following)
+
+    def _stepped(self, rows: Float[Array, "2 2"], value: Float[Array, "2"]) -> "Search":
+        """The search after an evaluation at the next point: the Jacobian and the residual there."""
         x = self.next
-        sample = Sample.at(equations.nodes(x), equations.curve)
-        rows, value = equations.linearized(x, sample)
         (a, b), (c, d) = rows
         # Along the curve of the second equation, to first order from here.
         along = value[0] - b / d * value[1]
@@ -176,35 +227,8 @@ class Search(eqx.Module):
         change = jnp.where(far & bounded[1] & (slow | ~inside), middle[1] - x[1], change)
         low = jnp.stack([low[0], jnp.where(far, low[1], -jnp.inf)])
         high = jnp.stack([high[0], jnp.where(far, high[1], jnp.inf)])
-        following = _polished(x + jnp.stack([step, change]), x, equations, sample)
-        outside = bounded[0] & ((following[0] <= low[0]) | (following[0] >= high[0]))
-        following = jnp.where(outside, x + jnp.stack([step, change]), following)
-        return Search(x, value, following, low, high, radius, self.count + 1)
-
-
-def _polished(
-    x: Float[Array, "2"], placed: Float[Array, "2"], equations: Equations, sample: Sample
-) -> Float[Array, "2"]:
-    """x after Newton's steps at the nodes for a point next to it, while the steps get shorter.
-
-    They cost a fraction of an evaluation with nodes of its own.
-    """
-    moved = jnp.max(jnp.abs(x - placed))
-
-    def unfinished(state):
-        _, last, count = state
-        return (last > TINY) & (count < POLISHING)
-
-    def newton(state):
-        x, last, count = state
-        rows, value = equations.linearized(x, sample)
-        step = -_solve(rows, value)
-        size = jnp.max(jnp.abs(step))
-        shorter = size < 0.5 * last
-        return jnp.where(shorter, x + step, x), jnp.where(shorter, size, 0), count + 1
-
-    state = (x, jnp.where(moved < NEAR, moved, 0), jnp.asarray(0))
-    return jax.lax.while_loop(unfinished, newton, state)[0]
+        following = x + jnp.stack([step, change])
+        return Search(x, self.panels, value, rows, following, low, high, radius, self.count + 1)
 
 
 def _solve(matrix: Float[Array, "2 2"], side: Float[Array, "2"]) -> Float[Array, "2"]:
@@ -212,36 +236,85 @@ def _solve(matrix: Float[Array, "2 2"], side: Float[Array, "2"]) -> Float[Array,
     return jnp.stack([d * side[0] - b * side[1], a * side[1] - c * side[0]]) / (a * d - b * c)
 
 
-def solve(equations: Equations, active: Bool[Array, ""], max_steps: int) -> Search:
-    """The solution, without derivatives; a lane that is not active takes no steps."""
+def solve(
+    equations: Equations,
+    chart: Chart,
+    known: Float[Array, "2"],
+    active: Bool[Array, ""],
+    max_steps: int,
+) -> Search:
+    """The solution, without derivatives, with the panels there.
 
-    def search(equations: Equations, active: Bool[Array, ""]) -> Search:
+    Args:
+        equations: the equations.
+        chart: that of their curve.
+        known: the solution where there is nothing to search.
+        active: False there.
+        max_steps: the most evaluations.
+    """
+
+    def search(
+        equations: Equations, chart: Chart, known: Float[Array, "2"], active: Bool[Array, ""]
+    ) -> Search:
         def unfinished(search):
             usable = jnp.all(jnp.isfinite(search.next))
-            return active & usable & ~search.converged() & (search.count < max_steps)
+            more = active & usable & ~search.converged() & (search.count < max_steps)
+            return (search.count == 0) | more
 
-        first = Search.first(equations.guess())
-        return jax.lax.while_loop(unfinished, lambda search: search.advanced(equations), first)
+        x = jnp.where(active, equations.guess(), known)
+        shape = jax.eval_shape(lambda: equations.panels(x, chart))
+        first = Search.first(x, jnp.zeros(shape.shape, shape.dtype))
+        return jax.lax.while_loop(
+            unfinished, lambda search: search.advanced(equations, chart), first
+        )
 
-    return in_chunks(search, LANES)(jax.lax.stop_gradient(equations), active)
+    fixed = jax.lax.stop_gradient((equations, chart, known))
+    return in_chunks(search, LANES)(*fixed, active)
 
 
 @jax.custom_jvp
-def with_derivatives(x: Float[Array, "2"], equations: Equations) -> Float[Array, "2"]:
-    """x unchanged, with the derivatives of a solution by the implicit function theorem."""
+def with_derivatives(
+    x: Float[Array, "2"], jacobian: Float[Array, "2 2"], equations: Equations, nodes: Nodes
+) -> Float[Array, "2"]:
+    """x unchanged, with the derivatives of a solution by the implicit function theorem.
+
+    Args:
+        x: the solution.
+        jacobian: that of the residual there.
+        equations: the equations.
+        nodes: those for x.
+    """
     return x
 
 
 @with_derivatives.defjvp
 def _with_derivatives_jvp(primals, tangents):
-    x, equations = primals
-    x = with_derivatives(x, equations)
-    nodes = equations.nodes(x)
-    jacobian, _ = equations.linearized(x, Sample.at(nodes, equations.curve))
+    x, jacobian, equations, nodes = primals
+    x = with_derivatives(x, jacobian, equations, nodes)
 
     def residual(equations):
         sample = Sample.at(nodes, equations.curve, moving_start=True)
         return equations.residual(x, sample)
 
-    change = jax.jvp(residual, (equations,), (tangents[1],))[1]
-    return x, -_solve(jacobian, change)
+    change = jax.jvp(residual, (equations,), (tangents[2],))[1]
+    return x, -_solve(_differentiable(jacobian, x, equations, nodes), change)
+
+
+@jax.custom_jvp
+def _differentiable(
+    jacobian: Float[Array, "2 2"], x: Float[Array, "2"], equations: Equations, nodes: Nodes
+) -> Float[Array, "2 2"]:
+    """The Jacobian of the residual at x, as it is given, with its derivatives: for those of second order."""
+    return jacobian
+
+
+@_differentiable.defjvp
+def _differentiable_jvp(primals, tangents):
+    jacobian, x, equations, nodes = primals
+
+    def linearized(x, equations):
+        sample = Sample.at(nodes, equations.curve, moving_start=True)
+        return equations.linearized(x, sample)[0]
+
+    change = jax.jvp(linearized, (x, equations), tangents[1:3])[1]
+    return _differentiable(jacobian, x, equations, nodes), change

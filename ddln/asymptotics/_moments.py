@@ -24,6 +24,15 @@ def _antiderivative(count: int, dtype: Any) -> Float[np.ndarray, "node node"]:
     return (0.5 * np.linalg.solve(values.T, np.stack(rows)).T).astype(dtype)
 
 
+def _sums(count: int, dtype: Any) -> Float[np.ndarray, "P sums"]:
+    """The matrix of the sums over the panels between the start and the beginning of each panel.
+
+    It acts on the values of the panels above the start, zero for the others, and then on those below it.
+    """
+    ahead = np.tri(count, k=-1)
+    return np.concatenate([ahead, ahead - 1], axis=1).astype(dtype)
+
+
 class Sample(eqx.Module):
     """The curves of the starts at the nodes.
 
@@ -33,15 +42,13 @@ class Sample(eqx.Module):
         metric: M there.
         dtheta: d theta / d x of the coordinate x of a panel.
         dxi: d xi / d x.
-        side: as in `Nodes`.
     """
 
-    theta: Float[Array, "node 2 J P K"]
-    xi: Float[Array, "node 2 J P K"]
-    metric: Float[Array, "node 2 J P K"]
-    dtheta: Float[Array, "node 2 J P K"]
-    dxi: Float[Array, "node 2 J P K"]
-    side: Float[Array, "1 2 1 1 1"]
+    theta: Float[Array, "node J P K"]
+    xi: Float[Array, "node J P K"]
+    metric: Float[Array, "node J P K"]
+    dtheta: Float[Array, "node J P K"]
+    dxi: Float[Array, "node J P K"]
 
     @classmethod
     def at(cls, nodes: Nodes, curve: AbstractCurve, *, moving_start: bool = False) -> "Sample":
@@ -60,17 +67,31 @@ class Sample(eqx.Module):
         # xi is the integral of d xi from the start.
         dtype = theta.dtype
         panels = product(jnp.asarray(gauss_legendre(len(dxi), dtype)[1]), dxi)
-        before = jnp.cumsum(panels, axis=2) - panels
+        sides = [jnp.where(mask, panels, 0) for mask in (nodes.beyond, ~nodes.beyond)]
+        sums = jnp.asarray(_sums(panels.shape[1], dtype))
+        before = jnp.moveaxis(product(sums, jnp.moveaxis(jnp.concatenate(sides, 1), 1, 0)), 0, 1)
         xi = product(jnp.asarray(_antiderivative(len(dxi), dtype)), dxi) + before[None]
         if moving_start:
             # Zero, but its derivative is not: the nodes are held fixed, and the start moves.
-            moved = curve.dual(jax.lax.stop_gradient(curve.origin))
-            xi = xi + moved[None, None, None, None]
-        return cls(theta, xi, metric, dtheta, dxi, nodes.side)
+            moved = _moved(curve, jax.lax.stop_gradient(curve.origin))
+            xi = xi + moved[None, None, None]
+        return cls(theta, xi, metric, dtheta, dxi)
 
 
-def _component(values: Float[Array, "J K"]) -> Float[Array, "1 1 J 1 K"]:
-    return values[None, None, :, None]
+@jax.custom_jvp
+def _moved(curve: AbstractCurve, origin: Float[Array, " K"]) -> Float[Array, " K"]:
+    """xi at the start, zero, with its derivative in the curve: its value would be an integral."""
+    return jnp.zeros_like(origin)
+
+
+@_moved.defjvp
+def _moved_jvp(primals, tangents):
+    (curve, origin), (change, _) = primals, tangents
+    return _moved(curve, origin), jax.jvp(lambda curve: curve.dual(origin), (curve,), (change,))[1]
+
+
+def _component(values: Float[Array, "J K"]) -> Float[Array, "1 J 1 K"]:
+    return values[None, :, None]
 
 
 class Joint(eqx.Module):
@@ -86,9 +107,9 @@ class Joint(eqx.Module):
         probabilities: the probability of each component and start.
     """
 
-    mass: Float[Array, "node 2 J P K"]
-    back: Float[Array, "node 2 J P K"]
-    posterior: Float[Array, "node 2 J P K"]
+    mass: Float[Array, "node J P K"]
+    back: Float[Array, "node J P K"]
+    posterior: Float[Array, "node J P K"]
     variance: Float[Array, "J K"]
     probabilities: Float[Array, "J K"]
 
@@ -110,11 +131,11 @@ class Joint(eqx.Module):
         density = jnp.exp(-0.5 * jnp.square(centred) / _component(variance))
         probabilities = signal.probabilities * weights[None]
         share = probabilities / jnp.sqrt(2 * jnp.pi * variance)
-        mass = sample.side * dz * density * _component(share)
+        mass = dz * density * _component(share)
         panel = jnp.asarray(gauss_legendre(len(z), z.dtype)[1])
         back = _component(shrinkage) * centred
         return cls(
-            mass=mass * panel[:, None, None, None, None],
+            mass=mass * panel[:, None, None, None],
             back=back,
             posterior=z - back,
             variance=jnp.square(signal.deviations) * shrinkage,

@@ -7,11 +7,13 @@ scale of the start. So the integral is taken over t, and nothing is solved at th
 
     E f = int f(t) phi(z(t)) (d z / d t) dt,      z(t) = theta(t) + gamma xi(t).
 
-Each side of the start is cut into panels at equal steps of t and near quantiles of z: on a panel neither t
-nor z, in units of its deviation, moves far, and Gauss-Legendre nodes are at rounding. A panel also ends where
-theta is 0, for functions such as |theta|.
+Here t is 0 at the start, and its sign is such that z grows with it. Panels end at steps of t on each side of
+the start and near quantiles of z: on a panel neither t nor z, in units of its deviation, moves far, and
+Gauss-Legendre nodes are at rounding. The steps are short where theta grows from rounding to its size, as
+M / (M + gamma) has its poles there, the nearer to the real line the deeper the network is. A panel also ends
+where theta is 0, for functions such as |theta|.
 
-Arrays here have the axes [node, side, component, panel, coordinate], or some of them in this order.
+Arrays here have the axes [node, component, panel, coordinate], or some of them in this order.
 """
 
 from collections.abc import Callable
@@ -22,242 +24,182 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddln._numerics import gauss_legendre
-from ddln._types import Array, Float
+from ddln._numerics import gauss_legendre, product
+from ddln._types import Array, Bool, Float
 from ddln.potentials import AbstractCurve
 
 # Gauss-Legendre nodes of a panel.
 NODES = 12
-# Panels of equal steps in t, on each side.
+# Panels of steps in t on each side: half of them where theta grows from rounding to its size.
 STEPS = 16
+# The logarithm of this growth.
+GROWTH = 30.0
+# Distances from the start in the table: of logarithms, or of theta itself.
+REACHES = 1.15 ** np.arange(132)
 # Quantiles of z near which panels end, in deviations: beyond the last one the mass is 1e-17.
 QUANTILES = np.array([-8.5, -6.5, -4.7, -3.0, -1.5, 0.0, 1.5, 3.0, 4.7, 6.5, 8.5])
-# Newton's steps that place a quantile. A panel may end a third of a deviation beside it.
-PLACING = 3
-# Longest step in t of the search for the length of a side.
-LONGEST = 2.0
-# Steps that find the zero of theta: the first ones halve the step of the table it lies in.
-HALVING, FINDING = 8, 14
-
-
-class Nodes(eqx.Module):
-    """Nodes on both sides of the start, in v, for each component of the signal.
-
-    Attributes:
-        v: the nodes; axis 0 runs over the nodes of a panel, outward.
-        dv: d v / d x, x in [0, 1] the coordinate of the panel.
-        side: 1 where z grows outward, else -1, shape [1, 2, 1, 1, 1].
-    """
-
-    v: Float[Array, "node 2 J P K"]
-    dv: Float[Array, "node 2 J P K"]
-    side: Float[Array, "1 2 1 1 1"]
+# Newton's steps that place a quantile, for which three would do, and the zero of theta.
+PLACING = 6
 
 
 def over(function: Callable[..., Any], *arrays: Array) -> Any:
-    """Apply a function of arrays [K], with one value or several, to arrays [..., K] of one rank."""
-    arrays = tuple(jnp.broadcast_arrays(*arrays))
+    """Apply a function of arrays [K], with one value or several, to arrays [..., K] of one shape."""
     shape = arrays[0].shape
     values = jax.vmap(function)(*(array.reshape(-1, shape[-1]) for array in arrays))
     return jax.tree.map(lambda rows: rows.reshape(shape), values)
 
 
-def place_nodes(
-    curve: AbstractCurve,
-    means: Float[Array, "J K"],
-    deviations: Float[Array, "J K"],
-    penalty: Float[Array, ""],
-    count: int = NODES,
-) -> Nodes:
-    """Place the nodes for z ~ N(means_jk, deviations_jk^2), theta + penalty xi = z. Not differentiated.
+class Nodes(eqx.Module):
+    """Nodes in v, for each component of the signal.
 
-    Args:
-        curve: the curves of the starts k.
-        means: the mean of z for each component and start.
-        deviations: its deviation.
-        penalty: gamma.
-        count: the number of nodes of a panel.
+    Attributes:
+        v: the nodes; axis 0 runs over the nodes of a panel, in the direction of growing z.
+        dv: d v / d x, x in [0, 1] the coordinate of the panel.
+        beyond: True for the panels above the start.
     """
-    curve, means, deviations, penalty = jax.lax.stop_gradient((curve, means, deviations, penalty))
-    return _Placement(curve, penalty).nodes(means, deviations, count)
+
+    v: Float[Array, "node J P K"]
+    dv: Float[Array, "node J P K"]
+    beyond: Bool[Array, "J P K"]
 
 
-class _Table(eqx.Module):
-    """Points at the ends of equal steps on each side, arrays [side, STEPS + 1, coordinate]."""
+class Chart(eqx.Module):
+    """The curves of the starts in the coordinate t, with a table of points on both sides of the start.
 
-    v: Array
-    z: Array
-    log_rate: Array
-
-
-class _Placement(eqx.Module):
-    """The curve z = theta + penalty xi, walked outward from the start on both sides."""
+    Attributes:
+        curve: the curves.
+        sense: the sign of d v / d t.
+        steepness: d log theta / d t far from the start, at least 1.
+        table: theta, xi, t and v at increasing t, the start in the middle.
+    """
 
     curve: AbstractCurve
-    penalty: Float[Array, ""]
+    sense: Float[Array, " K"]
+    steepness: Float[Array, " K"]
+    table: Float[Array, "4 T K"]
 
-    @property
-    def _sides(self) -> Float[Array, "2 1"]:
-        return jnp.asarray([[-1], [1]], self.penalty.dtype)
+    @classmethod
+    def of(cls, curve: AbstractCurve) -> "Chart":
+        """The chart of a curve, not differentiated; it serves for every noise and penalty."""
+        curve = jax.lax.stop_gradient(curve)
+        origin = curve.origin
+        sense = jnp.sign(curve.slope(origin))
+        t = jnp.asarray(np.concatenate([-REACHES[::-1], [0], REACHES]), origin.dtype)
+        t = jnp.broadcast_to(t[:, None], (t.size, origin.size))
+        v = _points(curve, sense, t)
+        theta, steepness = over(curve.at, v), over(curve.steepness, v)
+        change = over(lambda v, dt: curve.step(v, sense * dt), v[:-1], jnp.diff(t, axis=0))
+        # Where theta overflows, or underflows at the end of its range, the change of xi may be anything.
+        change = jnp.where(jnp.isfinite(theta[1:] + theta[:-1] + change), change, 0)
+        middle = len(REACHES)
+        sums = np.tri(len(t), len(change), -1) - (np.arange(len(change)) < middle)
+        xi = product(jnp.asarray(sums, t.dtype), change)
+        steepness = jnp.max(jnp.where(jnp.isfinite(steepness), steepness, 1), axis=0)
+        return cls(curve, sense, jnp.maximum(steepness, 1), jnp.stack([theta, xi, t, v]))
 
-    @property
-    def _outward(self) -> Float[Array, "2 K"]:
-        """The signs of d t on both sides: theta may decrease with t."""
-        return self._sides * jnp.sign(self.curve.slope(self.curve.origin))[None]
-
-    @property
-    def _origins(self) -> Float[Array, "2 K"]:
-        """The start on both sides."""
-        return jnp.broadcast_to(self.curve.origin, (2, self.curve.origin.size))
-
-    def _rate(self, v: Array) -> Array:
-        """|d z / d t|, for arrays [K]."""
-        curve = self.curve
-        metric = curve.metric(v)
-        dual = curve.slope(v) * curve.scale(v) / metric
-        return jnp.abs(dual) * (metric + self.penalty)
-
-    def _reach(self, low: Float[Array, " K"], high: Float[Array, " K"]) -> Float[Array, "2 K"]:
-        """A length of t within which z leaves [low, high], on each side."""
-        outward = self._outward
-        bound = jnp.stack([-low, high])
-
-        def inside(v, xi):
-            z = self._sides * (over(self.curve.at, v) + self.penalty * xi)
-            return (z < bound) & jnp.isfinite(z)
-
-        def grow(state):
-            v, xi, length, count = state
-            dt = jnp.where(inside(v, xi), jnp.minimum(0.5 * length, LONGEST), 0)
-            v, change = over(self.curve.move, v, outward * dt)
-            return v, xi + change, length + dt, count + 1
-
-        v, xi = over(self.curve.move, self._origins, outward)
-        state = (v, xi, jnp.ones_like(outward), jnp.asarray(0))
-        return jax.lax.while_loop(
-            lambda state: jnp.any(inside(*state[:2])) & (state[3] < 100), grow, state
-        )[2]
-
-    def _zero(
-        self, v: Float[Array, "2 P K"], step: Float[Array, "2 K"]
-    ) -> tuple[Float[Array, "2 K"], Float[Array, "2 K"]]:
-        """The distance in t at which theta is 0, and the point there, or the last of the equal steps v."""
-        heights = self._sides[..., None] * over(self.curve.at, v)
-        passed = jnp.sum(heights <= 0, axis=1)
-        index = jnp.clip(passed - 1, 0, STEPS - 1)
-
-        def here(table: Array) -> Array:
-            return jnp.take_along_axis(table, index[:, None], axis=1)[:, 0]
-
-        start, outward = here(v), self._outward
-
-        def nearer(count, state):
-            low, high = state[:2]
-            middle = 0.5 * (low + high)
-            offset = jnp.where(count < HALVING, middle, jnp.clip(state[2], low, high))
-            there = over(self.curve.advance, start, outward * offset)
-            height = self._sides * over(self.curve.at, there)
-            low, high = jnp.where(height < 0, offset, low), jnp.where(height < 0, high, offset)
-            slope = over(self.curve.slope, there) * over(self.curve.scale, there)
-            return low, high, offset - height / jnp.abs(slope)
-
-        first = (jnp.zeros_like(step), step, jnp.zeros_like(step))
-        offset = jnp.clip(jax.lax.fori_loop(0, FINDING, nearer, first)[2], 0, step)
-        offset = jnp.where((passed > 0) & (here(heights) < 0), offset, 0)
-        offset = jnp.where(passed > STEPS, step, offset)
-        there = over(self.curve.advance, start, outward * offset)
-        return index.astype(step.dtype) * step + offset, there
-
-    def _walk(self, step: Float[Array, "2 K"]) -> _Table:
-        """The table of equal steps: each starts from the last one, so that small |v| keep their digits."""
-
-        def move(v, _):
-            there, change = over(self.curve.move, v, self._outward * step)
-            return there, (there, change)
-
-        origin = self._origins
-        _, (v, change) = jax.lax.scan(move, origin, None, length=STEPS)
-
-        def joined(first: Array, rest: Array) -> Array:
-            return jnp.moveaxis(jnp.concatenate([first[None], rest]), 0, 1)
-
-        v = joined(origin, v)
-        xi = jnp.cumsum(joined(jnp.zeros_like(step), change), axis=1)
-        z = self._sides[..., None] * (over(self.curve.at, v) + self.penalty * xi)
-        return _Table(v, z, jnp.log(over(self._rate, v)))
-
-    def _quantiles(
+    def panels(
         self,
-        table: _Table,
-        step: Float[Array, "2 K"],
         means: Float[Array, "J K"],
         deviations: Float[Array, "J K"],
-    ) -> tuple[Float[Array, "2 J Q K"], Float[Array, "2 J Q K"]]:
-        """The distances in t near which z is at its quantiles, and the points v there."""
-        sides, outward = self._sides[:, :, None, None], self._outward
+        penalty: Float[Array, ""],
+    ) -> Float[Array, "J E K"]:
+        """The ends of the panels in t for z ~ N(means_jk, deviations_jk^2), theta + penalty xi = z.
+
+        Args:
+            means: the mean of z for each component and start.
+            deviations: its deviation.
+            penalty: gamma.
+        """
+        means, deviations, penalty = jax.lax.stop_gradient((means, deviations, penalty))
         deep = jnp.asarray(QUANTILES, means.dtype)[None, :, None]
-        target = sides * (means[:, None] + deep * deviations[:, None])[None]
-        passed = jnp.sum(table.z[:, None, None] <= target[..., None, :], axis=-2)
-        index = jnp.clip(passed - 1, 0, STEPS - 1)
+        targets = means[:, None] + deep * deviations[:, None]
+        ends = self._ends(jnp.min(targets[:, 0], axis=0), jnp.max(targets[:, -1], axis=0), penalty)
+        ends = jnp.broadcast_to(ends[None], (len(means), *ends.shape))
+        # Where z is at the quantiles, and where theta alone is 0.
+        targets = jnp.concatenate([targets, jnp.zeros_like(targets[:, :1])], axis=1)
+        ends = jnp.concatenate([ends, self._placed(targets, penalty)], axis=1)
+        # Without mass beyond the fixed ends, where the table may be at infinity.
+        return jnp.sort(jnp.clip(ends, ends[:, :1], ends[:, 2 * STEPS : 2 * STEPS + 1]), axis=1)
 
-        def at(leaf, index):
-            leaf = jnp.broadcast_to(leaf[:, None], (2, len(means), *leaf.shape[1:]))
-            return jnp.take_along_axis(leaf, index, axis=2, mode="promise_in_bounds")
+    def _ends(
+        self, low: Float[Array, " K"], high: Float[Array, " K"], penalty: Float[Array, ""]
+    ) -> Float[Array, "F K"]:
+        """The ends of steps that all components share, from where z is below `low` to above `high`."""
+        theta, xi, t, _ = self.table
+        z = theta + penalty * xi
+        below, above = (z <= low[None]) | ~jnp.isfinite(z), (z >= high[None]) | ~jnp.isfinite(z)
+        first = jnp.max(jnp.where(below & (t < 0), t, t[:1]), axis=0)
+        last = jnp.min(jnp.where(above & (t > 0), t, t[-1:]), axis=0)
+        far = jnp.stack([first, last])
+        growing = jnp.minimum(GROWTH / self.steepness[None], 0.5 * jnp.abs(far))
+        near = far - jnp.sign(far) * growing
+        steps = jnp.arange(1, STEPS // 2 + 1).astype(t.dtype)[None, :, None] / (STEPS // 2)
+        ends = jnp.concatenate(
+            [near[:, None] * steps, near[:, None] + (far - near)[:, None] * steps], 1
+        )
+        return jnp.concatenate([ends[0, ::-1], jnp.zeros_like(far[:1]), ends[1]])
 
-        here = at(table.v, index)
-        lengths = jnp.broadcast_to(step[:, None, None], target.shape)
-        signs = jnp.broadcast_to(outward[:, None, None], target.shape)
-        missing = target - at(table.z, index)
+    def _placed(
+        self, targets: Float[Array, "J Q K"], penalty: Float[Array, ""]
+    ) -> Float[Array, "J Q K"]:
+        """The t near which z is at the targets; for the last one, at which theta is."""
+        curve, sense = self.curve, self.sense
+        size, components = self.table.shape[1], len(targets)
+        weight = np.append(np.ones(targets.shape[1] - 1), 0)
+        weight = penalty * jnp.asarray(weight, targets.dtype)[None, :, None]
+        weight = jnp.broadcast_to(weight, targets.shape)
+        theta, xi = self.table[:2, :, None, None]
+        passed = jnp.sum(theta + weight[None] * xi <= targets[None], axis=0)
+        index = jnp.clip(passed - 1, 0, size - 2)
+
+        def at(index: Array) -> Array:
+            rows = jnp.broadcast_to(self.table[:, None], (4, components, *self.table.shape[1:]))
+            return jnp.take_along_axis(rows, index[None], axis=2, mode="promise_in_bounds")
+
+        def rate(v: Array) -> Array:
+            """d z / d t."""
+            dual = over(lambda v: jnp.abs(curve.slope(v)) * curve.scale(v) / curve.metric(v), v)
+            return dual * (over(curve.metric, v) + weight)
+
+        # Outward from the inner end of the step, which may be the start, next to which t is small.
+        below = (index < size // 2).astype(index.dtype)
+        theta, xi, begin, here = at(index + below)
+        next_theta, next_xi, end, there = at(index + 1 - below)
+        missing, length = targets - theta - weight * xi, end - begin
 
         # Within a step the rate of z is nearly an exponential function of t.
-        share = missing / (at(table.z, index + 1) - at(table.z, index))
-        growth = at(table.log_rate, index + 1) - at(table.log_rate, index)
+        share = jnp.clip(missing / (next_theta - theta + weight * (next_xi - xi)), 0, 1)
+        growth = jnp.log(rate(there) / rate(here))
         bent = jnp.isfinite(growth) & (jnp.abs(growth) > 1e-3)
         growth = jnp.where(bent, growth, 1)
-        share = jnp.clip(share, 0, 1)
         share = jnp.where(bent, jnp.log1p(share * jnp.expm1(growth)) / growth, share)
-        theta = over(self.curve.at, here)
 
         def place(_, state):
-            low, high, offset = state
-            there, change = over(self.curve.move, here, signs * offset)
-            excess = sides * (over(self.curve.at, there) - theta + self.penalty * change) - missing
-            low, high = jnp.where(excess < 0, offset, low), jnp.where(excess < 0, high, offset)
-            newton = offset - excess / over(self._rate, there)
+            low, high, share = state
+            there, change = over(lambda v, dt: curve.move(v, sense * dt), here, share * length)
+            excess = over(curve.at, there) - theta + weight * change - missing
+            # In shares of the step, outward.
+            excess = excess / (rate(there) * length)
+            low, high = jnp.where(excess < 0, share, low), jnp.where(excess < 0, high, share)
+            newton = share - excess
             good = (newton >= low) & (newton <= high)
             return low, high, jnp.where(good, newton, 0.5 * (low + high))
 
-        state = (jnp.zeros_like(lengths), lengths, share * lengths)
-        offset = jax.lax.fori_loop(0, PLACING, place, state)[2]
-        offset = jnp.clip(jnp.where(passed > 0, offset, 0), 0, lengths)
-        offset = jnp.where(passed > STEPS, lengths, offset)
-        placed = over(self.curve.advance, here, signs * offset)
-        return index.astype(step.dtype) * lengths + offset, placed
+        state = (jnp.zeros_like(share), jnp.ones_like(share), share)
+        share = jax.lax.fori_loop(0, PLACING, place, state)[2]
+        outside = (passed == 0) | (passed >= size)
+        return jnp.where(outside, end, begin + jnp.clip(share, 0, 1) * length)
 
-    def nodes(
-        self, means: Float[Array, "J K"], deviations: Float[Array, "J K"], count: int
-    ) -> Nodes:
-        dtype, outward, components = means.dtype, self._outward, len(means)
-        spread = QUANTILES[-1] * deviations
-        length = self._reach(jnp.min(means - spread, axis=0), jnp.max(means + spread, axis=0))
-        step = length / STEPS
-        table = self._walk(step)
-        distances, placed = self._quantiles(table, step, means, deviations)
+    def nodes(self, panels: Float[Array, "J E K"], count: int = NODES) -> Nodes:
+        """The nodes of the panels, `count` on each, not differentiated."""
+        panels = jax.lax.stop_gradient(panels)
+        begin, length = panels[:, :-1], jnp.diff(panels, axis=1)
+        x = jnp.asarray(gauss_legendre(count, panels.dtype)[0])[:, None, None, None]
+        v = _points(self.curve, self.sense, begin[None] + x * length[None])
+        scale = over(lambda v: self.sense * self.curve.scale(v), v)
+        return Nodes(v, length[None] * scale, begin >= 0)
 
-        # Panels between all of them, in order outward.
-        zero, at_zero = self._zero(table.v, step)
-        steps = jnp.arange(STEPS + 1).astype(dtype)[None, :, None] * step[:, None]
 
-        def ends(steps: Array, zero: Array, quantiles: Array) -> Array:
-            shared = jnp.concatenate([steps, zero[:, None]], axis=1)[:, None]
-            shared = jnp.broadcast_to(shared, (2, components, *shared.shape[2:]))
-            return jnp.concatenate([shared, quantiles], axis=2)
-
-        distance, places = jax.lax.sort(
-            (ends(steps, zero, distances), ends(table.v, at_zero, placed)), dimension=2, num_keys=1
-        )
-        dt = outward[:, None, None] * (distance[:, :, 1:] - distance[:, :, :-1])
-        x = jnp.asarray(gauss_legendre(count, dtype)[0])[:, None, None, None, None]
-        v = over(self.curve.advance, places[None, :, :, :-1], x * dt[None])
-        dv = dt[None] * over(self.curve.scale, v)
-        return Nodes(v, dv, self._sides[None, :, :, None, None])
+def _points(curve: AbstractCurve, sense: Float[Array, " K"], t: Float[Array, "..."]) -> Array:
+    """v at t."""
+    return over(lambda t: curve.travel(curve.origin, sense * t), t)

@@ -15,7 +15,7 @@ from ddln._validation import is_known, require_not_negative, require_positive
 from ddln.asymptotics._arguments import signal_of, weights_of
 from ddln.asymptotics._fixed_point import Equations, solve, with_derivatives
 from ddln.asymptotics._moments import Moments, Sample
-from ddln.asymptotics._nodes import place_nodes
+from ddln.asymptotics._nodes import Chart
 from ddln.asymptotics._signal import Signal
 from ddln.engine.internal import check_start
 from ddln.parameterizations import AbstractParameterization
@@ -181,14 +181,16 @@ def _evolve(
     usable = finite & valid
     safe = jnp.where(usable & ~over, ratio, 0.5)
     equations = Equations(curve, signal, weights, safe, jnp.square(noise), penalty)
-    search = solve(equations, usable & ~over, max_steps)
-    s, gamma = jnp.exp(with_derivatives(jax.lax.stop_gradient(search.x), equations))
     excess = jnp.where(over, ratio - 1, 1)
-    s = jnp.where(over, jnp.sqrt(ratio / excess) * noise, s)
-    gamma = jnp.where(over, 0, gamma)
-
-    spread = jnp.sqrt(jnp.square(signal.deviations) + jnp.square(s))
-    nodes = place_nodes(curve, signal.means, spread, gamma)
+    least_squares = jnp.sqrt(ratio / excess) * noise
+    tiny = jnp.finfo(noise.dtype).tiny
+    known = jnp.log(jnp.stack([jnp.where(over, least_squares, 1), jnp.full_like(noise, tiny)]))
+    chart = Chart.of(curve)
+    search = solve(equations, chart, known, usable & ~over, max_steps)
+    nodes = chart.nodes(search.panels)
+    found = jax.lax.stop_gradient((search.x, search.jacobian))
+    s, gamma = jnp.exp(with_derivatives(*found, equations, nodes))
+    s, gamma = jnp.where(over, least_squares, s), jnp.where(over, 0, gamma)
     sample = Sample.at(nodes, curve, moving_start=True)
     m = Moments.of(sample, signal, weights, s, gamma, observe=observe)
     error = jnp.abs(m.mass - 1)
@@ -198,19 +200,19 @@ def _evolve(
         good, RESULTS.promote(diffrax.RESULTS.successful), RESULTS.no_fixed_point
     )
 
-    def known(value: Array) -> Array:
+    def checked(value: Array) -> Array:
         return jnp.where(good, value, jnp.nan)
 
     return StateEvolution(
-        mse=known(m.mse),
-        overlap=known(m.overlap),
-        l1=known(m.l1),
-        l2=known(m.l2),
-        effective_noise=known(jnp.square(s)),
-        effective_penalty=known(gamma),
-        active=known(m.divergence),
-        training_error=known(jnp.square(s * share)),
-        observed=jax.tree.map(known, m.observed),
+        mse=checked(m.mse),
+        overlap=checked(m.overlap),
+        l1=checked(m.l1),
+        l2=checked(m.l2),
+        effective_noise=checked(jnp.square(s)),
+        effective_penalty=checked(gamma),
+        active=checked(m.divergence),
+        training_error=checked(jnp.square(s * share)),
+        observed=jax.tree.map(checked, m.observed),
         result=RESULTS.where(finite, result, RESULTS.nonfinite_initialization),
         stats={"num_steps": search.count, "mass_error": error},
     )

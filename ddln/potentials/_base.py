@@ -137,6 +137,10 @@ class AbstractCurve(eqx.Module):
         """v after a step in z."""
         return v + dz
 
+    def travel(self, v: Any, dz: Theta) -> Any:
+        """v after a step in z of any length, to rounding in z."""
+        return self.advance(v, dz)
+
     @abc.abstractmethod
     def step(self, v: Any, dz: Theta) -> Theta:
         """Change of xi over a step in z, to relative accuracy however small it is."""

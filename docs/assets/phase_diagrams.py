@@ -32,11 +32,14 @@ def start(depth, scale):
 
 @partial(jax.jit, static_argnums=0)
 def _evolved(depth, log_scale, ratio, noise):
-    def log_error(log_scale, ratio, noise):
-        begin = start(depth, jnp.exp(log_scale))
-        return jnp.log(ddln.state_evolution(begin, SIGNAL, ratio, noise, throw=False).mse)
+    def one(log_scale, ratio, noise):
+        def log_error(log_scale):
+            begin = start(depth, jnp.exp(log_scale))
+            return jnp.log(ddln.state_evolution(begin, SIGNAL, ratio, noise, throw=False).mse)
 
-    return jax.vmap(jax.value_and_grad(log_error))(log_scale, ratio, noise)
+        return jax.jvp(log_error, (log_scale,), (jnp.ones_like(log_scale),))
+
+    return jax.vmap(one)(log_scale, ratio, noise)
 
 
 def evolved(depth, scale, ratio, noise):
@@ -120,6 +123,82 @@ def draw_scale():
     return figure
 
 
+def draw_depth():
+    """Error over depth and n/d at two scales."""
+    depths, ratios = [2, 3, 4, 6, 8], np.linspace(0.02, 0.8, 40)
+    figure, axes = plt.subplots(1, 2, figsize=(6.75, 2.3), sharey=True)
+    norm = LogNorm(1e-5, 1)
+    edge = float(recovery_threshold(start(2, 1.0), SIGNAL))
+    scales = np.array([0.3, 1.5])
+    found = np.exp([evolved(depth, scales, ratios[:, None], 0.0)[0] for depth in depths])
+    for index, (ax, scale) in enumerate(zip(axes, scales, strict=True)):
+        error = found[:, :, index]
+        cells = np.arange(len(depths) + 1) - 0.5
+        step = 0.5 * (ratios[1] - ratios[0])
+        borders = np.append(ratios - step, ratios[-1] + step)
+        picture = ax.pcolormesh(
+            borders, cells, np.clip(error, norm.vmin, norm.vmax), norm=norm, rasterized=True
+        )
+        ax.axvline(edge, color="white", ls=(0, (4, 2)), lw=1)
+        for row, curve in enumerate(error):
+            # Where the error falls to a tenth of that of theta = 0.
+            if curve.min() < 0.1:
+                half = np.interp(-np.log(0.1), -np.log(curve), ratios)
+                ax.plot([half, half], [row - 0.5, row + 0.5], color="#D55E00", lw=1.2, ls="-")
+            if depths[row] in (2, 4, 8):
+                at = np.array([0.1, 0.25, 0.5])
+                mean = [simulated(depths[row], [scale], ratio)[0, 0] for ratio in at]
+                mean = np.clip(mean, norm.vmin, norm.vmax)
+                ax.scatter(at, np.full(len(at), row), c=mean, norm=norm, **RING)
+        ax.set(xlabel="$n/d$", title=f"layers of the scale {scale:g}")
+        ax.set_yticks(np.arange(len(depths)), [str(depth) for depth in depths])
+    axes[0].set_ylabel("depth $L$")
+    figure.colorbar(picture, ax=axes, label="mean squared error", extend="min")
+    return figure
+
+
+def best_scales(depth, ratios, noise):
+    """The scale of least error for each n/d, by bisection on the sign of the derivative."""
+    low, high = np.full(len(ratios), np.log(1e-3)), np.full(len(ratios), np.log(10.0))
+    for _ in range(20):
+        middle = 0.5 * (low + high)
+        _, slope = evolved(depth, np.exp(middle), ratios, noise)
+        low, high = np.where(slope < 0, middle, low), np.where(slope < 0, high, middle)
+    return np.exp(0.5 * (low + high))
+
+
+def draw_optimum(noise=1.0):
+    """Error against the scale with noise, and the best scale."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(6.75, 2.5))
+    scales, shown = np.geomspace(1e-2, 5, 61), np.array([0.1, 0.2, 0.35])
+    ratios = np.linspace(0.1, 0.95, 32)
+    looks = list(plt.rcParams["axes.prop_cycle"])
+    log_error, _ = evolved(3, scales, shown[:, None], noise)
+    best = best_scales(3, shown, noise)
+    for ratio, values, scale, look in zip(shown, np.exp(log_error), best, looks, strict=False):
+        left.semilogx(scales, values, label=f"$n/d = {ratio:g}$", **look)
+        at = np.geomspace(3e-2, 3, 4)
+        mean, error = simulated(3, at, float(ratio), noise)
+        left.errorbar(at, mean, error, fmt="o", ms=2.5, lw=0.8, color=look["color"])
+        least = np.interp(np.log(scale), np.log(scales), values)
+        left.plot(scale, least, "*", ms=8, color=look["color"], mec="white", mew=0.5)
+    left.set(xlabel="scale of the layers, $L = 3$", ylabel="mean squared error")
+    left.set_ylim(0.3, 1.25)
+    left.legend(loc="lower left")
+    for depth, look in zip((2, 3, 4), looks, strict=False):
+        right.semilogy(ratios, best_scales(depth, ratios, noise), label=f"$L = {depth}$", **look)
+        for ratio in (0.15, 0.3):
+            (near,) = best_scales(depth, np.array([ratio]), noise)
+            at = near * np.geomspace(0.5, 2, 5)
+            a, b, _ = np.polyfit(np.log(at), simulated(depth, at, ratio, noise)[0], 2)
+            right.plot(ratio, np.exp(-b / (2 * a)), "o", color=look["color"])
+    right.set(xlabel="$n/d$", ylabel="scale of least error")
+    right.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
+    right.set_yticks([], minor=True)
+    right.legend()
+    return figure
+
+
 def norms(values, powers):
     """(mean |theta|^r)^(1/r) for each r, from the means."""
     return [np.asarray(value) ** (1 / r) for value, r in zip(values, powers, strict=True)]
@@ -195,7 +274,7 @@ def draw_laws():
     return figure
 
 
-FIGURES = {"scale": draw_scale, "laws": draw_laws}
+FIGURES = {"scale": draw_scale, "depth": draw_depth, "optimum": draw_optimum, "laws": draw_laws}
 
 if __name__ == "__main__":
     with plots.style():

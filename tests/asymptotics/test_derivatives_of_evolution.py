@@ -21,6 +21,25 @@ def outcome(p):
     return jnp.stack([end.mse, end.l1])
 
 
+def test_second_derivatives_agree_with_differences():
+    # The error of two layers, of both layers at two coordinates, the ratio and the noise.
+    def error(p):
+        start = ddln.DeepDiagonal(p[:4].reshape(2, 2))
+        return ddln.state_evolution(start, ddln.Signal.sparse(0.2), p[4], p[5], throw=False).mse
+
+    @jax.jit
+    @jax.vmap
+    def derivatives(p, direction):
+        return jax.jvp(jax.grad(error), (p,), (direction,))
+
+    point, direction, step = np.array([1.0, 0.7, 0.4, -0.3, 0.4, 0.3]), np.linspace(-1, 1, 6), 1e-3
+    points = point + step * np.array([0, -2, -1, 1, 2])[:, None] * direction
+    slopes, bend = derivatives(jnp.asarray(points), jnp.tile(direction, (5, 1)))
+    expected = np.array([1, -8, 8, -1]) / (12 * step) @ np.asarray(slopes[1:])
+    # The residual of the fixed point over the step, and the step to the fourth power.
+    np.testing.assert_allclose(bend[0], expected, atol=1e-6, rtol=1e-6)
+
+
 def test_both_modes_agree_with_differences():
     # An atom has no derivative in its deviation, which enters by its square.
     free = np.delete(np.arange(PARAMETERS.size), 11)

@@ -109,6 +109,19 @@ def test_moments_and_equations(found, number):
     np.testing.assert_allclose(found.observed[number], power, rtol=1e-6)
 
 
+def test_balanced_layers_are_a_power():
+    # Three equal layers stay equal: theta = u^3, M = 3 theta^(4/3), a third of that of the power w^3.
+    signal = ddln.Signal([0.0, 1.0], [0.0, 0.0], [0.8, 0.2])
+    layers, power = (
+        ddln.state_evolution(start, signal, 0.4, 0.1)
+        for start in (ddln.DeepDiagonal(jnp.full((3, 1), 0.8)), ddln.Power(jnp.full(1, 0.8), 3))
+    )
+    # Two curves, each with the error of its quadrature.
+    np.testing.assert_allclose(layers.mse, power.mse, rtol=1e-9)
+    np.testing.assert_allclose(layers.l1, power.l1, rtol=1e-9)
+    np.testing.assert_allclose(3 * layers.effective_penalty, power.effective_penalty, rtol=1e-9)
+
+
 def test_a_code_where_the_sign_cannot_be_reached(found):
     missing = found.result == ddln.RESULTS.no_fixed_point
     np.testing.assert_array_equal(missing, [False, False, False, True])

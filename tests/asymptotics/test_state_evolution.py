@@ -110,21 +110,22 @@ def four_layers():
     rows = [(0.5, ratio, 0, 0) for ratio in RATIOS]
     rows += [(scale, ratio, 0, 0) for scale, ratio in zip(SCALES, MANY_RATIOS, strict=True)]
     rows += [(1e-5, ratio, 0, 0) for ratio in VANISHING]
-    return evolved(4, rows)
+    return evolved(4, [*rows, *settings_of_page(4)])
 
 
-def test_the_page_has_what_its_command_prints(two_layers):
-    lines, depth = table_of_page(), 2
-    rows = settings_of_page(depth)
-    own = [text for text in lines if text.startswith(f"| {depth} |")]
-    for text, (scale, ratio, noise, _), value in zip(
-        own, rows, two_layers.mse[-len(rows) :], strict=True
-    ):
-        mean, error = map(float, text.split(" | ")[5:7])
-        printed = line(depth, scale, ratio, noise, value, mean, error).split(" | ")
-        assert printed[:7] == text.split(" | ")[:7]
-        # Four digits of a standard error of a hundredth.
-        assert abs(float(printed[7][:-2]) - float(text.split(" | ")[7][:-2])) < 0.11
+def test_the_page_has_what_its_command_prints(two_layers, four_layers):
+    lines = table_of_page()
+    for depth, found in ((2, two_layers), (4, four_layers)):
+        rows = settings_of_page(depth)
+        own = [text for text in lines if text.startswith(f"| {depth} |")]
+        for text, (scale, ratio, noise, _), value in zip(
+            own, rows, found.mse[-len(rows) :], strict=True
+        ):
+            mean, error = map(float, text.split(" | ")[5:7])
+            printed = line(depth, scale, ratio, noise, value, mean, error).split(" | ")
+            assert printed[:7] == text.split(" | ")[:7]
+            # Four digits of a standard error of a hundredth.
+            assert abs(float(printed[7][:-2]) - float(text.split(" | ")[7][:-2])) < 0.11
     assert len(lines) == sum(len(pairs) for *_, pairs in SETTINGS)
 
 
