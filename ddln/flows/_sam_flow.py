@@ -175,7 +175,7 @@ class SamDynamics(AbstractFullDynamics):
 
 
 class SamStates(AbstractStates):
-    """The tree of weights, and the size at which the direction of a gradient is smoothed."""
+    """The weights, and the size at which the direction of a gradient is smoothed."""
 
     full: FullSpace
     least: Scalar
@@ -259,7 +259,8 @@ class _Field(eqx.Module):
         push, a = 2 * self.radius * factor * there, factor * here
         if self.norm == "l2":
             return push * a / length
-        u2, v2 = jnp.square(weights.layers)
+        (layers,) = weights
+        u2, v2 = jnp.square(layers)
         a2, w2 = jnp.square(a), jnp.square(length)
         first, second = jnp.sqrt(a2 * u2 + w2), jnp.sqrt(a2 * v2 + w2)
         top = a * (a2 * u2 * v2 + w2 * (u2 + v2))

@@ -46,6 +46,12 @@ def read_csv(file: Path, drop: Sequence[str], missing: str) -> Columns:
             f"Argument `file` must start with a line of column names, but {file}, line "
             f"{header_line}, holds only numbers. Add the names."
         )
+    # As scikit-learn ships its tables: the number of rows, that of features, and the names of classes.
+    if names[:2] == (str(len(rows)), str(len(rows[0][1]) - 1) if rows else ""):
+        raise ValueError(
+            f"Argument `file` must start with a line of column names, but {file}, line "
+            f"{header_line}, counts rows and columns. Put the names there."
+        )
     if _has_row_names([record for _, record in rows], len(names)):
         rows = [(line, record[1:]) for line, record in rows]
     for line, record in rows:

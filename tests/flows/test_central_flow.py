@@ -95,7 +95,7 @@ def test_velocities_are_those_of_semidefinite_programs():
         start, loss = ddln.DeepDiagonal(w.reshape(DEPTH, DIM)), ddln.LeastSquares(X, y)
         states = dynamics.states(start, loss)
         modes = dynamics.field(states, loss).modes_at(states.start())
-        return modes.velocity.layers.reshape(-1), modes.covariance
+        return modes.velocity[0].reshape(-1), modes.covariance
 
     found, covariance = run(*map(np.array, zip(*points, strict=True)))
     ranks = []

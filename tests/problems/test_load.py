@@ -232,6 +232,7 @@ def test_integers_and_booleans_are_numbers(tmp_path):
         ("\n\n", "but {file} is empty"),
         ("a,b\n", "must have at least one row of numbers, but {file} has none"),
         ("1,2\n3,4\n", "but {file}, line 1, holds only numbers"),
+        ("2,2,red\n.1,.2,0\n.3,.4,1\n", "but {file}, line 1, counts rows and columns. Put the"),
         ("a,,y\n1,2,3\n", "must name every column, but {file}, line 1, column 2 has no name"),
         ("a,b,a\n1,2,3\n", "distinct column names, but in {file} columns 1 and 3 are both `a`"),
         ("a:y\n1:2\n", "at least two columns, .* {file} has only `a:y`. In CSV, commas"),

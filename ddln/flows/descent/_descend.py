@@ -288,7 +288,11 @@ def _descend(
     dtype = eqx.filter_eval_shape(lambda p: p.effective(), parameterization).dtype
     theta = parameterization.effective()
     can_start, refusal = startable(parameterization, theta, loss)
-    start = space.start(), jnp.zeros_like(theta) if dual else None
+    # An optimizer sees the weights in their own tree, which its masks may name.
+    start = (
+        eqx.filter(parameterization, eqx.is_inexact_array),
+        jnp.zeros_like(theta) if dual else None,
+    )
     # A descent that cannot start runs on zeros.
     weights, start_of_dual = jax.tree.map(lambda leaf: jnp.where(can_start, leaf, 0), start)
     noise_key = batches = None

@@ -174,7 +174,7 @@ class PhaseSpace(AbstractMomentumStates):
         return self.full.rebuild(state[0])
 
     def velocity(self, state, inertia):
-        return state[1]
+        return eqx.filter(self.full.rebuild(state[1]), eqx.is_inexact_array)
 
     def rates(self, state, motion):
         weights, velocity = state
@@ -186,7 +186,8 @@ class PhaseSpace(AbstractMomentumStates):
     def integrands(self, state, motion):
         if not isinstance(self.full.initial, DeepDiagonal):
             return (None,)
-        return (motion.memory * jnp.square(state[1].layers),)
+        (velocity,) = state[1]
+        return (motion.memory * jnp.square(velocity),)
 
     def pair(self, states, integrals):
         return None

@@ -64,16 +64,19 @@ class AbstractWeightStates(AbstractStates):
 
 
 class FullSpace(AbstractWeightStates):
-    """The tree of weights: w' = -J^T grad L(theta), or by another response to it."""
+    """The weights, as a tuple of arrays: w' = -J^T grad L(theta), or by another response to it.
+
+    A tuple of arrays, as diffrax has no buffers for trees with empty branches.
+    """
 
     initial: AbstractParameterization
     response: Response | None = None
 
     def start(self):
-        return eqx.filter(self.initial, eqx.is_inexact_array)
+        return tuple(jax.tree.leaves(eqx.filter(self.initial, eqx.is_inexact_array)))
 
     def rebuild(self, state):
-        return eqx.combine(state, eqx.filter(self.initial, eqx.is_inexact_array, inverse=True))
+        return with_weights(self.initial, state)
 
     def velocity(self, state, loss):
         theta, vjp = jax.vjp(self.effective, state)
@@ -119,9 +122,7 @@ class ReducedSpace(AbstractWeightStates):
         return self.coordinates.start
 
     def rebuild(self, state):
-        weights, rest = eqx.partition(self.initial, eqx.is_inexact_array)
-        leaves = self.coordinates.weights(state)
-        return eqx.combine(jax.tree.unflatten(jax.tree.structure(weights), leaves), rest)
+        return with_weights(self.initial, self.coordinates.weights(state))
 
     def effective(self, state):
         return self.coordinates.effective(state)
@@ -186,6 +187,15 @@ class DecayedSpace(AbstractWeightStates):
     ) -> tuple[PyTree[Array], Theta]:
         """The time derivatives of v, but for its decay, and of the dual."""
         return self._reduced(total).velocity(v, loss)
+
+
+def with_weights(
+    parameterization: AbstractParameterization, weights: PyTree[Array]
+) -> AbstractParameterization:
+    """The parameterization with these weights, in a tree of any structure with its leaves in order."""
+    known, rest = eqx.partition(parameterization, eqx.is_inexact_array)
+    leaves = jax.tree.leaves(weights)
+    return eqx.combine(jax.tree.unflatten(jax.tree.structure(known), leaves), rest)
 
 
 def weight_states(
