@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from ddln._types import Array, Float
 from ddln.asymptotics._arguments import signal_of, weights_of, with_coordinates
 from ddln.asymptotics._moments import Joint, Sample
-from ddln.asymptotics._nodes import Chart
 from ddln.asymptotics._signal import Signal
 from ddln.asymptotics._state_evolution import StateEvolution, state_evolution
+from ddln.asymptotics._sum_chart import chart_of
 from ddln.parameterizations import AbstractParameterization
 from ddln.potentials import mirror_geometry
 
@@ -60,7 +60,7 @@ def end_law(
         >>> second = ddln.state_evolution(first.start, first.signal, 0.2, weights=first.weights)
 
     Args:
-        start: as in `ddln.state_evolution`, without a `ddln.Sum` of terms other than pairs.
+        start: as in `ddln.state_evolution`.
         signal: as in `ddln.state_evolution`.
         ratio: as in `ddln.state_evolution`.
         noise: as in `ddln.state_evolution`.
@@ -95,7 +95,7 @@ def _law(
     curve = geometry.curve()
     noise, penalty = jnp.sqrt(end.effective_noise), end.effective_penalty
     spread = jnp.sqrt(jnp.square(signal.deviations) + end.effective_noise)
-    chart = Chart.of(curve)
+    chart = chart_of(curve)
     nodes = chart.nodes(chart.panels(signal.means, spread, penalty), NODES)
     joint = Joint.of(Sample.at(nodes, curve), signal, weights, noise, penalty)
 
@@ -107,8 +107,9 @@ def _law(
     component = (chosen // (panels * starts)) % components
     deviation = jnp.sqrt(joint.variance[component, index])
     one = jnp.ones_like(deviation)[None]
+    points = jax.tree.map(lambda leaf: leaf.reshape(-1)[chosen], nodes.v)
     return EndLaw(
-        start=_at_points(with_coordinates(start, index), nodes.v.reshape(-1)[chosen]),
+        start=_at_points(with_coordinates(start, index), points),
         signal=Signal(joint.posterior.reshape(-1)[chosen][None], deviation[None], one),
         weights=kept / total,
         evolution=end,

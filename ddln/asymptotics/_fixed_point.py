@@ -9,6 +9,7 @@ from ddln._types import Array, Bool, Float, Int, Scalar
 from ddln.asymptotics._moments import Moments, Sample, moments_and_slopes
 from ddln.asymptotics._nodes import Chart, Nodes
 from ddln.asymptotics._signal import Signal
+from ddln.asymptotics._sum_chart import SumChart
 from ddln.potentials import AbstractCurve
 
 # First step in log s where the root is not bracketed; it doubles each time.
@@ -48,7 +49,7 @@ class Equations(eqx.Module):
     variance: Scalar
     penalty: Scalar
 
-    def panels(self, x: Float[Array, "2"], chart: Chart) -> Float[Array, "J E K"]:
+    def panels(self, x: Float[Array, "2"], chart: Chart | SumChart) -> Float[Array, "J E K"]:
         spread = jnp.sqrt(jnp.square(self.signal.deviations) + jnp.exp(2 * x[0]))
         return chart.panels(self.signal.means, spread, jnp.exp(x[1]))
 
@@ -158,7 +159,7 @@ class Search(eqx.Module):
     def converged(self) -> Bool[Array, ""]:
         return jnp.max(jnp.abs(self.residual)) < float(jnp.finfo(self.x.dtype).eps) ** 0.7
 
-    def advanced(self, equations: Equations, chart: Chart) -> "Search":
+    def advanced(self, equations: Equations, chart: Chart | SumChart) -> "Search":
         """Evaluate the equations at the next point, and choose the one after it.
 
         Near the root Newton's steps follow at the nodes that are there, while they get shorter: they cost a
@@ -238,7 +239,7 @@ def _solve(matrix: Float[Array, "2 2"], side: Float[Array, "2"]) -> Float[Array,
 
 def solve(
     equations: Equations,
-    chart: Chart,
+    chart: Chart | SumChart,
     known: Float[Array, "2"],
     active: Bool[Array, ""],
     max_steps: int,
@@ -254,7 +255,10 @@ def solve(
     """
 
     def search(
-        equations: Equations, chart: Chart, known: Float[Array, "2"], active: Bool[Array, ""]
+        equations: Equations,
+        chart: Chart | SumChart,
+        known: Float[Array, "2"],
+        active: Bool[Array, ""],
     ) -> Search:
         def unfinished(search):
             usable = jnp.all(jnp.isfinite(search.next))

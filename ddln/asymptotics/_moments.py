@@ -55,11 +55,16 @@ class Sample(eqx.Module):
         """The curves at given nodes.
 
         Args:
-            nodes: held fixed in derivatives.
+            nodes: held fixed in derivatives; those of a sum at their xi.
             curve: the curves of the starts.
             moving_start: True where the result is differentiated in the curve.
         """
         v = nodes.v
+        if nodes.xi is not None:
+            if moving_start:
+                v = _at_fixed_dual(v, curve)
+            theta, metric = over(curve.at, v), over(curve.metric, v)
+            return cls(theta, nodes.xi, metric, metric * nodes.dv, nodes.dv)
         theta, metric = over(curve.at, v), over(curve.metric, v)
         dtheta = nodes.dv * over(curve.slope, v)
         dxi = dtheta / metric
@@ -88,6 +93,23 @@ def _moved(curve: AbstractCurve, origin: Float[Array, " K"]) -> Float[Array, " K
 def _moved_jvp(primals, tangents):
     (curve, origin), (change, _) = primals, tangents
     return _moved(curve, origin), jax.jvp(lambda curve: curve.dual(origin), (curve,), (change,))[1]
+
+
+@jax.custom_jvp
+def _at_fixed_dual(v: Any, curve: AbstractCurve) -> Any:
+    """The nodes of a sum, which stay at their xi where the curve moves."""
+    return v
+
+
+@_at_fixed_dual.defjvp
+def _at_fixed_dual_jvp(primals, tangents):
+    (v, curve), (_, change) = primals, tangents
+
+    def tangent(v):
+        moved = jax.jvp(lambda curve: curve.dual(v), (curve,), (change,))[1]
+        return curve.tangent(v, change, -curve.metric(v) * moved)
+
+    return _at_fixed_dual(v, curve), over(tangent, v)
 
 
 def _component(values: Float[Array, "J K"]) -> Float[Array, "1 J 1 K"]:

@@ -42,10 +42,11 @@ QUANTILES = np.array([-8.5, -6.5, -4.7, -3.0, -1.5, 0.0, 1.5, 3.0, 4.7, 6.5, 8.5
 PLACING = 6
 
 
-def over(function: Callable[..., Any], *arrays: Array) -> Any:
-    """Apply a function of arrays [K], with one value or several, to arrays [..., K] of one shape."""
-    shape = arrays[0].shape
-    values = jax.vmap(function)(*(array.reshape(-1, shape[-1]) for array in arrays))
+def over(function: Callable[..., Any], *arrays: Any) -> Any:
+    """Apply a function of arrays [K], or of trees of them, to arrays [..., K] of one shape."""
+    shape = jax.tree.leaves(arrays)[0].shape
+    flat = jax.tree.map(lambda array: array.reshape(-1, shape[-1]), arrays)
+    values = jax.vmap(function)(*flat)
     return jax.tree.map(lambda rows: rows.reshape(shape), values)
 
 
@@ -53,14 +54,16 @@ class Nodes(eqx.Module):
     """Nodes in v, for each component of the signal.
 
     Attributes:
-        v: the nodes; axis 0 runs over the nodes of a panel, in the direction of growing z.
-        dv: d v / d x, x in [0, 1] the coordinate of the panel.
+        v: the nodes; axis 0 runs over the nodes of a panel, in the direction of growing z. Of a sum, a tree.
+        dv: d v / d x, x in [0, 1] the coordinate of the panel; of a sum, d xi / d x.
         beyond: True for the panels above the start.
+        xi: xi at the nodes of a sum; None where it is an integral over v.
     """
 
-    v: Float[Array, "node J P K"]
+    v: Any
     dv: Float[Array, "node J P K"]
     beyond: Bool[Array, "J P K"]
+    xi: Float[Array, "node J P K"] | None = None
 
 
 class Chart(eqx.Module):

@@ -15,8 +15,8 @@ from ddln._validation import is_known, require_not_negative, require_positive
 from ddln.asymptotics._arguments import signal_of, weights_of
 from ddln.asymptotics._fixed_point import Equations, solve, with_derivatives
 from ddln.asymptotics._moments import Moments, Sample
-from ddln.asymptotics._nodes import Chart
 from ddln.asymptotics._signal import Signal
+from ddln.asymptotics._sum_chart import chart_of
 from ddln.engine.internal import check_start
 from ddln.parameterizations import AbstractParameterization
 from ddln.potentials import AbstractCurve, mirror_geometry
@@ -98,7 +98,7 @@ def state_evolution(
 
     Args:
         start: a parameterization with a curve (`DeepDiagonal`, `Square`, `Power`, `PowerDifference`,
-            `Identity`, `FourVector`, a `Sum` of pairs). Its coordinates are the starts that occur: a single
+            `Identity`, `FourVector`, a `Sum` of these). Its coordinates are the starts that occur: a single
             one for equal starts; some hundred draws, or the nodes of a quadrature, for random ones. Where
             theta cannot change its sign, as at a tie, neither does the limit.
         signal: the law of theta*, of the shape [J], or [J, K] if it depends on the start.
@@ -133,13 +133,6 @@ def state_evolution(
         )
     check_start(start)
     curve = geometry.curve()
-    if not eqx.is_array(curve.origin):
-        raise ValueError(
-            "Argument `start` must move along one coordinate for each entry of theta, but a "
-            f"{type(start).__name__} of these terms has one for each term. Take a sum of two-layer "
-            "`ddln.DeepDiagonal` and `ddln.FourVector` with factors of one size, or "
-            "`ddln.asymptotics.simulate`."
-        )
     _require_moving(curve)
     dtype = start.effective().dtype
     alpha, sigma, decay = (jnp.asarray(value, dtype) for value in (ratio, noise, penalty))
@@ -185,7 +178,7 @@ def _evolve(
     least_squares = jnp.sqrt(ratio / excess) * noise
     tiny = jnp.finfo(noise.dtype).tiny
     known = jnp.log(jnp.stack([jnp.where(over, least_squares, 1), jnp.full_like(noise, tiny)]))
-    chart = Chart.of(curve)
+    chart = chart_of(curve)
     search = solve(equations, chart, known, usable & ~over, max_steps)
     nodes = chart.nodes(search.panels)
     found = jax.lax.stop_gradient((search.x, search.jacobian))

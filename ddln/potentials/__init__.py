@@ -20,4 +20,5 @@ from ddln.potentials._powers import PowerDifferencePotential as PowerDifferenceP
 from ddln.potentials._powers import PowerPotential as PowerPotential
 from ddln.potentials._quadratic import QuadraticPotential as QuadraticPotential
 from ddln.potentials._separable import AbstractSeparablePotential as AbstractSeparablePotential
+from ddln.potentials._sum import SumCurve as SumCurve
 from ddln.potentials._sum import SumPotential as SumPotential

@@ -80,32 +80,37 @@ class SumCurve(AbstractCurve):
         return self.move(v, dz)[1]
 
     def move(self, v: Point, dz: Float[Array, " d"]) -> tuple[Point, Float[Array, " d"]]:
-        signs = [jnp.where(curve.slope(one) < 0, -1, 1) for curve, one in self._with(v)]
-        frozen = [curve.metric(one) == 0 for curve, one in self._with(v)]
-        # The longest step of each term, and the change of xi that it would be.
-        longest = [
-            sign.astype(dz.dtype) * dz / _weight(curve, one)
-            for sign, (curve, one) in zip(signs, self._with(v), strict=True)
-        ]
-        changes = [
-            jnp.where(still, jnp.inf, jnp.abs(curve.step(one, most)))
-            for still, most, (curve, one) in zip(frozen, longest, self._with(v), strict=True)
-        ]
-        least = functools.reduce(jnp.minimum, changes)
-        least = jnp.where(dz == 0, 0, least)
-        steps = []
-        for still, most, change, (curve, one) in zip(
-            frozen, longest, changes, self._with(v), strict=True
-        ):
+        longest, changes = self._longest(v, dz)
+        least = jnp.where(dz == 0, 0, functools.reduce(jnp.minimum, changes))
+        return self._followed(v, least, longest, changes), jnp.sign(dz) * least
+
+    def follow(self, v: Point, dxi: Float[Array, " d"], dz: Float[Array, " d"]) -> Point:
+        """v after a change of xi, of the sign of dz and not more than a step dz changes it."""
+        return self._followed(v, jnp.abs(dxi), *self._longest(v, dz))
+
+    def _longest(self, v: Point, dz: Float[Array, " d"]) -> tuple[list[Array], list[Array]]:
+        """The longest step of each term over a step dz, and the change of |xi| that it would be."""
+        longest, changes = [], []
+        for curve, one in self._with(v):
+            sign = jnp.where(curve.slope(one) < 0, -1, 1).astype(dz.dtype)
+            longest.append(sign * dz / _weight(curve, one))
+            change = jnp.abs(curve.step(one, longest[-1]))
+            changes.append(jnp.where(curve.metric(one) == 0, jnp.inf, change))
+        return longest, changes
+
+    def _followed(
+        self, v: Point, least: Float[Array, " d"], longest: list[Array], changes: list[Array]
+    ) -> Point:
+        """v after a change of |xi| that is the least one, within the longest steps."""
+        moved = []
+        for most, change, (curve, one) in zip(longest, changes, self._with(v), strict=True):
+            still = curve.metric(one) == 0
             # Exact for the term with the least change, and for those whose xi is linear in z.
             share = least / jnp.where(change > 0, change, 1)
             first = jnp.where(still, 0, most * jnp.where(still, 0, share))
-            steps.append(_inverse_step(curve, one, first, most, least, still))
-        moved = tuple(
-            curve.advance(one, step)
-            for step, (curve, one) in zip(steps, self._with(v), strict=True)
-        )
-        return moved, jnp.sign(dz) * least
+            step = _inverse_step(curve, one, first, most, least, still)
+            moved.append(curve.advance(one, step))
+        return tuple(moved)
 
     def dual(self, v: Point) -> Float[Array, " d"]:
         """xi, as the mean of that of the terms by their share of M: the derivative needs this one."""

@@ -258,9 +258,6 @@ def test_arguments_that_do_not_fit():
         ddln.state_evolution(start, SPARSE, 0.5, max_steps=0)
     with pytest.raises(ValueError, match="WeightNorm has none"):
         ddln.state_evolution(ddln.WeightNorm(1.0, jnp.ones(2)), SPARSE, 0.5)
-    mixed = ddln.Sum(start, ddln.DeepDiagonal.zero_last(jnp.ones(2), 3))
-    with pytest.raises(ValueError, match="Sum of these terms has one for each term"):
-        ddln.state_evolution(mixed, SPARSE, 0.5)
     with (
         pytest.warns(UserWarning, match="never move"),
         pytest.raises(ValueError, match="two layers of coordinate 1 are zero"),
