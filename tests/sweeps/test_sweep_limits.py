@@ -16,7 +16,10 @@ def test_limits_in_the_order_of_the_lanes():
     result = ddln.sweep(
         STACK, LOSS, np.inf, chunk_size=8, progress=lambda *numbers: reports.append(numbers)
     )
-    assert reports == [(8, 20, 0), (16, 20, 0), (20, 20, 0)]
+    # Cores may finish chunks in another order.
+    done = [0, *(report[0] for report in reports)]
+    assert sorted(np.diff(done)) == [4, 8, 8]
+    assert [report[1:] for report in reports] == [(20, 0)] * 3
     assert result.okay.all()
     assert result.method == "limit"
     assert result.theta.shape == (20, 1, 6)
