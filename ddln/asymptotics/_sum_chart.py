@@ -50,6 +50,7 @@ class SumChart(eqx.Module):
     def of(cls, curve: SumCurve) -> "SumChart":
         """The chart of a curve, not differentiated; it serves for every noise and penalty."""
         curve = jax.lax.stop_gradient(curve)
+        side = jnp.ones_like(curve.offset)[None] * jnp.asarray([[-1], [1]], curve.offset.dtype)
 
         def walk(v: Any, longest: Array) -> tuple[Any, Any]:
             growth = over(curve.steepness, v)
@@ -60,9 +61,7 @@ class SumChart(eqx.Module):
             there = jax.tree.map(lambda new, old: jnp.where(usable, new, old), there, v)
             return there, (there, jnp.where(usable, change, 0), step, usable)
 
-        middle = curve.origin
-        side = jnp.ones_like(curve.offset)[None] * jnp.asarray([[-1], [1]], curve.offset.dtype)
-        start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, side.shape), middle)
+        start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, side.shape), curve.origin)
         # The steepness is that of each cell's inner end, and at the start it is 0.
         longest = jnp.asarray(np.minimum(1, FIRST * LENGTHENING ** np.arange(CELLS)), side.dtype)
         outward = jax.lax.scan(walk, start, longest)[1]
@@ -71,7 +70,7 @@ class SumChart(eqx.Module):
         def joined(rows: Array, middle: Array) -> Array:
             return jnp.concatenate([rows[0, ::-1], middle[None], rows[1]])
 
-        v = jax.tree.map(joined, ends, middle)
+        v = jax.tree.map(joined, ends, curve.origin)
         inside = joined(usable, jnp.ones_like(usable[0, 0]))
         t = jnp.asarray(_t(), side.dtype)[:, None]
         return cls(
@@ -139,16 +138,16 @@ class SumChart(eqx.Module):
         x = jnp.asarray(gauss_legendre(count, panels.dtype)[0])[:, None, None, None]
         cell = jnp.floor(begin + 0.5 * length).astype(jnp.int32) + CELLS
         cell = jnp.clip(cell, 0, 2 * CELLS - 1)
-        v, _, xi, change, step = self._inner(cell)
+        v, _, xi, of_cell, step = self._inner(cell)
         share = jnp.abs(begin[None] + x * length[None] - self._t_of(cell, 0)[None])
-        change = share * change[None]
+        change = share * of_cell[None]
 
         def everywhere(leaf: Array) -> Array:
             return jnp.broadcast_to(leaf[None], change.shape)
 
         there = over(self.curve.follow, jax.tree.map(everywhere, v), change, everywhere(step))
-        over_panel = length * jnp.abs(self._inner(cell)[3])
-        return Nodes(there, everywhere(over_panel), begin >= 0, xi[None] + change)
+        over_panel = everywhere(length * jnp.abs(of_cell))
+        return Nodes(there, over_panel, begin >= 0, xi[None] + change)
 
     def _inner(self, cell: Int[Array, "J Q K"]) -> tuple[Any, Array, Array, Array, Array]:
         """v, theta and xi at the inner end of cells, and the change of xi and the step outward."""
